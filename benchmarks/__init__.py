@@ -1,0 +1,1 @@
+"""Benchmarks: what each part costs, against what a user could pick instead."""

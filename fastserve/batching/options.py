@@ -1,0 +1,52 @@
+"""Settings of the batching room; the only list of them."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class BatchingOptions(BaseModel):
+    """How requests wait for a model and join batches."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: bool = Field(default=True, description="Join waiting requests into one run of the model.")
+    max_batch_rows: int = Field(
+        default=1024,
+        ge=1,
+        le=65_536,
+        description="Rows in one run at most; warm-up stops below it where a run takes too long.",
+    )
+    max_queue_rows: int = Field(
+        default=65_536,
+        ge=1,
+        le=2**31 - 1,
+        description="Rows that may wait for one model; one more is refused with 503 and Retry-After.",
+    )
+    max_queue_bytes: int = Field(
+        default=256 * 2**20,
+        ge=2**16,
+        description="Memory that the batch buffer of one model may grow to, in bytes.",
+    )
+    max_queue_delay_us: int = Field(
+        default=0,
+        ge=0,
+        le=10_000_000,
+        description="How long the first waiting row may wait for others while the model is idle, in µs; 0 = not at all.",
+    )
+    default_timeout_ms: int = Field(
+        default=30_000,
+        ge=0,
+        le=86_400_000,
+        description="Deadline of a request that names none, in ms; 0 = no deadline.",
+    )
+    inline_max_us: int = Field(
+        default=1_000,
+        ge=0,
+        le=100_000,
+        description="A batch predicted to run this long or less runs on the event loop's own thread, in µs.",
+    )
+    max_shape_buckets: int = Field(
+        default=16,
+        ge=1,
+        le=1_024,
+        description="Row shapes of one model that are batched apart; further shapes run unbatched.",
+    )

@@ -1,0 +1,72 @@
+"""The batch buffer of one model at one row shape: preallocated rows that codecs write and the model reads."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fastserve.types import Array, DataType
+from fastserve_core.wire.decode import RowBuffers
+
+Part = tuple[int, int, int, int]
+"""(token, first row within the request, rows, first ring row or -1)."""
+
+_TRIM_BYTES = 8 * 2**20
+
+
+class Ring:
+    """One array [ring_rows, *row_shape] per input, and a staging copy for batches that are not consecutive.
+
+    Parameters
+    ----------
+    rows
+        (datatype, row shape) of every input, in signature order.
+    ring_rows, max_batch_rows
+        Capacity of the ring and of the staging copy.
+    """
+
+    def __init__(self, rows: Sequence[tuple[DataType, tuple[int, ...]]], ring_rows: int, max_batch_rows: int) -> None:
+        self._rows = list(rows)
+        self.ring_rows = ring_rows
+        self.max_batch_rows = max_batch_rows
+        self.row_bytes = sum(
+            int(np.prod(shape, dtype=np.int64)) * datatype.dtype.itemsize for datatype, shape in self._rows
+        )
+        self._staging: list[Array] | None = None
+        self.high_row = 0
+        self.arrays = self._allocate(ring_rows)
+        self.buffers = RowBuffers(self.arrays)
+
+    def _allocate(self, rows: int) -> list[Array]:
+        # Untouched pages cost no memory: the ring's size is address space until traffic fills it.
+        return [np.empty((rows, *shape), datatype.dtype) for datatype, shape in self._rows]
+
+    def consecutive(self, start: int, rows: int) -> list[Array]:
+        """Views of ring rows [start, start + rows), one per input; no copy."""
+        return [array[start : start + rows] for array in self.arrays]
+
+    def write(self, start: int, arrays: Sequence[Array]) -> None:
+        """Copy a request's arrays to ring rows from `start` on."""
+        for ring, array in zip(self.arrays, arrays, strict=True):
+            ring[start : start + len(array)] = array
+
+    def gather(self, parts: Sequence[Part], held: Mapping[int, list[Array]], rows: int) -> list[Array]:
+        """Views of `rows` staged rows: the parts of a batch in its order, from the ring or from `held` arrays."""
+        if self._staging is None:
+            self._staging = self._allocate(self.max_batch_rows)
+        for index, staging in enumerate(self._staging):
+            at = 0
+            for token, offset, count, place in parts:
+                source, first = (self.arrays[index], place) if place >= 0 else (held[token][index], offset)
+                staging[at : at + count] = source[first : first + count]
+                at += count
+        return [staging[:rows] for staging in self._staging]
+
+    def trim(self) -> bool:
+        """Give memory back after a burst; true if the arrays were replaced. Only while no row waits or runs."""
+        if self.high_row * self.row_bytes <= _TRIM_BYTES:
+            return False
+        self.high_row = 0
+        self._staging = None
+        self.arrays = self._allocate(self.ring_rows)
+        self.buffers = RowBuffers(self.arrays)
+        return True

@@ -1,0 +1,48 @@
+"""One run of a batch; when it fails its members run alone, so that one bad row harms nobody else."""
+
+from collections.abc import Callable, Sequence
+
+from fastserve.batching.ring import Part
+from fastserve.errors import ModelFailed
+from fastserve.runtime.protocol import Runtime
+from fastserve.types import Array
+
+Apart = tuple[list[Array] | Exception, ...]
+"""One answer, or the error, per part of a batch."""
+
+Outcome = list[Array] | Apart
+"""A list: outputs of the whole batch. A tuple: the batch failed and each part was tried alone."""
+
+
+def run_batch(run: Callable[[], list[Array]], rows: int | None) -> list[Array] | Exception:
+    """Outputs of one run, or the error that it met.
+
+    Parameters
+    ----------
+    run
+        Runs the model on arrays that it already has.
+    rows
+        What dimension 0 of every output must be; None for a model without batch dimension.
+    """
+    try:
+        outputs = run()
+    except Exception as error:
+        return error
+    if rows is not None:
+        for output in outputs:
+            if output.ndim == 0 or output.shape[0] != rows:
+                return ModelFailed(f"an output has shape {output.shape} for a batch of {rows} rows")
+    return outputs
+
+
+def run_apart(runtime: Runtime, inputs: list[Array], parts: Sequence[Part], error: Exception) -> Apart:
+    """Run every part of a failed batch alone; a batch of one keeps its `error`."""
+    if len(parts) == 1:
+        return (error,)
+    answers: list[list[Array] | Exception] = []
+    at = 0
+    for _token, _offset, rows, _place in parts:
+        alone = [array[at : at + rows] for array in inputs]
+        answers.append(run_batch(lambda alone=alone: runtime.run(alone), rows))  # type: ignore[misc]
+        at += rows
+    return tuple(answers)

@@ -1,0 +1,58 @@
+"""The `fastserve` command: one file per verb, nothing heavy imported before a verb needs it."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from fastserve import __version__
+from fastserve.cli import demo, models, serve
+from fastserve.cli.common import Debug, complain
+from fastserve.errors import ConfigError
+
+app = typer.Typer(
+    name="fastserve",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Serve ONNX models from a registry directory over the Open Inference Protocol.",
+    epilog=(
+        "Try it: [bold]fastserve demo[/bold] trains a model on real flights, publishes it, serves it and asks it."
+        "\n\nExit codes: 0 done, 1 failed, 2 wrong use."
+    ),
+)
+serve.add_to(app)
+app.add_typer(models.app, name="models")
+demo.add_to(app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fastserve {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; the exit code is 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+    try:
+        app(prog_name="fastserve")
+    except ConfigError as error:
+        complain(error)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001 - the outermost frame: what comes up here is told and ends the process
+        complain(error)
+        sys.exit(1)

@@ -1,0 +1,43 @@
+"""`fastserve demo`: the whole way on real data, from a CSV file to answers over HTTP."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fastserve.cli.common import ConfigFile, Debug, Registry
+
+_EPILOG = (
+    "Example: [bold]fastserve demo --keep-serving[/bold]"
+    "\n\nThe model is published to DIR/registry unless --registry, FASTSERVE_REGISTRY or the configuration names another."
+    "\n\nNeeds the extras: [bold]pip install 'fastserve\\[demo,cpu]'[/bold]"
+)
+
+
+def demo(
+    folder: Annotated[
+        Path, typer.Option("--dir", metavar="DIR", file_okay=False, help="Where the model and its registry are kept.")
+    ] = Path("demo"),
+    keep_serving: Annotated[
+        bool, typer.Option("--keep-serving", help="Leave the server running until Ctrl-C, to try it by hand.")
+    ] = False,
+    registry: Registry = None,
+    config: ConfigFile = None,
+    debug: Debug = False,
+) -> None:
+    """Train a model on real flights, publish it, serve it, and ask it about flights it has never seen."""
+    from fastserve.config import load
+    from fastserve.demo import check_extras
+
+    check_extras()
+    settings = load(config, os.environ, {"--registry": (("registry",), registry)})
+
+    from fastserve.demo.run import run
+
+    run(folder, settings.registry or folder / "registry", keep_serving)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make the verb part of the command."""
+    app.command("demo", epilog=_EPILOG)(demo)

@@ -1,0 +1,98 @@
+"""Says in words what a setting allows, from the JSON Schema pydantic derives: for errors and the reference file."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from fastserve.config.document import KeyPath
+from fastserve.config.schema import Config
+
+_KINDS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "null": "null",
+    "object": "a mapping (key: value)",
+}
+
+
+def settings(model: type[BaseModel] = Config, path: KeyPath = ()) -> Iterator[tuple[KeyPath, FieldInfo]]:
+    """Every setting in order, a section before its members."""
+    for name, field in model.model_fields.items():
+        yield (*path, name), field
+        if section := section_of(field):
+            yield from settings(section, (*path, name))
+
+
+def section_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The options that make up the section `field`; None when it is a single setting."""
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def allowed(path: KeyPath) -> str:
+    """What the setting at `path` takes, such as `a whole number from 0 to 65535`."""
+    schema: dict[str, Any] = Config.model_json_schema()
+    definitions = schema.get("$defs", {})
+    node = schema
+    for key in path:
+        node = _resolve(node, definitions)
+        node = node.get("properties", {}).get(key) or node.get("items") or node.get("additionalProperties") or {}
+        if not isinstance(node, dict):
+            return "another value"
+    return _words(_resolve(node, definitions), definitions)
+
+
+def _resolve(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in node:
+        node = definitions[node["$ref"].rpartition("/")[2]]
+    return node
+
+
+def _words(node: dict[str, Any], definitions: dict[str, Any]) -> str:
+    if "const" in node:
+        return str(node["const"])
+    if "enum" in node:
+        return _either([str(value) for value in node["enum"]])
+    if "anyOf" in node:
+        return _either([_words(_resolve(option, definitions), definitions) for option in node["anyOf"]])
+    kind = node.get("type", "")
+    if kind == "array":
+        return f"a list, each item {_words(_resolve(node.get('items', {}), definitions), definitions)}"
+    if kind == "string" and node.get("format") in ("path", "file-path", "directory-path"):
+        return "a path"
+    return _KINDS.get(kind, "another value") + _range(node)
+
+
+def _range(node: dict[str, Any]) -> str:
+    low, high = node.get("minimum"), node.get("maximum")
+    above, below = node.get("exclusiveMinimum"), node.get("exclusiveMaximum")
+    parts = []
+    if low is not None and high is not None:
+        parts.append(f"from {low:.15g} to {high:.15g}")
+    elif low is not None:
+        parts.append(f"from {low:.15g} up")
+    if above is not None:
+        parts.append(f"above {above:.15g}")
+    if high is not None and low is None:
+        parts.append(f"up to {high:.15g}")
+    if below is not None:
+        parts.append(f"below {below:.15g}")
+    if node.get("minLength") == 1:
+        parts.append("that is not empty")
+    if "pattern" in node:
+        parts.append(f"that matches {node['pattern']}")
+    return " " + " and ".join(parts) if parts else ""
+
+
+def _either(options: list[str]) -> str:
+    return options[0] if len(options) == 1 else f"{', '.join(options[:-1])} or {options[-1]}"
+
+
+def help_text(path: KeyPath) -> str:
+    """What the setting at `path` means, and its default."""
+    field = dict(settings())[path]
+    return f"{field.description} [default: {field.get_default(call_default_factory=True)}]"

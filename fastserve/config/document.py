@@ -1,0 +1,98 @@
+"""Reads one YAML document into plain values, remembering the line of every key so that errors can name it."""
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fastserve.errors import ConfigError
+
+MAX_BYTES = 1 << 20
+
+KeyPath = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The mapping a file holds, and the line on which each of its keys stands."""
+
+    values: dict[str, Any]
+    lines: dict[KeyPath, int]
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader without aliases: a few bytes of them expand into gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not allowed", event.start_mark)
+        return super().compose_node(parent, index)
+
+
+def read(path: Path) -> Document:
+    """Read the file at `path`; ConfigError says what is wrong with it and where."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    if len(data) > MAX_BYTES:
+        raise ConfigError(f"{path} is larger than the limit of {MAX_BYTES} bytes for a configuration")
+    try:
+        return parse(data.decode("utf-8-sig"), str(path))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start})") from error
+
+
+def parse(text: str, name: str) -> Document:
+    """Parse YAML text; `name` is how errors call it. Text without a document is an empty mapping."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return Document({}, {})
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigError(f"{name} must hold a mapping (key: value) at its top, not {_kind(node)}")
+        lines = dict(_keys(node, (), name))
+        return Document(loader.construct_document(node), lines)
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(f"{name}{_at(error.problem_mark)}: {error.problem or error.context}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        # ValueError: the safe constructor on scalars such as 2013-13-45, which look like dates.
+        raise ConfigError(f"{name} is not valid YAML: {str(error).splitlines()[0]}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{name} is nested too deeply") from error
+    finally:
+        loader.dispose()
+
+
+def _keys(node: yaml.Node, path: KeyPath, name: str) -> Iterator[tuple[KeyPath, int]]:
+    """Walk the mappings under `node`; YAML itself would let the second of two equal keys win in silence."""
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield from _keys(item, (*path, str(index)), name)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: set[Hashable] = set()
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
+            shown = key.value if isinstance(key, yaml.ScalarNode) else _kind(key)
+            raise ConfigError(f"{name} line {line}: the key {str(shown)[:64]!r} is not text; put it in quotes")
+        here = (*path, key.value)
+        if key.value in seen:
+            raise ConfigError(f"{name} line {line}: '{'.'.join(here)}' is given twice")
+        seen.add(key.value)
+        yield here, line
+        yield from _keys(value, here, name)
+
+
+def _kind(node: yaml.Node) -> str:
+    return {"sequence": "a list", "mapping": "a mapping"}.get(node.id, "a single value")
+
+
+def _at(mark: yaml.Mark | None) -> str:
+    return "" if mark is None else f" line {mark.line + 1}"

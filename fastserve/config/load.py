@@ -1,0 +1,129 @@
+"""Puts the file, the environment and the flags together, the later over the earlier, and explains what is wrong."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from fastserve.config import describe, document
+from fastserve.config.document import KeyPath
+from fastserve.config.schema import Config
+from fastserve.errors import ConfigError
+
+PREFIX = "FASTSERVE_"
+REGISTRY_VARIABLE = "FASTSERVE_REGISTRY"
+_SHOWN_CHARACTERS = 64
+
+
+class _Layers:
+    """The merged values, and where each of them came from."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.origins: dict[KeyPath, str] = {}
+
+    def put(self, path: KeyPath, value: Any, origin: str) -> None:
+        """Set one value; whatever stood at that path before is replaced."""
+        node = self.values
+        for key in path[:-1]:
+            child = node.get(key)
+            if not isinstance(child, dict):
+                child = node[key] = {}
+            node = child
+        node[path[-1]] = value
+        self.origins[path] = origin
+
+    def origin(self, path: KeyPath) -> str:
+        """Where the value at `path`, or the nearest section around it, was written."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.origins:
+                return self.origins[path[:length]] + ": "
+        return ""
+
+
+def load(
+    path: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, tuple[KeyPath, Any]] | None = None,
+) -> Config:
+    """Make the configuration from the file at `path`, the `environ` and the `flags`.
+
+    `flags` maps a flag to the setting it stands for and its value; a value of None was not given.
+
+    Raises ConfigError with one line for every wrong setting: where it was written, what was got, what it takes.
+    """
+    layers = _Layers()
+    if path is not None:
+        read = document.read(path)
+        # A section whose every line is commented out reads as null and means its defaults.
+        layers.values = {key: value for key, value in read.values.items() if value is not None}
+        layers.origins = {key: f"{path} line {line}" for key, line in read.lines.items()}
+    for name, value in sorted((environ or {}).items()):
+        if key := _environment_key(name):
+            layers.put(key, _environment_value(value), name)
+    for flag, (key, value) in (flags or {}).items():
+        if value is not None:
+            layers.put(key, value, flag)
+    try:
+        return Config.model_validate(layers.values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_sentence(one, layers) for one in error.errors(include_url=False))) from None
+
+
+def _environment_key(name: str) -> KeyPath | None:
+    """`FASTSERVE_SERVER__PORT` is server.port.
+
+    Without the double underscore only FASTSERVE_REGISTRY is ours: an orchestrator puts FASTSERVE_SERVICE_HOST
+    and the like into the environment of everything beside a service that is called fastserve.
+    """
+    if name == REGISTRY_VARIABLE:
+        return ("registry",)
+    if not name.startswith(PREFIX) or "__" not in name:
+        return None
+    return tuple(name.removeprefix(PREFIX).lower().split("__"))
+
+
+def _environment_value(text: str) -> Any:
+    """Lists, mappings and null are written as YAML; everything else is text that pydantic converts."""
+    if text == "null":
+        return None
+    if text.startswith(("[", "{")):
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError:
+            return text
+    return text
+
+
+def _sentence(error: ErrorDetails, layers: _Layers) -> str:
+    path = tuple(str(part) for part in error["loc"])
+    name = ".".join(path)
+    origin = layers.origin(path)
+    if error["type"] == "extra_forbidden":
+        hint = nearest(path)
+        return f"{origin}'{name}' is not a setting" + (f"; did you mean '{hint}'?" if hint else "")
+    if error["type"] == "value_error":
+        reason = str(error.get("ctx", {}).get("error", error["msg"]))
+        return f"{origin}{name}: {reason}"
+    if error["type"] == "missing":
+        return f"{origin}'{name}' must be given: {describe.allowed(path)}"
+    got = repr(error["input"])
+    got = got if len(got) <= _SHOWN_CHARACTERS else got[:_SHOWN_CHARACTERS] + "…"
+    return f"{origin}{name} is {got}, but it takes {describe.allowed(path)}"
+
+
+def nearest(path: KeyPath) -> str | None:
+    """The setting that was most likely meant by the unknown `path`, as a dotted name."""
+    known = [key for key, _ in describe.settings()]
+    siblings = {key[-1]: key for key in known if key[:-1] == path[:-1]}
+    anywhere = {key[-1]: key for key in reversed(known)}
+    for names, cutoff in ((siblings, 0.6), (anywhere, 0.75)):
+        if close := difflib.get_close_matches(path[-1], names, n=1, cutoff=cutoff):
+            return ".".join(names[close[0]])
+    if close := difflib.get_close_matches(".".join(path), [".".join(key) for key in known], n=1, cutoff=0.7):
+        return close[0]
+    return None

@@ -1,0 +1,37 @@
+"""The one configuration: every room's options put together, nothing added but the registry's place."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fastserve.batching.options import BatchingOptions
+from fastserve.config.options import LogOptions, ServerOptions
+from fastserve.errors import ConfigError
+from fastserve.frontends.http.options import HttpOptions
+from fastserve.lifecycle.options import LifecycleOptions
+from fastserve.runtime.options import RuntimeOptions
+
+
+class Config(BaseModel):
+    """All settings of one server."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    registry: Path | None = Field(
+        default=None,
+        description="The registry directory, relative to where the command runs; also --registry and FASTSERVE_REGISTRY.",
+    )
+    server: ServerOptions = Field(default_factory=ServerOptions)
+    http: HttpOptions = Field(default_factory=HttpOptions)
+    runtime: RuntimeOptions = Field(default_factory=RuntimeOptions)
+    batching: BatchingOptions = Field(default_factory=BatchingOptions)
+    lifecycle: LifecycleOptions = Field(default_factory=LifecycleOptions)
+    log: LogOptions = Field(default_factory=LogOptions)
+
+    def registry_dir(self) -> Path:
+        """The registry's directory; ConfigError when nothing names one."""
+        if self.registry is None:
+            raise ConfigError(
+                "no registry is given: use --registry DIR, FASTSERVE_REGISTRY, or `registry:` in the configuration"
+            )
+        return self.registry

@@ -1,0 +1,1 @@
+"""The Open Inference Protocol, Triton's extensions and TF Serving's predict over HTTP."""

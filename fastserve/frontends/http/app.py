@@ -1,0 +1,32 @@
+"""Builds the Starlette application: the ordinary way of every request, and the only way of most."""
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from fastserve.dataplane import DataPlane
+from fastserve.frontends.http.answers import json_response
+from fastserve.frontends.http.docs_routes import DocsRoutes
+from fastserve.frontends.http.errors import HANDLERS
+from fastserve.frontends.http.options import HttpOptions
+from fastserve.frontends.http.v1_routes import V1Routes
+from fastserve.frontends.http.v2_routes import V2Routes
+
+
+def create_app(plane: DataPlane, options: HttpOptions) -> Starlette:
+    """Build the application over one data plane."""
+
+    async def healthz(_: Request) -> Response:
+        """GET /healthz: the process answers; whether every model serves is in the body."""
+        return json_response({"live": True, "ready": plane.ready()})
+
+    routes = [
+        Route("/healthz", healthz, methods=["GET"]),
+        *V2Routes(plane, options).routes(),
+        *V1Routes(plane, options).routes(),
+        *(DocsRoutes(plane, options).routes() if options.docs else []),
+    ]
+    app = Starlette(routes=routes, exception_handlers=HANDLERS)
+    app.router.redirect_slashes = False
+    return app

@@ -1,0 +1,127 @@
+"""The one table from the error tree to HTTP status numbers, and the JSON body that every error has."""
+
+import logging
+from dataclasses import dataclass
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from fastserve.errors import (
+    DeadlineExceeded,
+    FastserveError,
+    InvalidRequest,
+    ModelFailed,
+    NotFound,
+    NotReady,
+    PayloadTooLarge,
+    QueueFull,
+    UnsupportedEncoding,
+)
+
+log = logging.getLogger("fastserve.http")
+
+STATUS: dict[type[Exception], int] = {
+    InvalidRequest: 400,
+    PayloadTooLarge: 413,
+    UnsupportedEncoding: 415,
+    NotFound: 404,
+    NotReady: 503,
+    QueueFull: 503,
+    DeadlineExceeded: 504,
+    ModelFailed: 500,
+}
+"""The nearest class in the error's own inheritance counts; what is not here is 500 without details."""
+
+_TEXT_LIMIT = 200
+_SENTENCE_LIMIT = 1_000
+
+
+class Unsupported(Exception):
+    """Something that the protocol has and this server does not, on purpose; the text says what instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorAnswer:
+    """An error as HTTP: `headers` go before content-length and content-type."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def quoted(text: object) -> str:
+    """Text of the user's in an error sentence: printable, in quotes, and never long."""
+    printable = "".join(c if c.isprintable() else "?" for c in str(text)[:_TEXT_LIMIT])
+    return f"'{printable}'"
+
+
+def error_body(sentence: str) -> bytes:
+    """Render `{"error": sentence}`."""
+    return orjson.dumps({"error": sentence[:_SENTENCE_LIMIT].encode("utf-8", "replace").decode()})
+
+
+def answer(error: Exception) -> ErrorAnswer:
+    """Turn any error into status, extra headers and body; both ways through the server use this."""
+    headers: dict[str, str] = {}
+    if isinstance(error, PayloadTooLarge):
+        headers["connection"] = "close"
+    elif isinstance(error, UnsupportedEncoding):
+        headers["accept-encoding"] = "gzip, deflate"
+    elif isinstance(error, QueueFull):
+        headers["retry-after"] = str(error.retry_after_s)
+    if isinstance(error, Unsupported):
+        return ErrorAnswer(501, headers, error_body(str(error)))
+    status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+    if status == 500 and not isinstance(error, FastserveError):
+        return ErrorAnswer(500, headers, error_body("internal error; the server's log has the details"))
+    return ErrorAnswer(status, headers, error_body(_sentence(error)))
+
+
+def _sentence(error: Exception) -> str:
+    sentence = str(error)
+    if isinstance(error, InvalidRequest) and error.field and error.field not in sentence:
+        return f"{error.field}: {sentence}"
+    return sentence
+
+
+def error_response(error: Exception) -> Response:
+    """Turn any error into a Starlette response."""
+    parts = answer(error)
+    return Response(parts.body, parts.status, parts.headers, "application/json")
+
+
+async def on_error(_: Request, error: Exception) -> Response:
+    """Answer an error of the tree."""
+    if not isinstance(error, (InvalidRequest, NotFound, Unsupported)):
+        log.info("request failed: %s", error)
+    return error_response(error)
+
+
+async def on_http_exception(_: Request, error: Exception) -> Response:
+    """Answer what Starlette itself refuses: unknown address, wrong method."""
+    if not isinstance(error, HTTPException):
+        return error_response(error)
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    return Response(error_body(error.detail), error.status_code, headers, "application/json")
+
+
+async def on_crash(request: Request, error: Exception) -> Response:
+    """Answer a programming mistake: the log gets the traceback, the client does not."""
+    log.error("%s %s crashed", request.method, quoted(request.url.path), exc_info=error)
+    return error_response(error)
+
+
+async def on_disconnect(_: Request, __: Exception) -> Response:
+    """Give Starlette something to send to a client that is no longer there."""
+    return Response(b"", 499)
+
+
+HANDLERS = {
+    FastserveError: on_error,
+    Unsupported: on_error,
+    HTTPException: on_http_exception,
+    ClientDisconnect: on_disconnect,
+    Exception: on_crash,
+}

@@ -1,0 +1,98 @@
+"""JSON text to Python values: orjson, a bound on depth before it, the name of the field after a failure."""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import orjson
+
+from fastserve.errors import InvalidRequest
+
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+"""A string; an unterminated one reaches to the end, so that a scan stays linear."""
+
+_BLOCK_BYTES = 1 << 20
+_DIAGNOSIS_BYTES = 1 << 20
+"""Bodies up to this size are read a second time, slowly, to say where the mistake is."""
+
+_STEP = np.zeros(256, np.int8)
+_STEP[list(b"[{")] = 1
+_STEP[list(b"]}")] = -1
+
+
+def loads(text: bytes, max_depth: int) -> Any:
+    """Parse a JSON document.
+
+    The last of equal keys wins; the integer literal -0 is 0, as every JSON library reads it.
+
+    Raises
+    ------
+    InvalidRequest
+        Not JSON, or nested deeper than `max_depth` levels.
+    """
+    if depth_exceeds(text, max_depth):
+        raise InvalidRequest(f"the JSON is nested deeper than {max_depth} levels", "body")
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise _diagnose(text, error) from None
+
+
+def depth_exceeds(text: bytes, max_depth: int) -> bool:
+    """Tell whether brackets outside strings nest deeper than `max_depth`, without recursion."""
+    if text.count(b"[") + text.count(b"{") <= max_depth:
+        return False
+    if b'"' in text:
+        text = _STRINGS.sub(b"", text)
+    depth = 0
+    for start in range(0, len(text), _BLOCK_BYTES):
+        block = np.frombuffer(text, np.uint8, min(_BLOCK_BYTES, len(text) - start), start)
+        steps = _STEP[block]
+        depths = np.cumsum(steps[steps != 0], dtype=np.int64)
+        if depths.size:
+            if depth + int(depths.max()) > max_depth:
+                return True
+            depth += int(depths[-1])
+    return False
+
+
+class _NotJson(str):
+    """A NaN or Infinity token where JSON has no such thing."""
+
+
+def _diagnose(text: bytes, error: orjson.JSONDecodeError) -> InvalidRequest:
+    """Find the field of a number that JSON cannot carry; for every other mistake say what the parser said."""
+    plain = InvalidRequest(f"the body is not valid JSON: {error}", "body")
+    if len(text) > _DIAGNOSIS_BYTES:
+        return plain
+    try:
+        document = json.loads(text, parse_constant=_NotJson)
+    except (ValueError, RecursionError):
+        return plain
+    for path, value in _leaves(document):
+        if isinstance(value, _NotJson):
+            return InvalidRequest(f"{path}: {value} is not JSON; send null for a missing number", path)
+        if isinstance(value, float) and not math.isfinite(value):
+            return InvalidRequest(f"{path}: a number is out of the range of FP64", path)
+    return plain
+
+
+def _leaves(document: object) -> Iterator[tuple[str, object]]:
+    """Walk a document in any order; a leaf's path stops at `data`, which is the field a person knows."""
+    stack: list[tuple[str, object]] = [("", document)]
+    while stack:
+        path, value = stack.pop()
+        if isinstance(value, dict):
+            stack.extend((f"{path}.{_printable(key)}".lstrip("."), child) for key, child in value.items())
+        elif isinstance(value, list):
+            inside = ".data" in path
+            stack.extend((path if inside else f"{path}[{i}]", child) for i, child in enumerate(value))
+        else:
+            yield path or "body", value
+
+
+def _printable(key: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in key[:64])

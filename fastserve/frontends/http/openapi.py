@@ -1,0 +1,274 @@
+"""Writes /openapi.json: every served model's real schema, with an example that works as it stands."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from fastserve import __version__
+from fastserve.dataplane import Served
+from fastserve.types import DataType, TensorSpec
+
+Json = dict[str, Any]
+
+_EXAMPLE_ELEMENTS = 4_096
+"""Inputs with more elements a row get no example: the page would be megabytes of it."""
+
+_EXAMPLES: dict[DataType, object] = {DataType.BOOL: True, DataType.BYTES: "a"}
+
+_ERRORS = {
+    "400": "The request is wrong; the sentence names the field.",
+    "404": "No such model or version.",
+    "413": "The body is over the limit.",
+    "415": "The Content-Encoding is not supported.",
+    "500": "The model failed.",
+    "503": "The model is not ready, or its queue is full (Retry-After says when to come back).",
+    "504": "The deadline passed before the model ran.",
+}
+
+
+def document(served: Iterable[Served]) -> Json:
+    """Describe the server and every version in `served`, which are the ones that answer without a version."""
+    paths: Json = _server_paths()
+    schemas: Json = {
+        "Error": {
+            "type": "object",
+            "properties": {"error": {"type": "string"}},
+            "required": ["error"],
+        }
+    }
+    for one in served:
+        name = one.name
+        schemas[f"{name}.InferRequest"] = _infer_request(one)
+        schemas[f"{name}.InferResponse"] = _infer_response(one)
+        paths[f"/v2/models/{name}"] = {"get": _get(f"Metadata of {name}", f"metadata-{name}", name)}
+        paths[f"/v2/models/{name}/infer"] = {"post": _infer(one)}
+        paths[f"/v1/models/{name}:predict"] = {"post": _predict(one)}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "fastserve",
+            "version": __version__,
+            "description": "Open Inference Protocol (v2) and TensorFlow Serving's predict (v1) for the models below.",
+        },
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
+
+
+def _server_paths() -> Json:
+    texts = {
+        "/healthz": "The process answers",
+        "/v2": "Name, version and extensions of the server",
+        "/v2/health/live": "The process answers",
+        "/v2/health/ready": "Every model has a version that serves",
+        "/v2/models": "Names of the models",
+        "/v2/models/stats": "Statistics of all models",
+    }
+    paths: Json = {
+        path: {"get": _get(text, path.strip("/").replace("/", "-"), "server")} for path, text in texts.items()
+    }
+    paths["/v2/health/ready"]["get"]["responses"]["503"] = {"description": "A model does not serve yet."}
+    paths["/v2/repository/index"] = {
+        "post": _get("Every version with its state", "repository-index", "server"),
+    }
+    return paths
+
+
+def _get(summary: str, operation: str, tag: str) -> Json:
+    return {
+        "summary": summary,
+        "operationId": operation,
+        "tags": [tag],
+        "responses": {"200": _content("The answer.", {"type": ["object", "array"]})},
+    }
+
+
+def _content(description: str, schema: Json) -> Json:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _operation(one: Served, kind: str, request: Json, response: Json, example: Json | None) -> Json:
+    media: Json = {"schema": request}
+    if example is not None:
+        media["example"] = example
+    errors = {code: _content(text, _ref("Error")) for code, text in _ERRORS.items()}
+    return {
+        "summary": f"{kind} with {one.name}",
+        "operationId": f"{kind.lower()}-{one.name}",
+        "tags": [one.name],
+        "requestBody": {"required": True, "content": {"application/json": media}},
+        "responses": {"200": _content("The answer.", response), **errors},
+        "x-model": {
+            "name": one.name,
+            "version": one.version,
+            "inputs": [_listed(spec) for spec in one.signature.inputs],
+            "outputs": [_listed(spec) for spec in one.signature.outputs],
+        },
+    }
+
+
+def _ref(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _listed(spec: TensorSpec) -> Json:
+    return {"name": spec.name, "datatype": str(spec.datatype), "shape": list(spec.shape)}
+
+
+# -- v2 ---------------------------------------------------------------------------------------------------
+
+
+def _infer(one: Served) -> Json:
+    example = None
+    if _has_example(one):
+        example = {
+            "inputs": [
+                {
+                    "name": spec.name,
+                    "shape": list(_example_shape(spec)),
+                    "datatype": str(spec.datatype),
+                    "data": [_example_value(spec)] * math.prod(_example_shape(spec)),
+                }
+                for spec in one.signature.inputs
+            ]
+        }
+    request, response = _ref(f"{one.name}.InferRequest"), _ref(f"{one.name}.InferResponse")
+    return _operation(one, "Infer", request, response, example)
+
+
+def _infer_request(one: Served) -> Json:
+    tensors = [_tensor_schema(spec) for spec in one.signature.inputs]
+    names = [spec.name for spec in one.signature.outputs]
+    return {
+        "type": "object",
+        "required": ["inputs"],
+        "properties": {
+            "id": {"type": "string", "description": "Comes back in the answer."},
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "timeout": {
+                        "type": "integer",
+                        "minimum": 0,
+                        "description": "Microseconds the client waits.",
+                    },
+                    "binary_data_output": {"type": "boolean", "description": "All outputs as bytes."},
+                },
+            },
+            "inputs": {
+                "type": "array",
+                "minItems": len(tensors),
+                "maxItems": len(tensors),
+                "items": tensors[0] if len(tensors) == 1 else {"oneOf": tensors},
+            },
+            "outputs": {
+                "type": "array",
+                "description": "Which outputs to answer; all when left out.",
+                "items": {
+                    "type": "object",
+                    "required": ["name"],
+                    "properties": {"name": {"type": "string", "enum": names}},
+                },
+            },
+        },
+    }
+
+
+def _infer_response(one: Served) -> Json:
+    tensors = [_tensor_schema(spec) for spec in one.signature.outputs]
+    return {
+        "type": "object",
+        "required": ["model_name", "model_version", "outputs"],
+        "properties": {
+            "model_name": {"const": one.name},
+            "model_version": {"type": "string"},
+            "id": {"type": "string"},
+            "outputs": {"type": "array", "items": tensors[0] if len(tensors) == 1 else {"oneOf": tensors}},
+        },
+    }
+
+
+def _tensor_schema(spec: TensorSpec) -> Json:
+    return {
+        "type": "object",
+        "required": ["name", "shape", "datatype", "data"],
+        "properties": {
+            "name": {"const": spec.name},
+            "datatype": {"const": str(spec.datatype)},
+            "shape": {
+                "type": "array",
+                "minItems": len(spec.shape),
+                "maxItems": len(spec.shape),
+                "prefixItems": [
+                    {"type": "integer", "minimum": 0} if dim < 0 else {"const": dim} for dim in spec.shape
+                ],
+            },
+            "data": {"type": "array", "description": "Row-major, flat or nested like the shape."},
+        },
+    }
+
+
+# -- v1 ---------------------------------------------------------------------------------------------------
+
+
+def _predict(one: Served) -> Json:
+    """Rows when the model has a batch dimension, columns when it has none."""
+    batched = one.signature.batched
+    key, answer = ("instances", "predictions") if batched else ("inputs", "outputs")
+    columns = {spec.name: _value_schema(spec, 1 if batched else 0) for spec in one.signature.inputs}
+    row: Json = {"type": "object", "required": list(columns), "properties": columns}
+    request: Json = {
+        "type": "object",
+        "required": [key],
+        "properties": {key: {"type": "array", "minItems": 1, "items": row} if batched else row},
+    }
+    response: Json = {"type": "object", "required": [answer], "properties": {answer: {}}}
+    example = None
+    if _has_example(one):
+        values = {spec.name: _example_nested(spec, 1 if batched else 0) for spec in one.signature.inputs}
+        example = {key: [values] if batched else values}
+    return _operation(one, "Predict", request, response, example)
+
+
+def _value_schema(spec: TensorSpec, skip: int) -> Json:
+    """Describe one value of `shape[skip:]`; a single element may stand bare."""
+    if spec.datatype is DataType.BYTES:
+        schema: Json = {"type": "string"}
+    elif spec.datatype is DataType.BOOL:
+        schema = {"type": "boolean"}
+    elif spec.datatype in (DataType.FP16, DataType.FP32, DataType.FP64):
+        schema = {"type": ["number", "null"], "description": "null stands for a missing number (NaN)."}
+    else:
+        schema = {"type": "integer"}
+    bare = schema
+    for dim in reversed(spec.shape[skip:]):
+        schema = {"type": "array", "items": schema}
+        if dim >= 0:
+            schema |= {"minItems": dim, "maxItems": dim}
+    single = skip > 0 and len(spec.shape) > skip and math.prod(spec.shape[skip:]) == 1
+    return {"anyOf": [bare, schema]} if single else schema
+
+
+# -- examples ---------------------------------------------------------------------------------------------
+
+
+def _has_example(one: Served) -> bool:
+    return sum(math.prod(_example_shape(spec)) for spec in one.signature.inputs) <= _EXAMPLE_ELEMENTS
+
+
+def _example_shape(spec: TensorSpec) -> tuple[int, ...]:
+    return tuple(1 if dim < 0 else dim for dim in spec.shape)
+
+
+def _example_value(spec: TensorSpec) -> object:
+    return _EXAMPLES.get(spec.datatype, 0.5 if spec.datatype.startswith("FP") else 1)
+
+
+def _example_nested(spec: TensorSpec, skip: int) -> object:
+    value = _example_value(spec)
+    dims = _example_shape(spec)[skip:]
+    if skip and math.prod(dims) == 1:
+        return value
+    for dim in reversed(dims):
+        value = [value] * dim
+    return value

@@ -1,0 +1,47 @@
+"""Settings of the HTTP front end; the only list of them."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class HttpOptions(BaseModel):
+    """What the HTTP front end accepts, for how long, and what it offers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_body_bytes: int = Field(
+        default=64 * 2**20,
+        ge=1_024,
+        le=2**40,
+        description="Largest request body, in bytes, before and after decompression; more is answered 413.",
+    )
+    max_head_bytes: int = Field(
+        default=64 * 2**10,
+        ge=1_024,
+        le=64 * 2**10,
+        description="Largest request head (request line and headers), in bytes; more is answered 431.",
+    )
+    max_json_depth: int = Field(
+        default=100,
+        ge=8,
+        le=500,
+        description="Deepest nesting of a JSON request, in levels; more is answered 400.",
+    )
+    read_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        le=86_400,
+        description="A request whose head and body have not arrived after this many seconds is given up.",
+    )
+    keep_alive_s: float = Field(
+        default=75.0, ge=0, le=86_400, description="How long an idle connection is kept open, in seconds."
+    )
+    compress_min_bytes: int = Field(
+        default=1_024,
+        ge=0,
+        description="Answers shorter than this, in bytes, are never compressed, whatever the client accepts.",
+    )
+    fast_path: bool = Field(
+        default=True,
+        description="Decode plain infer requests in the compiled core; off = all through Starlette.",
+    )
+    docs: bool = Field(default=True, description="Serve /openapi.json and the page /docs.")

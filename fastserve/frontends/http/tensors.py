@@ -1,0 +1,207 @@
+"""One tensor at a time: JSON values or raw bytes to a validated NumPy array, without the compiled decoder."""
+
+import math
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from fastserve.errors import InvalidRequest
+from fastserve.frontends.http.errors import quoted
+from fastserve.types import Array, DataType
+
+_FLOATS = (DataType.FP16, DataType.FP32, DataType.FP64)
+_EXACT = 2**53
+"""Above it, a float literal no longer tells which integer was meant."""
+_MAX_RANK = 32
+
+
+def from_json(data: object, datatype: DataType, shape: tuple[int, ...], field: str) -> Array:
+    """Make a tensor from JSON `data`, flat in row-major order or nested exactly like `shape`.
+
+    A number means the nearest double, cast to the type; null is NaN in floating types and an error elsewhere.
+    `field` is what an error names, such as `inputs[0].data`.
+
+    Returns
+    -------
+    ndarray
+        C-contiguous, of shape `shape` and `datatype`'s dtype; object dtype holding `str` for BYTES.
+    """
+    flat = flatten(data, shape, field)
+    if datatype in _FLOATS:
+        array = _floats(flat, datatype, field)
+    elif datatype is DataType.BYTES:
+        array = _strings(flat, field)
+    elif datatype is DataType.BOOL:
+        array = _bools(flat, field)
+    else:
+        array = _integers(flat, datatype, field)
+    return array.reshape(shape)
+
+
+def flatten(data: object, shape: tuple[int, ...], field: str) -> list[Any]:
+    """Bring flat or nested data into row-major order, checking every count on the way."""
+    if not isinstance(data, list):
+        if shape == () and not isinstance(data, dict):
+            return [data]
+        raise InvalidRequest(f"{field} must be a list", field)
+    nested = len(shape) > 1 and bool(data) and isinstance(data[0], list)
+    if not nested:
+        size = math.prod(shape)
+        if len(data) != size:
+            raise InvalidRequest(f"{field} has {len(data)} values, shape {list(shape)} needs {size}", field)
+        return data
+    level: list[Any] = data
+    if len(level) != shape[0]:
+        raise InvalidRequest(f"{field} has {len(level)} rows, shape {list(shape)} needs {shape[0]}", field)
+    for axis, dim in enumerate(shape[1:], 1):
+        if set(map(type, level)) - {list} or set(map(len, level)) - {dim}:
+            raise InvalidRequest(
+                f"{field} is not nested like shape {list(shape)}: see dimension {axis}", field
+            )
+        level = list(chain.from_iterable(level))
+    return level
+
+
+def _floats(flat: list[Any], datatype: DataType, field: str) -> Array:
+    _check_types(flat, {int, float, type(None)}, datatype, field)
+    doubles = np.array(flat, dtype=np.float64)
+    if datatype is DataType.FP64:
+        return doubles
+    with np.errstate(over="ignore", under="ignore"):
+        array = doubles.astype(datatype.dtype)
+    infinite = np.isinf(array)
+    if infinite.any():
+        raise _out_of_range(flat, int(infinite.argmax()), datatype, field)
+    return array
+
+
+def _integers(flat: list[Any], datatype: DataType, field: str) -> Array:
+    _check_types(flat, {int, float}, datatype, field)
+    if float in set(map(type, flat)):
+        flat = [_integral(flat, i, datatype, field) for i in range(len(flat))]
+    try:
+        return np.array(flat, dtype=datatype.dtype)
+    except OverflowError:
+        limits = np.iinfo(datatype.dtype)
+        at = next(i for i, value in enumerate(flat) if not limits.min <= value <= limits.max)
+        raise _out_of_range(flat, at, datatype, field) from None
+
+
+def _integral(flat: list[Any], at: int, datatype: DataType, field: str) -> int:
+    """Accept 1.0 and 1e3 as the integers they are."""
+    value = flat[at]
+    if isinstance(value, float):
+        if abs(value) > _EXACT:
+            raise _out_of_range(flat, at, datatype, field)
+        if not value.is_integer():
+            raise InvalidRequest(f"{field}: value {at} is {value!r}, {datatype} needs whole numbers", field)
+    return int(value)
+
+
+def _bools(flat: list[Any], field: str) -> Array:
+    _check_types(flat, {bool, int}, DataType.BOOL, field)
+    if not all(value in (0, 1) for value in flat):
+        raise InvalidRequest(f"{field} has a number other than 0 and 1, BOOL needs true or false", field)
+    return np.array(flat, dtype=np.bool_)
+
+
+def _strings(flat: list[Any], field: str) -> Array:
+    _check_types(flat, {str}, DataType.BYTES, field)
+    return objects(flat)
+
+
+def objects(values: Sequence[str]) -> Array:
+    """Make a 1-D object array of strings."""
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+_JSON_NAMES: dict[type, str] = {
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+
+
+def _check_types(flat: list[Any], allowed: set[type], datatype: DataType, field: str) -> None:
+    wrong = set(map(type, flat)) - allowed
+    if wrong:
+        at, value = next((i, v) for i, v in enumerate(flat) if type(v) in wrong)
+        kind = _JSON_NAMES[type(value)]
+        raise InvalidRequest(
+            f"{field}: value {at} is {kind}, which is not a value of datatype {datatype}", field
+        )
+
+
+def _out_of_range(flat: list[Any], at: int, datatype: DataType, field: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"{field}: value {at} is {flat[at]!r}, which is out of the range of {datatype}", field
+    )
+
+
+def from_binary(raw: memoryview, datatype: DataType, shape: tuple[int, ...], field: str) -> Array:
+    """Make a tensor from bytes as Triton's binary extension lays them out.
+
+    Little-endian, row-major; BYTES is <u32 length><UTF-8 bytes> per element; floats keep their bits.
+    """
+    size = math.prod(shape)
+    if datatype is DataType.BYTES:
+        return objects(_binary_strings(raw, size, field)).reshape(shape)
+    needed = size * datatype.itemsize
+    if len(raw) != needed:
+        raise InvalidRequest(
+            f"{field} is {len(raw)} bytes, shape {list(shape)} of {datatype} needs {needed}", field
+        )
+    if datatype is DataType.BOOL and size and np.frombuffer(raw, np.uint8).max() > 1:
+        raise InvalidRequest(f"{field}: a byte of the data is neither 0 nor 1, BOOL needs one of them", field)
+    array = np.frombuffer(raw, datatype.dtype.newbyteorder("<")).astype(datatype.dtype)
+    return array.reshape(shape)
+
+
+def _binary_strings(raw: memoryview, size: int, field: str) -> list[str]:
+    if size * 4 > len(raw):
+        raise InvalidRequest(f"{field} is {len(raw)} bytes, too few for {size} BYTES elements", field)
+    values: list[str] = []
+    at = 0
+    for i in range(size):
+        length = int.from_bytes(raw[at : at + 4], "little")
+        if at + 4 > len(raw) or length > len(raw) - at - 4:
+            raise InvalidRequest(f"{field}: BYTES element {i} reaches past the end of its data", field)
+        values.append(text_of(raw[at + 4 : at + 4 + length], f"BYTES element {i}", field))
+        at += 4 + length
+    if at != len(raw):
+        raise InvalidRequest(
+            f"{field}: {len(raw) - at} bytes are left over after {size} BYTES elements", field
+        )
+    return values
+
+
+def text_of(raw: memoryview, what: str, field: str) -> str:
+    """Decode UTF-8, which is the only text that ONNX strings hold."""
+    try:
+        return str(raw, "utf-8")
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"{field}: {what} is not valid UTF-8", field) from None
+
+
+def checked_shape(value: object, field: str) -> tuple[int, ...]:
+    """Read a JSON shape: non-negative integers whose product fits in 63 bits."""
+    if not isinstance(value, list):
+        raise InvalidRequest(f"{field} must be a list of integers", field)
+    if len(value) > _MAX_RANK:
+        raise InvalidRequest(f"{field} has {len(value)} dimensions, the limit is {_MAX_RANK}", field)
+    for dim in value:
+        if type(dim) is not int:
+            raise InvalidRequest(f"{field}: {quoted(dim)} is not an integer", field)
+        if dim < 0:
+            raise InvalidRequest(f"{field}: dimension {dim} is negative", field)
+    if math.prod(dim for dim in value if dim) >= 2**63:
+        raise InvalidRequest(f"{field}: the product of the dimensions is too large", field)
+    return tuple(value)

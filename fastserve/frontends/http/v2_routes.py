@@ -1,0 +1,170 @@
+"""Routes of the Open Inference Protocol and of Triton's extensions to it."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from fastserve import __version__
+from fastserve.dataplane import Context, DataPlane, Served
+from fastserve.errors import InvalidRequest
+from fastserve.frontends.http import triton
+from fastserve.frontends.http.answers import (
+    body_response,
+    header_timeout_us,
+    json_length,
+    json_response,
+    unless_disconnected,
+)
+from fastserve.frontends.http.body import read_body
+from fastserve.frontends.http.errors import Unsupported
+from fastserve.frontends.http.json_text import loads
+from fastserve.frontends.http.options import HttpOptions
+from fastserve.frontends.http.v2_codec import decode
+
+EXTENSIONS = [
+    "binary_tensor_data",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+]
+
+
+class V2Routes:
+    """The endpoints under /v2 over one data plane. Event-loop thread only."""
+
+    def __init__(self, plane: DataPlane, options: HttpOptions) -> None:
+        self._plane = plane
+        self._options = options
+
+    def routes(self) -> list[BaseRoute]:
+        """List the routes; the first that matches wins."""
+        return [
+            *_get("/v2", self.server),
+            *_get("/v2/health/live", self.live),
+            *_get("/v2/health/ready", self.ready),
+            *_get("/v2/models", self.list_models),
+            *_get("/v2/models/stats", self.stats),
+            *_model("", self.metadata),
+            *_model("/ready", self.model_ready),
+            *_model("/config", self.config),
+            *_model("/stats", self.stats),
+            *_model("/infer", self.infer, "POST"),
+            Route("/v2/repository/index", self.index, methods=["POST"]),
+            Route("/v2/repository/{repository}/index", self.index, methods=["POST"]),
+            *self._unsupported_routes(),
+        ]
+
+    def _unsupported_routes(self) -> list[BaseRoute]:
+        loading = (
+            "models are loaded and unloaded by what is in the registry directory: "
+            "publish or remove a version there (fastserve models publish)"
+        )
+        memory = "shared memory is not supported; send tensors in the request"
+        texts = {
+            "/v2/repository/models/{model}/{verb:path}": loading,
+            "/v2/repository/{repository}/models/{model}/{verb:path}": loading,
+            "/v2/systemsharedmemory/{rest:path}": memory,
+            "/v2/cudasharedmemory/{rest:path}": memory,
+            "/v2/trace/setting": "trace settings are not supported",
+            "/v2/models/{model}/trace/setting": "trace settings are not supported",
+            "/v2/logging": "logging is set up by the server's configuration, not over HTTP",
+        }
+        return [Route(path, _refusal(text), methods=["GET", "POST"]) for path, text in texts.items()]
+
+    # -- about the server ---------------------------------------------------------------------------------
+
+    async def server(self, _: Request) -> Response:
+        """GET /v2: who answers, and what it can do."""
+        return json_response({"name": "fastserve", "version": __version__, "extensions": EXTENSIONS})
+
+    async def live(self, _: Request) -> Response:
+        """GET /v2/health/live: the process answers."""
+        return json_response({"live": True})
+
+    async def ready(self, _: Request) -> Response:
+        """GET /v2/health/ready: every model has a version that serves."""
+        ready = self._plane.ready()
+        return json_response({"ready": ready}, 200 if ready else 503)
+
+    async def list_models(self, _: Request) -> Response:
+        """GET /v2/models: names and ready versions."""
+        plane = self._plane
+        return json_response(
+            {"models": [{"name": name, "versions": plane.versions(name)} for name in plane.models()]}
+        )
+
+    async def index(self, request: Request) -> Response:
+        """POST /v2/repository/index: every version with its state, or `{"ready": true}` those that serve."""
+        body = await read_body(request, self._options.max_body_bytes)
+        wanted = loads(body, self._options.max_json_depth) if body.strip() else {}
+        only_ready = wanted.get("ready", False) if isinstance(wanted, dict) else None
+        if not isinstance(only_ready, bool):
+            raise InvalidRequest(
+                "the body must be a JSON object with `ready` true or false, or empty", "ready"
+            )
+        return json_response(triton.index(self._plane.index(), only_ready))
+
+    # -- about a model ------------------------------------------------------------------------------------
+
+    def _served(self, request: Request) -> Served:
+        return self._plane.resolve(request.path_params["model"], request.path_params.get("version"))
+
+    async def metadata(self, request: Request) -> Response:
+        """GET /v2/models/{m}[/versions/{v}]: names, datatypes and shapes."""
+        served = self._served(request)
+        return json_response(triton.metadata(served, self._plane.versions(served.name)))
+
+    async def model_ready(self, request: Request) -> Response:
+        """GET …/ready: 200 when this version serves."""
+        return json_response({"name": self._served(request).name, "ready": True})
+
+    async def config(self, request: Request) -> Response:
+        """GET …/config: the model as a Triton ModelConfig."""
+        return json_response(triton.config(self._served(request)))
+
+    async def stats(self, request: Request) -> Response:
+        """GET …/stats: counters of one version, of a model's versions, or of all."""
+        plane, parameters = self._plane, request.path_params
+        if "version" in parameters:
+            served = [self._served(request)]
+        else:
+            names = [parameters["model"]] if "model" in parameters else plane.models()
+            served = [plane.resolve(name, version) for name in names for version in plane.versions(name)]
+        return json_response({"model_stats": [triton.statistics(one) for one in served]})
+
+    # -- inference ----------------------------------------------------------------------------------------
+
+    async def infer(self, request: Request) -> Response:
+        """POST …/infer: what the compiled path hands over, or everything when it is off."""
+        served = self._served(request)
+        json_bytes, timeout_us = json_length(request), header_timeout_us(request)
+        options = self._options
+        body = await read_body(request, options.max_body_bytes)
+        wanted = decode(body, json_bytes, served.signature, options.max_json_depth)
+        del body
+        deadline_ns = self._plane.deadline_ns(served, wanted.timeout_us or timeout_us)
+        context = Context(deadline_ns, "" if wanted.id_json is None else wanted.id_json[1:-1].decode())
+        outputs = await unless_disconnected(request, self._plane.infer(served, wanted.inputs, context))
+        encoded, length = served.encoder.body(outputs, 0, wanted.rows, wanted.id_json, wanted.selection)
+        return body_response(request, encoded, length, options.compress_min_bytes)
+
+
+def _get(path: str, endpoint: Any) -> list[BaseRoute]:
+    return [Route(path, endpoint, methods=["GET"])]
+
+
+def _model(suffix: str, endpoint: Any, method: str = "GET") -> list[BaseRoute]:
+    """With and without a version in the address."""
+    paths = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+    return [Route(path + suffix, endpoint, methods=[method]) for path in paths]
+
+
+def _refusal(text: str) -> Any:
+    async def refuse(_: Request) -> Response:
+        raise Unsupported(text)
+
+    return refuse

@@ -1,0 +1,44 @@
+"""Logging for people and for collectors; every logger is `fastserve.<room>`."""
+
+import logging
+import sys
+from typing import Literal, Protocol
+
+import orjson
+
+
+class _Settings(Protocol):
+    @property
+    def level(self) -> str: ...
+    @property
+    def format(self) -> Literal["text", "json"]: ...
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line, written by a serialiser."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(fields).decode()
+
+
+def configure_logging(options: _Settings) -> None:
+    """Send `fastserve.*` and uvicorn's errors to standard error in the form asked for."""
+    handler = logging.StreamHandler(sys.stderr)
+    if options.format == "json":
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    level = options.level.upper()
+    for name, at in (("fastserve", level), ("uvicorn.error", "WARNING")):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.setLevel(at)
+        logger.propagate = False

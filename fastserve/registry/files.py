@@ -1,0 +1,90 @@
+"""Copying, hashing and syncing: the dull file work that makes a version durable before it becomes visible."""
+
+import fcntl
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from fastserve.errors import RegistryError
+from fastserve.registry.manifest import FileRecord
+
+_CHUNK_BYTES = 1024 * 1024
+_READ_ONLY = 0o444
+
+
+def copy_hashed(source: Path, target: Path) -> FileRecord:
+    """Copy a regular file to a new, read-only, synced one and record the bytes that were really copied."""
+    digest, size = hashlib.sha256(), 0
+    with open_regular(source) as reader, target.open("xb") as writer:
+        while chunk := reader.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            writer.write(chunk)
+            size += len(chunk)
+        _finish(writer)
+    return FileRecord(sha256=digest.hexdigest(), bytes=size)
+
+
+def write_synced(target: Path, content: bytes) -> None:
+    """Write a new, read-only file and sync it."""
+    with target.open("xb") as writer:
+        writer.write(content)
+        _finish(writer)
+
+
+def hash_file(path: Path) -> str:
+    """Give the file's sha256 as hexadecimal digits."""
+    with open_regular(path) as reader:
+        return hashlib.file_digest(reader, "sha256").hexdigest()
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading; RegistryError for a directory, a pipe or a device, none of which block here."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    file = os.fdopen(descriptor, "rb")
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file.close()
+        raise RegistryError(f"{path.name} is not a regular file")
+    return file
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an advisory lock on a file that is made if need be; keeps threads, processes and NFS clients apart."""
+    # flock belongs to the open file, not to the process as POSIX locks do: two threads exclude each other too.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_regular_inside(path: Path, root: Path) -> bool:
+    """Tell whether this is a regular file, or a link to one, that does not lie outside `root` (a resolved path)."""
+    try:
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            return path.resolve(strict=True).is_relative_to(root) and path.is_file()
+    except (OSError, RuntimeError):  # RuntimeError: a link that points to itself
+        return False
+    return stat.S_ISREG(mode)
+
+
+def _finish(writer: BinaryIO) -> None:
+    with suppress(OSError):  # not every mounted file system has modes
+        os.fchmod(writer.fileno(), _READ_ONLY)
+    writer.flush()
+    os.fsync(writer.fileno())

@@ -1,0 +1,57 @@
+"""What is written beside a published model: which bytes it is made of, what it takes and gives, where it came from."""
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from fastserve.types import Signature
+
+SCHEMA_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+MODEL_FILE = "model.onnx"
+MAX_MANIFEST_BYTES = 4 * 1024 * 1024
+
+_FILE_NAME = re.compile(r"(?!\.)[^/\\\x00-\x1f\x7f]{1,255}")
+
+
+def is_file_name(name: str) -> bool:
+    """Tell whether a name stays in its directory: no separators, no leading dot, no control characters."""
+    return _FILE_NAME.fullmatch(name) is not None
+
+
+def _plain(name: str) -> str:
+    if not is_file_name(name):
+        raise ValueError("not a plain file name")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_plain)]
+
+
+class FileRecord(BaseModel):
+    """One file of a version as it was published."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    bytes: Annotated[int, Field(ge=0)]
+
+
+class Manifest(BaseModel):
+    """Everything that is known of one version; written once, never changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    model: str
+    version: Annotated[int, Field(ge=1)]
+    created_at: datetime
+    files: dict[FileName, FileRecord]
+    signature: Signature
+    provenance: dict[str, Any] = Field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """Give the file's content: JSON for people and machines."""
+        return self.model_dump_json(indent=2).encode() + b"\n"

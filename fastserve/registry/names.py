@@ -1,0 +1,44 @@
+"""Which names models, versions and aliases may have: nothing that could be a path, a hidden file or a route."""
+
+import re
+
+from fastserve.errors import RegistryError
+
+_NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,128}", re.ASCII)
+_VERSION = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+_ROUTES = frozenset({"stats"})
+"""Model names that `/v2/models/<name>` cannot tell from an endpoint."""
+
+
+def is_model(name: str) -> bool:
+    """Tell whether a model may have this name."""
+    return _NAME.fullmatch(name) is not None and name not in _ROUTES
+
+
+def check_model(name: str) -> None:
+    """Raise RegistryError with the rule unless a model may have this name."""
+    if name in _ROUTES:
+        raise RegistryError(f"a model cannot be called '{name}': /v2/models/{name} is an endpoint")
+    if not is_model(name):
+        raise RegistryError(f"{_quoted(name)} is not a model name: {_RULE}")
+
+
+def check_alias(name: str) -> None:
+    """Raise RegistryError with the rule unless an alias may have this name."""
+    if _NAME.fullmatch(name) is None:
+        raise RegistryError(f"{_quoted(name)} is not an alias: {_RULE}")
+    if name.isdigit():
+        raise RegistryError(f"'{name}' is not an alias: a number means a version")
+
+
+def parse_version(text: str) -> int | None:
+    """Read a version number, positive and without leading zeros; None for anything else."""
+    return int(text) if _VERSION.fullmatch(text) else None
+
+
+_RULE = "use 1 to 128 of the letters A-Z, a-z, digits, '.', '_' and '-', and do not begin with '.'"
+
+
+def _quoted(name: str) -> str:
+    """Quote what a stranger sent, shortened, with everything unprintable escaped."""
+    return repr(name[:64])

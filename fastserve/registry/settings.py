@@ -1,0 +1,70 @@
+"""What a person may say about a model in its `model.yaml`."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fastserve.errors import RegistryError
+
+SETTINGS_FILE = "model.yaml"
+MAX_SETTINGS_BYTES = 64 * 1024
+
+
+class ModelSettings(BaseModel):
+    """The optional, human-owned `model.yaml`; the overrides are checked by the rooms they belong to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    description: str = Field(default="", description="What the model predicts, for a person.")
+    owner: str = Field(default="", description="Whom to ask about it.")
+    batching: dict[str, Any] = Field(default_factory=dict, description="Overrides of the batching options.")
+    monitoring: dict[str, Any] = Field(
+        default_factory=dict, description="Overrides of the monitoring options."
+    )
+
+
+def load_settings(path: Path) -> ModelSettings:
+    """Read the file if it is there; RegistryError names whatever in it is wrong."""
+    where = f"{path.parent.name}/{path.name}"
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_SETTINGS_BYTES + 1)
+    except FileNotFoundError:
+        return ModelSettings()
+    except OSError as error:
+        raise RegistryError(f"{where} cannot be read: {error.strerror}") from error
+    if len(data) > MAX_SETTINGS_BYTES:
+        raise RegistryError(f"{where} is larger than {MAX_SETTINGS_BYTES} bytes")
+    try:
+        content = _parse(data)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise RegistryError(f"{where} is not valid YAML: {' '.join(str(error).split())[:200]}") from error
+    if content is None:
+        return ModelSettings()
+    if not isinstance(content, dict):
+        raise RegistryError(f"{where} must be a mapping of keys to values")
+    return _validated(where, content)
+
+
+def _parse(data: bytes) -> Any:
+    # An alias lets a few lines stand for billions of values; nobody needs one here.
+    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(data, Loader=yaml.SafeLoader)):
+        raise ValueError("aliases (*name) are not allowed")
+    return yaml.safe_load(data)
+
+
+def _validated(where: str, content: dict[Any, Any]) -> ModelSettings:
+    known = list(ModelSettings.model_fields)
+    for key in content:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"the keys are {', '.join(known)}"
+            raise RegistryError(f"{where}: unknown key '{str(key)[:64]}'; {hint}")
+    try:
+        return ModelSettings.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RegistryError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error

@@ -1,0 +1,20 @@
+"""One loaded ONNX session behind a small protocol: what it takes, what it gives, how long it needs."""
+
+from fastserve.runtime.cores import available_cores, threads_per_worker
+from fastserve.runtime.onnx import OnnxRuntime, inspect
+from fastserve.runtime.options import Provider, RuntimeOptions
+from fastserve.runtime.protocol import Bound, Runtime
+from fastserve.runtime.warmup import LatencyTable, warm
+
+__all__ = [
+    "Bound",
+    "LatencyTable",
+    "OnnxRuntime",
+    "Provider",
+    "Runtime",
+    "RuntimeOptions",
+    "available_cores",
+    "inspect",
+    "threads_per_worker",
+    "warm",
+]

@@ -1,0 +1,136 @@
+"""A loaded ONNX model: the runtime that serving uses, and the look into a file that publishing takes."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fastserve.errors import ModelFailed, ProviderUnavailable
+from fastserve.runtime._ort import Session, built_in, reason
+from fastserve.runtime.options import Provider, RuntimeOptions
+from fastserve.runtime.protocol import Bound
+from fastserve.runtime.signature import signature_of
+from fastserve.types import Array, DataType, Signature
+
+_log = logging.getLogger("fastserve.runtime")
+
+
+class OnnxRuntime:
+    """One ONNX model in one session. `run` is safe from several threads; a `Bound` belongs to one caller."""
+
+    def __init__(self, model_path: Path, options: RuntimeOptions | None = None, threads: int = 1) -> None:
+        """Load the file; `threads` work inside one run unless the options say how many."""
+        options = options or RuntimeOptions()
+        session, self.provider = _open(model_path, options, options.intra_op_threads or threads)
+        self.signature = signature_of(session.inputs, session.outputs)
+        self._session: Session | None = session
+        self._input_names = [tensor.name for tensor in self.signature.inputs]
+        self._run = session.run
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        """Run the model once.
+
+        Parameters
+        ----------
+        inputs
+            One array per input, in signature order; BYTES as object arrays of `str`.
+
+        Returns
+        -------
+        list of arrays
+            One C-contiguous array per output, in signature order, that nobody else holds.
+
+        Raises
+        ------
+        ModelFailed
+            The run failed, whatever the cause; the session is usable afterwards.
+        """
+        try:
+            return self._run(dict(zip(self._input_names, inputs, strict=True)))
+        except Exception as error:  # onnxruntime's errors share no base class
+            raise ModelFailed(reason(error)) from error
+
+    def bind(self, inputs: Sequence[Array]) -> Bound | None:
+        """Prepare a run over exactly these arrays; for a small model it costs a third less than `run`.
+
+        Parameters
+        ----------
+        inputs
+            One C-contiguous array per input, in signature order, all with the same number of rows.
+
+        Returns
+        -------
+        callable or None
+            Each call reads the inputs as they are then and gives the same output arrays, overwritten in
+            place: one caller at a time, done with an answer before the next call. None where outputs cannot
+            be laid out beforehand (strings, inner dimensions that vary) or do not live in CPU memory.
+        """
+        session, outputs = self._session, self._outputs_for(inputs)
+        if session is None or outputs is None:
+            return None
+        results: list[Array] = outputs
+        call = session.bind(
+            dict(zip(self._input_names, inputs, strict=True)),
+            {tensor.name: array for tensor, array in zip(self.signature.outputs, results, strict=True)},
+        )
+
+        # The session knows addresses only: what is bound must live as long as it may be called, hence `held`.
+        def bound(held: Sequence[Array] = tuple(inputs)) -> list[Array]:
+            try:
+                call()
+            except Exception as error:
+                raise ModelFailed(reason(error)) from error
+            return results
+
+        return bound
+
+    def close(self) -> None:
+        """Give the session's memory back once no run and no `Bound` holds it; `run` afterwards fails."""
+        self._session = None
+        self._run = _closed
+
+    def _outputs_for(self, inputs: Sequence[Array]) -> list[Array] | None:
+        """Allocate outputs for these inputs, or None where binding does not apply."""
+        specs, skip = self.signature.inputs, int(self.signature.batched)
+        if self.provider != Provider.CPU or len(inputs) != len(specs) or not specs:
+            return None
+        rows = inputs[0].shape[:skip]
+        if 0 in rows:
+            return None
+        for spec, array in zip(specs, inputs, strict=True):
+            fits = array.shape == rows + spec.shape[skip:] and array.dtype == spec.datatype.dtype
+            if spec.datatype is DataType.BYTES or not fits or not array.flags.c_contiguous:
+                return None
+        outputs = self.signature.outputs
+        if any(spec.datatype is DataType.BYTES or -1 in spec.shape[skip:] for spec in outputs):
+            return None
+        return [np.zeros(rows + spec.shape[skip:], spec.datatype.dtype) for spec in outputs]
+
+
+def inspect(path: Path) -> Signature:
+    """Load the file on the CPU as serving would and give its signature, or raise ModelRejected."""
+    session, _ = _open(path, RuntimeOptions(provider=Provider.CPU), threads=1)
+    return signature_of(session.inputs, session.outputs)
+
+
+def _open(path: Path, options: RuntimeOptions, threads: int) -> tuple[Session, str]:
+    """Open a session on the provider asked for; `auto` settles for the CPU and says so."""
+    if options.provider is not Provider.AUTO:
+        return Session(path, options.provider, options, threads), options.provider.value
+    why = "this onnxruntime is built without CUDA"
+    if Provider.CUDA in built_in():
+        try:
+            session = Session(path, Provider.CUDA, options, threads)
+        except ProviderUnavailable as error:
+            why = str(error)
+        else:
+            _log.info("provider auto took cuda: device %d is there and starts", options.device_id)
+            return session, Provider.CUDA.value
+    session = Session(path, Provider.CPU, options, threads)
+    _log.info("provider auto took cpu: %s", why)
+    return session, Provider.CPU.value
+
+
+def _closed(feed: object) -> list[Array]:
+    raise RuntimeError("its session is closed")

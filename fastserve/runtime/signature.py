@@ -1,0 +1,84 @@
+"""From what onnxruntime says of a model's inputs and outputs to the signature that every room shares."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from fastserve.errors import ModelRejected
+from fastserve.types import DataType, Signature, TensorSpec
+
+_DATATYPES: dict[str, DataType] = {
+    "bool": DataType.BOOL,
+    "uint8": DataType.UINT8,
+    "uint16": DataType.UINT16,
+    "uint32": DataType.UINT32,
+    "uint64": DataType.UINT64,
+    "int8": DataType.INT8,
+    "int16": DataType.INT16,
+    "int32": DataType.INT32,
+    "int64": DataType.INT64,
+    "float16": DataType.FP16,
+    "float": DataType.FP32,
+    "double": DataType.FP64,
+    "string": DataType.BYTES,
+}
+
+
+class Node(Protocol):
+    """An input or output as onnxruntime describes it (its `NodeArg`)."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the graph."""
+        ...
+
+    @property
+    def type(self) -> str:
+        """Its type as text, such as `tensor(float)` or `seq(map(int64,tensor(float)))`."""
+        ...
+
+    @property
+    def shape(self) -> Sequence[int | str | None]:
+        """Its dimensions: a size, the name of a variable one, or None for a nameless one."""
+        ...
+
+
+def signature_of(inputs: Sequence[Node], outputs: Sequence[Node]) -> Signature:
+    """Translate nodes; ModelRejected names the one that no tensor protocol can carry."""
+    return Signature(
+        inputs=tuple(_tensor("input", node) for node in inputs),
+        outputs=tuple(_tensor("output", node) for node in outputs),
+        batched=_is_batched(inputs, outputs),
+    )
+
+
+def _tensor(side: str, node: Node) -> TensorSpec:
+    where, kind = f"{side} '{node.name[:128]}'", node.type
+    if not (kind.startswith("tensor(") and kind.endswith(")")):
+        raise ModelRejected(f"{where} has the type {kind[:128]}, which is not a tensor{_hint(side, kind)}")
+    element = kind.removeprefix("tensor(").removesuffix(")")
+    if element not in _DATATYPES:
+        raise ModelRejected(
+            f"{where} has elements of type {element}, which no client can send or read; cast them"
+        )
+    shape = tuple(dim if isinstance(dim, int) and dim >= 0 else -1 for dim in node.shape)
+    return TensorSpec(node.name, _DATATYPES[element], shape)
+
+
+def _hint(side: str, kind: str) -> str:
+    if side == "output" and kind.startswith("seq(map("):
+        return "; convert the classifier with options={'zipmap': False} (skl2onnx) to get a tensor"
+    return ""
+
+
+def _is_batched(inputs: Sequence[Node], outputs: Sequence[Node]) -> bool:
+    """Tell whether dimension 0 is one variable batch: nameless, or of the same name, wherever it stands."""
+    if not inputs:
+        return False
+    names: set[str] = set()
+    for node in (*inputs, *outputs):
+        first = node.shape[0] if len(node.shape) else 0
+        if isinstance(first, int) and first >= 0:
+            return False
+        if isinstance(first, str) and first:
+            names.add(first)
+    return len(names) <= 1

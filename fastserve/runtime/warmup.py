@@ -1,0 +1,230 @@
+"""Run every batch size once before the first request does, and learn from it what a batch costs.
+
+onnxruntime lays out memory and picks kernels on a shape's first run; whoever comes first would pay. The same
+runs say how long n rows take, est(n) = a·n + b, how large a batch may get, and whether rows stay apart.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from fastserve.clock import Clock, monotonic_ns
+from fastserve.errors import ModelFailed
+from fastserve.runtime.protocol import Runtime
+from fastserve.types import Array, DataType, Signature
+
+_RUNS = 5
+_PROBE_ROWS = 3
+_TOLERANCE = 0.05
+"""Share of an output's range by which batch-mates may move it: dynamic quantisation alone does by 0.01."""
+_NS_PER_MS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyTable:
+    """What the warm-up of one version learnt."""
+
+    batchable: bool
+    """Rows of several requests may share a run."""
+    reason: str
+    """Why not, when not batchable; else what keeps `max_rows` below the wish, or empty."""
+    max_rows: int
+    """Most rows that a batch may have; 0 when not batchable."""
+    buckets: tuple[tuple[int, int], ...]
+    """(rows, median nanoseconds) of every bucket that ran, ascending; one only when not batchable."""
+    a_ns: float
+    """Nanoseconds per row."""
+    b_ns: float
+    """Nanoseconds per run."""
+
+    def est_ns(self, rows: int) -> int:
+        """Estimate the time of a run of `rows` rows."""
+        return round(self.a_ns * rows + self.b_ns)
+
+
+def warm(
+    runtime: Runtime,
+    max_batch_rows: int,
+    budget_ms: float = 2_000,
+    *,
+    max_bucket_ms: float = 100,
+    example: Sequence[Array] | None = None,
+    clock: Clock = monotonic_ns,
+) -> LatencyTable:
+    """Run the buckets 1, 2, 4, … `max_batch_rows` and tabulate their times.
+
+    Parameters
+    ----------
+    runtime
+        The loaded model.
+    max_batch_rows
+        Rows of the largest batch wished for, at least 1.
+    budget_ms
+        After this much time no further bucket is begun.
+    max_bucket_ms
+        Batches that take longer are not allowed; the first such bucket is the last one run.
+    example
+        One array per input, dimension 0 being rows, of which the first serves. Without it zeros and empty
+        strings are used, and 1 for every variable inner dimension.
+    clock
+        Nanoseconds; for tests.
+
+    Returns
+    -------
+    LatencyTable
+        Not batchable when the model has no variable batch, gives another number of rows than it got, or gives
+        a row another answer when other rows are there.
+
+    Raises
+    ------
+    ModelFailed
+        The model does not run.
+    """
+    row = _blank_row(runtime.signature) if example is None else list(example)
+    if not runtime.signature.batched:
+        runtime.run(row)
+        return _alone("the model has no variable batch dimension", _measure(runtime, row, clock))
+    stop_ns = clock() + round(budget_ms * _NS_PER_MS)
+    limit_ns = round(max_bucket_ms * _NS_PER_MS)
+    buckets: list[tuple[int, int]] = []
+    for rows in _doubling(max_batch_rows):
+        # Two rows are always tried: whether they stay two must be known.
+        if rows > 2 and clock() >= stop_ns:
+            break
+        inputs = [np.repeat(array[:1], rows, axis=0) for array in row]
+        lost = _lost_rows(runtime, inputs, rows)
+        took = _measure(runtime, inputs, clock)
+        if took > limit_ns:  # ask twice: a busy neighbour must not cost this version its batches for good
+            took = min(took, _measure(runtime, inputs, clock))
+        buckets.append((rows, took))
+        if lost:
+            return _alone(lost, buckets[0][1])
+        if took > limit_ns:
+            break
+    if buckets[-1][0] > 1 and (mixed := _mixed_rows(runtime, row)):
+        return _alone(mixed, buckets[0][1])
+    a_ns, b_ns = fit(buckets)
+    limit, reason = _limit(buckets, max_batch_rows, limit_ns, a_ns, b_ns)
+    return LatencyTable(True, reason, limit, tuple(buckets), a_ns, b_ns)
+
+
+def fit(buckets: Sequence[tuple[int, int]]) -> tuple[float, float]:
+    """Fit time = a·rows + b by least squares of relative errors, a and b not negative.
+
+    Parameters
+    ----------
+    buckets
+        (rows, nanoseconds) pairs, at least one.
+
+    Returns
+    -------
+    tuple of float
+        (a_ns, b_ns).
+    """
+    rows = np.array([rows for rows, _ in buckets], dtype=np.float64)
+    times = np.maximum(np.array([took for _, took in buckets], dtype=np.float64), 1.0)
+    # Dividing each equation by its time weighs 10 % of 4 µs as much as 10 % of 4 ms.
+    per_row, per_run = rows / times, 1.0 / times
+    if len(buckets) > 1:
+        design = np.stack([per_row, per_run], axis=1)
+        a, b = np.linalg.lstsq(design, np.ones_like(times), rcond=None)[0]
+        if a >= 0 and b >= 0:
+            return float(a), float(b)
+        if a >= 0:
+            return float(per_row.sum() / (per_row**2).sum()), 0.0
+    return 0.0, float(per_run.sum() / (per_run**2).sum())
+
+
+def _limit(
+    buckets: Sequence[tuple[int, int]], wished: int, limit_ns: int, a_ns: float, b_ns: float
+) -> tuple[int, str]:
+    """Give the rows that a batch may have, and why these are fewer than wished for."""
+    rows, took = buckets[-1]
+    if took > limit_ns:
+        before = buckets[-2][0] if len(buckets) > 1 else 1
+        return before, f"{rows} rows take {took / _NS_PER_MS:.3g} ms, over {limit_ns / _NS_PER_MS:g} ms"
+    if rows >= wished or a_ns * wished + b_ns <= limit_ns:
+        return wished, ""
+    fitting = int((limit_ns - b_ns) / a_ns)
+    return max(rows, fitting), f"{wished} rows would take longer than {limit_ns / _NS_PER_MS:g} ms"
+
+
+def _alone(reason: str, took: int) -> LatencyTable:
+    return LatencyTable(False, reason, 0, ((1, took),), 0.0, float(took))
+
+
+def _doubling(limit: int) -> list[int]:
+    """Give 1, 2, 4, … and the limit itself."""
+    buckets = [1 << power for power in range(max(1, limit).bit_length())]
+    return buckets if buckets[-1] >= limit else [*buckets, limit]
+
+
+def _measure(runtime: Runtime, inputs: list[Array], clock: Clock) -> int:
+    """Give the median time of a few runs in nanoseconds; the first run of this shape has been done before."""
+    times: list[int] = []
+    for _ in range(_RUNS):
+        start = clock()
+        runtime.run(inputs)
+        times.append(clock() - start)
+    return round(median(times))
+
+
+def _blank_row(signature: Signature) -> list[Array]:
+    """Make a row of zeros and empty strings."""
+    shapes = [[1 if dim < 0 else dim for dim in spec.shape] for spec in signature.inputs]
+    return [
+        np.full(shape, "" if spec.datatype is DataType.BYTES else 0, spec.datatype.dtype)
+        for spec, shape in zip(signature.inputs, shapes, strict=True)
+    ]
+
+
+def _lost_rows(runtime: Runtime, inputs: list[Array], rows: int) -> str:
+    outputs = runtime.run(inputs)
+    for spec, array in zip(runtime.signature.outputs, outputs, strict=True):
+        got = array.shape[0] if array.ndim else 0
+        if got != rows:
+            return f"output '{spec.name}' has {got} rows for {rows} input rows"
+    return ""
+
+
+def _mixed_rows(runtime: Runtime, row: list[Array]) -> str:
+    """Tell which output of a row depends on its batch-mates; empty when none does or it cannot be known."""
+    batch = [_varied(array) for array in row]
+    try:
+        together, again = runtime.run(batch), runtime.run(batch)
+        alone = [runtime.run([array[i : i + 1] for array in batch]) for i in range(_PROBE_ROWS)]
+    except ModelFailed:  # made-up values need not mean anything to the model
+        return ""
+    for at, spec in enumerate(runtime.signature.outputs):
+        apart = [outputs[at] for outputs in alone]
+        if any(array.shape[1:] != together[at].shape[1:] for array in apart):
+            return f"the shape of output '{spec.name}' depends on which rows share a run"
+        deterministic = _agree(together[at], again[at])
+        if deterministic and not _agree(together[at], np.concatenate(apart)):
+            return f"output '{spec.name}' of a row depends on which rows share its run"
+    return ""
+
+
+def _varied(array: Array) -> Array:
+    """Make a few different rows of the same type and row shape: small numbers, short strings."""
+    shape = (_PROBE_ROWS, *array.shape[1:])
+    cells = np.arange(int(np.prod(shape))).reshape(shape)
+    row = np.arange(_PROBE_ROWS).reshape((-1,) + (1,) * (array.ndim - 1))
+    if array.dtype == object:
+        values: Array = np.array(["a", "b", "c"], dtype=object)[(cells + row) % 3]
+    elif np.issubdtype(array.dtype, np.floating):
+        values = ((cells * 7 + row * row * 3) % 11 / 5.0 - 1.0).astype(array.dtype)
+    else:
+        values = ((cells + row) % 2).astype(array.dtype)
+    return values
+
+
+def _agree(left: Array, right: Array) -> bool:
+    """Compare floats by a share of their range and everything else, labels for one, exactly."""
+    if left.shape != right.shape or not np.issubdtype(left.dtype, np.floating):
+        return bool(np.array_equal(left, right))
+    finite = np.isfinite(left)
+    scale = float(np.abs(left[finite]).max(initial=0.0))
+    return bool(np.allclose(left, right, rtol=_TOLERANCE, atol=_TOLERANCE * scale, equal_nan=True))

@@ -1,0 +1,112 @@
+"""Values that every room shares: datatypes, tensor specifications, signatures, counters."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+class DataType(StrEnum):
+    """Tensor datatypes by their Open Inference Protocol names."""
+
+    BOOL = "BOOL"
+    UINT8 = "UINT8"
+    UINT16 = "UINT16"
+    UINT32 = "UINT32"
+    UINT64 = "UINT64"
+    INT8 = "INT8"
+    INT16 = "INT16"
+    INT32 = "INT32"
+    INT64 = "INT64"
+    FP16 = "FP16"
+    FP32 = "FP32"
+    FP64 = "FP64"
+    BYTES = "BYTES"
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """NumPy dtype of the tensor; BYTES is an object array of `str`."""
+        return _DTYPES[self]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes per element on the wire; 0 for BYTES, whose elements carry their own length."""
+        return 0 if self is DataType.BYTES else self.dtype.itemsize
+
+
+_DTYPES: dict[DataType, np.dtype[Any]] = {
+    DataType.BOOL: np.dtype(np.bool_),
+    DataType.UINT8: np.dtype(np.uint8),
+    DataType.UINT16: np.dtype(np.uint16),
+    DataType.UINT32: np.dtype(np.uint32),
+    DataType.UINT64: np.dtype(np.uint64),
+    DataType.INT8: np.dtype(np.int8),
+    DataType.INT16: np.dtype(np.int16),
+    DataType.INT32: np.dtype(np.int32),
+    DataType.INT64: np.dtype(np.int64),
+    DataType.FP16: np.dtype(np.float16),
+    DataType.FP32: np.dtype(np.float32),
+    DataType.FP64: np.dtype(np.float64),
+    DataType.BYTES: np.dtype(object),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One named tensor of a model; `shape` has -1 for every variable dimension, batch included."""
+
+    name: str
+    datatype: DataType
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Inputs and outputs of a model; `batched` when dimension 0 of every one of them is the variable batch."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    batched: bool
+
+
+@dataclass(slots=True)
+class Duration:
+    """A Triton statistic: how often, and nanoseconds in all."""
+
+    count: int = 0
+    ns: int = 0
+
+    def add(self, ns: int, count: int = 1) -> None:
+        """Count `count` events that took `ns` nanoseconds together."""
+        self.count += count
+        self.ns += ns
+
+
+@dataclass(slots=True)
+class VersionStats:
+    """Counters of one served version in one worker; written by the event-loop thread only."""
+
+    inference_count: int = 0
+    """Rows answered."""
+    execution_count: int = 0
+    """Runs of the model."""
+    last_inference_ms: int = 0
+    """Wall-clock time of the last run, milliseconds since the epoch."""
+    success: Duration = field(default_factory=Duration)
+    fail: Duration = field(default_factory=Duration)
+    cancelled: int = 0
+    """Requests withdrawn before their rows ran."""
+    expired: int = 0
+    """Requests whose deadline passed before their rows ran."""
+    rejected: int = 0
+    """Requests refused because the queue was full."""
+    queue: Duration = field(default_factory=Duration)
+    compute_input: Duration = field(default_factory=Duration)
+    compute_infer: Duration = field(default_factory=Duration)
+    compute_output: Duration = field(default_factory=Duration)
+    batches: dict[int, Duration] = field(default_factory=dict)
+    """Runs by number of rows in the batch."""

@@ -1,0 +1,303 @@
+"""Answers of the Open Inference Protocol: output arrays to response bytes, rendered once and copied once.
+
+The writers of numbers and strings are in encode.hpp; this file checks the arrays before a byte of them is read.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.unicode cimport PyUnicode_Check
+from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memcpy
+from libcpp cimport bool as cpp_bool
+from libcpp.vector cimport vector
+
+cimport numpy as cnp
+
+cnp.import_array()
+
+cdef extern from "Python.h":
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    int PyUnicode_KIND(object text)
+    void* PyUnicode_DATA(object text)
+
+cdef extern from "encode.hpp" namespace "fastserve" nogil:
+    cdef cppclass Scratch:
+        const char* data() noexcept
+        size_t size() noexcept
+        size_t capacity() noexcept
+        cpp_bool append(const char* text, size_t length) noexcept
+        void set_length(size_t at, uint32_t length) noexcept
+        void clear() noexcept
+
+    cpp_bool write_numbers(Scratch& out, int kind, const char* data, size_t count) noexcept
+    cpp_bool write_integer(Scratch& out, int64_t value) noexcept
+    cpp_bool write_string(Scratch& out, int unit_bytes, const void* text, size_t length, cpp_bool escape) noexcept
+
+cdef enum:
+    MAX_DIMS = 8
+    BYTES_KIND = 12  # the last of encode.hpp's Kind
+
+# In the order of encode.hpp's Kind: v2 datatype, NumPy kind, item size.
+DATATYPES = (
+    ("BOOL", "b", 1), ("INT8", "i", 1), ("INT16", "i", 2), ("INT32", "i", 4), ("INT64", "i", 8),
+    ("UINT8", "u", 1), ("UINT16", "u", 2), ("UINT32", "u", 4), ("UINT64", "u", 8),
+    ("FP16", "f", 2), ("FP32", "f", 4), ("FP64", "f", 8), ("BYTES", "O", sizeof(PyObject*)),
+)
+cdef dict KINDS = {datatype: (kind, ord(letter), size) for kind, (datatype, letter, size) in enumerate(DATATYPES)}
+
+cdef struct Output:
+    int kind
+    char letter
+    Py_ssize_t item_bytes
+
+cdef struct Tail:
+    const char* data  # NULL: in the blob, at `at`
+    size_t at, length
+
+
+cdef inline int done(cpp_bool written) except -1:
+    if not written:
+        raise MemoryError("no memory for the response")
+    return 0
+
+
+cdef inline int put(Scratch& out, bytes text) except -1:
+    return done(out.append(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text)))
+
+
+cdef inline int write_text(Scratch& out, object text, bint escape) except -1:
+    return done(write_string(out, PyUnicode_KIND(text), PyUnicode_DATA(text), PyUnicode_GET_LENGTH(text), escape))
+
+
+cdef bytes quoted(str text):
+    """The string as JSON text."""
+    cdef Scratch out
+    put(out, b'"')
+    write_text(out, text, True)
+    put(out, b'"')
+    return PyBytes_FromStringAndSize(out.data(), <Py_ssize_t> out.size())
+
+
+cdef class ResponseEncoder:
+    """Renders the answers of one model version; one thread at a time (it never lets go of the GIL).
+
+    Parameters
+    ----------
+    model_name, model_version : str
+        As they stand in every answer.
+    outputs : sequence of (str, str)
+        Name and v2 datatype of each output, in signature order.
+    """
+
+    cdef bytes prefix
+    cdef list heads, names
+    cdef vector[Output] outputs
+    cdef Scratch text, blob, head
+    cdef vector[Tail] tails
+    cdef size_t tail_bytes
+    cdef bint any_binary
+
+    def __init__(self, str model_name, str model_version, outputs):
+        self.prefix = b'{"model_name":' + quoted(model_name) + b',"model_version":' + quoted(model_version)
+        self.heads = []
+        self.names = []
+        self.outputs.clear()
+        for name, datatype in outputs:
+            if datatype not in KINDS:
+                raise ValueError(f"output {name}: datatype {datatype} is not one that can be encoded")
+            kind, letter, item_bytes = KINDS[datatype]
+            self.outputs.push_back(Output(kind, letter, item_bytes))
+            self.names.append(name)
+            self.heads.append(b'{"name":' + quoted(name) + b',"datatype":"' + datatype.encode() + b'","shape":[')
+
+    def body(self, list arrays, Py_ssize_t start, Py_ssize_t rows, bytes id_json, tuple selection):
+        """The answer's body and the length of its JSON part, -1 when no output is binary.
+
+        Parameters
+        ----------
+        arrays : list of ndarray
+            One C-contiguous array of each output's dtype (object of str or bytes for BYTES), in signature order.
+        start, rows : int
+            The answer is array[start:start + rows]; rows == -1 with start == 0 takes the whole array.
+        id_json : bytes or None
+            The request's id as JSON text, quotes included.
+        selection : tuple of (int, bool) or None
+            Output index and whether it is sent binary, in the order of the answer; None: all of them as JSON.
+
+        Raises
+        ------
+        ValueError
+            When an array does not fit; nothing outside of it was read.
+        """
+        self.render(arrays, start, rows, id_json, selection)
+        cdef bytes result = PyBytes_FromStringAndSize(NULL, <Py_ssize_t> (self.text.size() + self.tail_bytes))
+        cdef Py_ssize_t json_bytes = <Py_ssize_t> self.text.size() if self.any_binary else -1
+        self.copy_body(PyBytes_AS_STRING(result))
+        return result, json_bytes
+
+    def http(self, list arrays, Py_ssize_t start, Py_ssize_t rows, bytes id_json, tuple selection,
+             bytes default_headers not None):
+        """The whole HTTP/1.1 answer as one bytes object: status line, `default_headers` (rendered lines, each with its
+        CRLF), the framing headers, and what `body` gives for the same arguments."""
+        self.render(arrays, start, rows, id_json, selection)
+        cdef size_t body_bytes = self.text.size() + self.tail_bytes
+        self.head.clear()
+        put(self.head, b"HTTP/1.1 200 OK\r\n")
+        put(self.head, default_headers)
+        if self.any_binary:
+            put(self.head, b"inference-header-content-length: ")
+            done(write_integer(self.head, <int64_t> self.text.size()))
+            put(self.head, b"\r\ncontent-length: ")
+        else:
+            put(self.head, b"content-length: ")
+        done(write_integer(self.head, <int64_t> body_bytes))
+        if self.any_binary:
+            put(self.head, b"\r\ncontent-type: application/octet-stream\r\n\r\n")
+        else:
+            put(self.head, b"\r\ncontent-type: application/json\r\n\r\n")
+        cdef size_t head_bytes = self.head.size()
+        cdef bytes result = PyBytes_FromStringAndSize(NULL, <Py_ssize_t> (head_bytes + body_bytes))
+        memcpy(PyBytes_AS_STRING(result), self.head.data(), head_bytes)
+        self.copy_body(PyBytes_AS_STRING(result) + head_bytes)
+        return result
+
+    cdef int copy_body(self, char* at) noexcept:
+        cdef Tail tail
+        memcpy(at, self.text.data(), self.text.size())
+        at += self.text.size()
+        for tail in self.tails:
+            if tail.length:
+                memcpy(at, self.blob.data() + tail.at if tail.data == NULL else tail.data, tail.length)
+            at += tail.length
+        self.text.clear()
+        self.blob.clear()
+        return 0
+
+    cdef int render(self, list arrays, Py_ssize_t start, Py_ssize_t rows, bytes id_json, tuple selection) except -1:
+        """Fills text, tails and blob; pointers in tails live as long as the caller's arrays."""
+        cdef Py_ssize_t index, expected = <Py_ssize_t> self.outputs.size()
+        cdef bint binary, first = True
+        self.text.clear()
+        self.blob.clear()
+        self.tails.clear()
+        self.tail_bytes = 0
+        self.any_binary = False
+        if arrays is None or len(arrays) != expected:
+            raise ValueError(f"{0 if arrays is None else len(arrays)} arrays for {expected} outputs")
+        put(self.text, self.prefix)
+        if id_json is not None:
+            put(self.text, b',"id":')
+            put(self.text, id_json)
+        put(self.text, b',"outputs":[')
+        if selection is None:
+            for index in range(expected):
+                self.output(index, False, arrays[index], start, rows, index == 0)
+        else:
+            for index, binary in selection:
+                if not 0 <= index < expected:
+                    raise ValueError(f"output index {index} of {expected} outputs")
+                self.output(index, binary, arrays[index], start, rows, first)
+                first = False
+        return put(self.text, b"]}")
+
+    cdef int output(self, Py_ssize_t index, bint binary, array, Py_ssize_t start, Py_ssize_t rows, bint first) except -1:
+        cdef Py_ssize_t count = self.check(index, array, start, rows)
+        cdef Output output = self.outputs[index]
+        cdef Py_ssize_t length = cnp.PyArray_DIM(array, 0) if cnp.PyArray_NDIM(array) else 1
+        cdef Py_ssize_t row_items = cnp.PyArray_SIZE(array) // length if length else 0
+        cdef const char* data = <const char*> cnp.PyArray_DATA(array) + start * row_items * output.item_bytes
+        if not first:
+            put(self.text, b",")
+        put(self.text, <bytes> self.heads[index])
+        self.shape(array, rows)
+        if binary:
+            self.binary(output, index, data, count)
+        else:
+            put(self.text, b'],"data":[')
+            if output.kind == BYTES_KIND:
+                self.strings(index, <PyObject**> data, count)
+            else:
+                done(write_numbers(self.text, output.kind, data, <size_t> count))
+            put(self.text, b"]}")
+        return 0
+
+    cdef Py_ssize_t check(self, Py_ssize_t index, array, Py_ssize_t start, Py_ssize_t rows) except -1:
+        """The number of elements in the answer, once everything that the writers rely on holds."""
+        cdef Output output = self.outputs[index]
+        cdef Py_ssize_t length
+        if not cnp.PyArray_Check(array):
+            raise ValueError(f"output {self.names[index]}: not an array but {type(array).__name__}")
+        cdef char letter = (<cnp.ndarray> array).descr.kind
+        if letter != output.letter or cnp.PyArray_ITEMSIZE(array) != output.item_bytes:
+            raise ValueError(f"output {self.names[index]}: array has dtype {array.dtype}, "
+                             f"the signature says {DATATYPES[output.kind][0]}")
+        if not cnp.PyArray_ISCARRAY_RO(array):
+            raise ValueError(f"output {self.names[index]}: array is not C-contiguous, aligned and in native byte order")
+        if cnp.PyArray_NDIM(array) > MAX_DIMS:
+            raise ValueError(f"output {self.names[index]}: array has {cnp.PyArray_NDIM(array)} dimensions, limit {MAX_DIMS}")
+        if rows == -1 and start == 0:
+            return cnp.PyArray_SIZE(array)
+        length = cnp.PyArray_DIM(array, 0) if cnp.PyArray_NDIM(array) else 0
+        if cnp.PyArray_NDIM(array) == 0 or start < 0 or rows < 0 or start > length or rows > length - start:
+            raise ValueError(f"output {self.names[index]}: rows {start} to {start + rows} of an array of shape {array.shape}")
+        return rows * (cnp.PyArray_SIZE(array) // length) if length else 0
+
+    cdef int shape(self, array, Py_ssize_t rows) except -1:
+        cdef int axis
+        for axis in range(cnp.PyArray_NDIM(array)):
+            if axis:
+                put(self.text, b",")
+            done(write_integer(self.text, rows if axis == 0 and rows >= 0 else cnp.PyArray_DIM(array, axis)))
+        return 0
+
+    cdef int binary(self, Output output, Py_ssize_t index, const char* data, Py_ssize_t count) except -1:
+        cdef Tail tail
+        if output.kind == BYTES_KIND:
+            tail.data = NULL
+            tail.at = self.blob.size()
+            self.prefixed(index, <PyObject**> data, count)
+            tail.length = self.blob.size() - tail.at
+        else:
+            tail.data = data
+            tail.at = 0
+            tail.length = <size_t> (count * output.item_bytes)
+        self.tails.push_back(tail)
+        self.tail_bytes += tail.length
+        self.any_binary = True
+        put(self.text, b'],"parameters":{"binary_data_size":')
+        done(write_integer(self.text, <int64_t> tail.length))
+        return put(self.text, b"}}")
+
+    cdef int strings(self, Py_ssize_t index, PyObject** items, Py_ssize_t count) except -1:
+        """Elements as JSON strings; bytes that are not UTF-8 get U+FFFD."""
+        cdef Py_ssize_t i
+        for i in range(count):
+            put(self.text, b',"' if i else b'"')
+            item = self.item(index, items[i])
+            write_text(self.text, item.decode("utf-8", "replace") if PyBytes_Check(item) else item, True)
+            put(self.text, b'"')
+        return 0
+
+    cdef int prefixed(self, Py_ssize_t index, PyObject** items, Py_ssize_t count) except -1:
+        """Elements as <u32 little-endian length><bytes>."""
+        cdef Py_ssize_t i
+        cdef size_t at, length
+        for i in range(count):
+            at = self.blob.size()
+            put(self.blob, b"\0\0\0\0")
+            item = self.item(index, items[i])
+            if PyBytes_Check(item):
+                put(self.blob, item)
+            else:
+                write_text(self.blob, item, False)
+            length = self.blob.size() - at - 4
+            if length > <size_t> 0xffffffff:
+                raise ValueError(f"output {self.names[index]}: an element has {length} bytes, limit 4294967295")
+            self.blob.set_length(at, <uint32_t> length)
+        return 0
+
+    cdef object item(self, Py_ssize_t index, PyObject* pointer):
+        item = None if pointer == NULL else <object> pointer
+        if not PyUnicode_Check(item) and not PyBytes_Check(item):
+            raise ValueError(f"output {self.names[index]}: an element is {type(item).__name__}, not str or bytes")
+        return item

@@ -1,0 +1,126 @@
+// The JSON grammar around the numbers: a bounded cursor that takes what it is asked for or says no. It never recurses
+// and never builds a tree; strings with escapes are refused, because the ordinary path reads them.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+
+#include "digits.hpp"
+
+namespace fastserve {
+
+constexpr int kMaxDepth = 32;
+
+inline bool is_space(char c) noexcept { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
+
+inline const char* skip_space(const char* p, const char* end) noexcept {
+    while (p < end && is_space(*p)) ++p;
+    return p;
+}
+
+class Cursor {
+   public:
+    const char* p;
+    const char* end;
+
+    bool at_end() noexcept { return (p = skip_space(p, end)) == end; }
+
+    // The next character that is not white space, or NUL at the end.
+    char peek() noexcept { return at_end() ? '\0' : *p; }
+
+    bool take(char c) noexcept {
+        if (p < end && *p == c) {
+            ++p;
+            return true;
+        }
+        if (peek() != c || p == end) return false;
+        ++p;
+        return true;
+    }
+
+    // A string without escapes and control characters; `text` is what stands between the quotes.
+    bool string(std::string_view& text) noexcept {
+        if (!take('"')) return false;
+        const char* q = p;
+        while (end - q >= 8 && !has_special(load8(q))) q += 8;
+        while (q < end && *q != '"' && *q != '\\' && static_cast<uint8_t>(*q) >= 0x20) ++q;
+        if (q == end || *q != '"') return false;
+        text = std::string_view(p, static_cast<size_t>(q - p));
+        p = q + 1;
+        return true;
+    }
+
+    bool key(std::string_view& text) noexcept { return string(text) && take(':'); }
+
+    // A plain integer from 0 to 10^18 - 1.
+    bool count(int64_t& value) noexcept {
+        peek();
+        const char* const first = p;
+        int64_t sum = 0;
+        while (p < end && is_digit(*p)) {
+            if (p - first == 18) return false;
+            sum = sum * 10 + (*p++ - '0');
+        }
+        if (p == first || (*first == '0' && p - first > 1)) return false;
+        value = sum;
+        return p < end && *p != '.' && (*p | 0x20) != 'e';
+    }
+
+    bool boolean(bool& value) noexcept {
+        peek();
+        value = end - p >= 4 && std::memcmp(p, "true", 4) == 0;
+        if (!value && !(end - p >= 5 && std::memcmp(p, "false", 5) == 0)) return false;
+        p += value ? 4 : 5;
+        return true;
+    }
+
+    // Steps over an array of scalars and arrays without looking at the scalars; whoever reads it later does.
+    bool skip_array(Cursor& skipped) noexcept {
+        if (peek() != '[') return false;
+        skipped.p = p;
+        int depth = 0;
+        do {
+            while (end - p >= 8 && !has_bracket_or_quote(load8(p))) p += 8;
+            if (p >= end) return false;
+            std::string_view text;
+            switch (*p) {
+                case '"':
+                    if (!string(text)) return false;
+                    continue;
+                case '[':
+                    if (++depth > kMaxDepth) return false;
+                    break;
+                case ']':
+                    --depth;
+                    break;
+                case '{':
+                case '}':
+                    return false;
+                default:
+                    break;
+            }
+            ++p;
+        } while (depth > 0);
+        skipped.end = p;
+        return true;
+    }
+
+   private:
+    static constexpr uint64_t kOnes = 0x0101010101010101;
+    static constexpr uint64_t kHighs = 0x8080808080808080;
+
+    static uint64_t has_zero(uint64_t v) noexcept { return (v - kOnes) & ~v & kHighs; }
+
+    static bool has_special(uint64_t v) noexcept {
+        const uint64_t control = (v - kOnes * 0x20) & ~v & kHighs;
+        return (control | has_zero(v ^ kOnes * '"') | has_zero(v ^ kOnes * '\\')) != 0;
+    }
+
+    // Brackets and braces have bit 6 set, which digits, signs, commas and spaces have not.
+    static bool has_bracket_or_quote(uint64_t v) noexcept {
+        return ((v & kOnes * 0x40) | has_zero(v ^ kOnes * '"')) != 0;
+    }
+};
+
+}  // namespace fastserve

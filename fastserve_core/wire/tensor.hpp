@@ -1,0 +1,199 @@
+// Tensor data, JSON or binary, into the caller's buffer. What is written never passes rows * row_elements; what is wrong
+// is refused, not described.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "json.hpp"
+#include "number.hpp"
+
+namespace fastserve {
+
+enum class Kind : int { kBool, kUint8, kUint16, kUint32, kUint64, kInt8, kInt16, kInt32, kInt64, kFp16, kFp32, kFp64, kBytes };
+
+struct KindFacts {
+    const char* datatype;
+    int64_t item_bytes;
+};
+
+// In the order of Kind. A BYTES element is one object pointer in the buffer.
+constexpr KindFacts kKinds[] = {{"BOOL", 1},  {"UINT8", 1}, {"UINT16", 2}, {"UINT32", 4}, {"UINT64", 8},
+                                {"INT8", 1},  {"INT16", 2}, {"INT32", 4},  {"INT64", 8},  {"FP16", 2},
+                                {"FP32", 4},  {"FP64", 8},  {"BYTES", static_cast<int64_t>(sizeof(void*))}};
+constexpr int kKindCount = sizeof(kKinds) / sizeof(kKinds[0]);
+
+// Kind of a protocol datatype; -1 when there is none of that name.
+inline int kind_of(std::string_view datatype) noexcept {
+    for (int kind = 0; kind < kKindCount; ++kind) {
+        if (datatype == kKinds[kind].datatype) return kind;
+    }
+    return -1;
+}
+
+// Puts one string into element `index` of a BYTES buffer; false refuses it (not UTF-8).
+using PutString = bool (*)(void* buffer, int64_t index, const char* text, size_t length);
+
+struct TensorSpec {
+    std::string name;
+    Kind kind;
+    std::vector<int64_t> row_dims;
+    int64_t row_elements;
+
+    std::string_view datatype() const noexcept { return kKinds[static_cast<int>(kind)].datatype; }
+    int64_t row_bytes() const noexcept { return row_elements * kKinds[static_cast<int>(kind)].item_bytes; }
+};
+
+// Reads exactly `count` comma-separated values from `cursor` to `out`. Near the end of the text the last bytes move to a
+// padded copy, so that a reader may always look kLookahead bytes ahead. Not inlined: the loop wants all registers.
+template <class T>
+[[gnu::noinline]] bool read_run(Cursor& cursor, T* out, int64_t count) noexcept {
+    char padded[2 * kLookahead];
+    const char* p = cursor.p;
+    const char* end = cursor.end;
+    bool moved = false;
+    for (T* const stop = out + count;;) {
+        if (end - p < kLookahead && !moved) {
+            const int64_t left = end - p;
+            std::memset(padded, 0, sizeof padded);
+            std::memcpy(padded, p, static_cast<size_t>(left));
+            p = padded;
+            end = padded + left;
+            moved = true;
+        }
+        const char* next = read_short(p, *out);
+        if (__builtin_expect(next == nullptr, 0)) {
+            if (is_space(*p)) {
+                p = skip_space(p, end);
+                continue;
+            }
+            next = read_rare(p, end, *out);
+            if (next == nullptr) return false;
+        }
+        p = next;
+        if (++out == stop) break;
+        if (*p != ',') {
+            p = skip_space(p, end);
+            if (p >= end || *p != ',') return false;
+        }
+        p += p[1] == ' ' ? 2 : 1;
+    }
+    if (p > end) return false;
+    cursor.p = moved ? cursor.end - (end - p) : p;
+    return true;
+}
+
+struct StringRun {
+    void* buffer;
+    int64_t index;
+    PutString put;
+};
+
+inline bool read_run(Cursor& cursor, StringRun& run, int64_t count) noexcept {
+    for (int64_t i = 0; i < count; ++i) {
+        std::string_view text;
+        if (i > 0 && !cursor.take(',')) return false;
+        if (!cursor.string(text) || !run.put(run.buffer, run.index++, text.data(), text.size())) return false;
+    }
+    return true;
+}
+
+// Values of one kind, run after run.
+template <class T>
+struct Writer {
+    T* out;
+    bool run(Cursor& cursor, int64_t count) noexcept {
+        cursor.peek();
+        const bool good = read_run(cursor, out, count);
+        out += count;
+        return good;
+    }
+};
+
+template <>
+struct Writer<StringRun> {
+    StringRun out;
+    bool run(Cursor& cursor, int64_t count) noexcept { return read_run(cursor, out, count); }
+};
+
+// `data` flat in row-major order, or nested exactly like [rows, *row_dims]. Every dimension is at least 1.
+template <class T>
+bool read_data(Cursor& cursor, const TensorSpec& spec, int64_t rows, Writer<T> writer) noexcept {
+    const int last = static_cast<int>(spec.row_dims.size());
+    if (!cursor.take('[')) return false;
+    if (cursor.peek() != '[') return writer.run(cursor, rows * spec.row_elements) && cursor.take(']');
+    if (last == 0 || last >= kMaxDepth) return false;
+    int64_t left[kMaxDepth];
+    left[0] = rows;
+    for (int level = 0;;) {
+        while (level < last) {
+            if (!cursor.take('[')) return false;
+            left[level + 1] = spec.row_dims[static_cast<size_t>(level)];
+            ++level;
+        }
+        if (!writer.run(cursor, left[last])) return false;
+        do {
+            if (!cursor.take(']')) return false;
+            if (--level < 0) return true;
+        } while (--left[level] == 0);
+        if (!cursor.take(',')) return false;
+    }
+}
+
+inline bool read_json_data(Cursor& cursor, const TensorSpec& spec, int64_t rows, void* out, PutString put) noexcept {
+    switch (spec.kind) {
+        case Kind::kBool: return read_data(cursor, spec, rows, Writer<Bool>{static_cast<Bool*>(out)});
+        case Kind::kUint8: return read_data(cursor, spec, rows, Writer<uint8_t>{static_cast<uint8_t*>(out)});
+        case Kind::kUint16: return read_data(cursor, spec, rows, Writer<uint16_t>{static_cast<uint16_t*>(out)});
+        case Kind::kUint32: return read_data(cursor, spec, rows, Writer<uint32_t>{static_cast<uint32_t*>(out)});
+        case Kind::kUint64: return read_data(cursor, spec, rows, Writer<uint64_t>{static_cast<uint64_t*>(out)});
+        case Kind::kInt8: return read_data(cursor, spec, rows, Writer<int8_t>{static_cast<int8_t*>(out)});
+        case Kind::kInt16: return read_data(cursor, spec, rows, Writer<int16_t>{static_cast<int16_t*>(out)});
+        case Kind::kInt32: return read_data(cursor, spec, rows, Writer<int32_t>{static_cast<int32_t*>(out)});
+        case Kind::kInt64: return read_data(cursor, spec, rows, Writer<int64_t>{static_cast<int64_t*>(out)});
+        case Kind::kFp16: return false;  // halves come as bytes only; the ordinary path reads them as JSON
+        case Kind::kFp32: return read_data(cursor, spec, rows, Writer<float>{static_cast<float*>(out)});
+        case Kind::kFp64: return read_data(cursor, spec, rows, Writer<double>{static_cast<double*>(out)});
+        case Kind::kBytes: return read_data(cursor, spec, rows, Writer<StringRun>{{out, 0, put}});
+    }
+    return false;
+}
+
+// One flat array of exactly `count` numbers and nothing else.
+inline bool read_numbers(const char* text, int64_t length, int kind, void* out, int64_t count) {
+    const TensorSpec spec{{}, static_cast<Kind>(kind), {}, 1};
+    Cursor cursor{text, text + length};
+    return read_json_data(cursor, spec, count, out, nullptr) && cursor.at_end();
+}
+
+// The binary tensor extension: little-endian, row-major; BOOL is 0 or 1, a BYTES element carries its length first.
+inline bool read_binary_data(const char* p, int64_t size, const TensorSpec& spec, int64_t rows, void* out,
+                             PutString put) noexcept {
+    const int64_t count = rows * spec.row_elements;
+    if (spec.kind == Kind::kBytes) {
+        for (int64_t i = 0; i < count; ++i) {
+            uint32_t length;
+            if (size < 4) return false;
+            std::memcpy(&length, p, 4);
+            p += 4;
+            size -= 4;
+            if (size < static_cast<int64_t>(length) || !put(out, i, p, length)) return false;
+            p += length;
+            size -= length;
+        }
+        return size == 0;
+    }
+    if (size != rows * spec.row_bytes()) return false;
+    if (spec.kind == Kind::kBool) {
+        uint8_t all = 0;
+        for (int64_t i = 0; i < size; ++i) all |= static_cast<uint8_t>(p[i]);
+        if (all > 1) return false;
+    }
+    std::memcpy(out, p, static_cast<size_t>(size));
+    return true;
+}
+
+}  // namespace fastserve

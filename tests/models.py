@@ -1,0 +1,223 @@
+"""Small real ONNX models for the tests: each function gives the bytes of one file, the same ones every time."""
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 17
+IR_VERSION = 8
+
+
+def model_bytes(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Iterable[onnx.ValueInfoProto],
+    outputs: Iterable[onnx.ValueInfoProto],
+    initializers: Iterable[onnx.TensorProto] = (),
+) -> bytes:
+    """Serialise one graph as a model that every supported onnxruntime reads."""
+    graph = helper.make_graph(nodes, "graph", inputs, outputs, list(initializers))
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", 3)]
+    return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION).SerializeToString())
+
+
+def tensor(name: str, element: int, shape: Sequence[int | str | None] | None) -> onnx.ValueInfoProto:
+    """Describe one input or output; a str or None in `shape` is a variable dimension."""
+    return helper.make_tensor_value_info(name, element, shape)
+
+
+@cache
+def mlp(*sizes: int, seed: int = 0) -> bytes:
+    """Dense layers with ReLU between them: `x` FP32 [batch, sizes[0]] to `y` FP32 [batch, sizes[-1]]."""
+    rng = np.random.default_rng(seed)
+    nodes, weights, last = [], [], "x"
+    for i, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        matrix = (rng.standard_normal((fan_in, fan_out)) / np.sqrt(fan_in)).astype(np.float32)
+        bias = rng.standard_normal(fan_out).astype(np.float32) / 10
+        weights += [numpy_helper.from_array(matrix, f"w{i}"), numpy_helper.from_array(bias, f"b{i}")]
+        final = i == len(sizes) - 2
+        out = "y" if final else f"h{i}"
+        nodes.append(helper.make_node("Gemm", [last, f"w{i}", f"b{i}"], [out]))
+        if not final:
+            nodes.append(helper.make_node("Relu", [out], [f"r{i}"]))
+            last = f"r{i}"
+    inputs = [tensor("x", TensorProto.FLOAT, ["batch", sizes[0]])]
+    return model_bytes(nodes, inputs, [tensor("y", TensorProto.FLOAT, ["batch", sizes[-1]])], weights)
+
+
+@cache
+def fixed_batch(rows: int = 4, width: int = 3) -> bytes:
+    """`x` FP32 [rows, width] to `y` = 2x, without a variable dimension."""
+    two = numpy_helper.from_array(np.float32([2.0]), "two")
+    shape = [rows, width]
+    return model_bytes(
+        [helper.make_node("Mul", ["x", "two"], ["y"])],
+        [tensor("x", TensorProto.FLOAT, shape)],
+        [tensor("y", TensorProto.FLOAT, shape)],
+        [two],
+    )
+
+
+@cache
+def scaled(factor: float = 2.0, width: int = 3) -> bytes:
+    """`x` FP32 [batch, width] to `y` = factor·x: the smallest batched model, told apart by its factor."""
+    constant = numpy_helper.from_array(np.float32([factor]), "factor")
+    return model_bytes(
+        [helper.make_node("Mul", ["x", "factor"], ["y"])],
+        [tensor("x", TensorProto.FLOAT, ["batch", width])],
+        [tensor("y", TensorProto.FLOAT, ["batch", width])],
+        [constant],
+    )
+
+
+@cache
+def identity(element: int = TensorProto.FLOAT, *dims: int | str | None) -> bytes:
+    """`x` of any element type and any dims to `y`, unchanged."""
+    return model_bytes(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        [tensor("x", element, dims)],
+        [tensor("y", element, dims)],
+    )
+
+
+@cache
+def variable_inner() -> bytes:
+    """`x` FP32 [batch, length] to `y` FP32 [batch, 1], the sum over a length that each request chooses."""
+    axes = numpy_helper.from_array(np.int64([1]), "axes")
+    return model_bytes(
+        [helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=1)],
+        [tensor("x", TensorProto.FLOAT, ["batch", "length"])],
+        [tensor("y", TensorProto.FLOAT, ["batch", 1])],
+        [axes],
+    )
+
+
+@cache
+def unique_rows() -> bytes:
+    """Drops repeated rows of `x` FP32 [batch, 3]: looks batched, yet answers fewer rows than it was asked."""
+    return model_bytes(
+        [helper.make_node("Unique", ["x"], ["y"], axis=0)],
+        [tensor("x", TensorProto.FLOAT, ["batch", 3])],
+        [tensor("y", TensorProto.FLOAT, [None, 3])],
+    )
+
+
+@cache
+def sequence_output() -> bytes:
+    """`x` FP32 [batch, 3] to a sequence, which no tensor protocol can carry."""
+    return model_bytes(
+        [helper.make_node("SequenceConstruct", ["x"], ["pieces"])],
+        [tensor("x", TensorProto.FLOAT, ["batch", 3])],
+        [helper.make_tensor_sequence_value_info("pieces", TensorProto.FLOAT, ["batch", 3])],
+    )
+
+
+@cache
+def failing_on_negative() -> bytes:
+    """`row` INT64 [batch, 1] picks rows of a table of 3; an index outside it makes the run itself fail."""
+    table = numpy_helper.from_array(np.arange(6, dtype=np.float32).reshape(3, 2), "table")
+    axes = numpy_helper.from_array(np.int64([1]), "axes")
+    return model_bytes(
+        [
+            helper.make_node("Squeeze", ["row", "axes"], ["flat"]),
+            helper.make_node("Gather", ["table", "flat"], ["y"]),
+        ],
+        [tensor("row", TensorProto.INT64, ["batch", 1])],
+        [tensor("y", TensorProto.FLOAT, ["batch", 2])],
+        [table, axes],
+    )
+
+
+def external_data(location: str = "weights.bin", width: int = 3) -> tuple[bytes, bytes]:
+    """`y` = 2x with the 2s in a file of their own at `location`: (model bytes, weight bytes)."""
+    weights = np.full(width, 2.0, np.float32)
+    constant = numpy_helper.from_array(weights, "w")
+    raw = constant.raw_data
+    constant.ClearField("raw_data")
+    constant.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", "0"), ("length", str(len(raw)))):
+        constant.external_data.add(key=key, value=value)
+    data = model_bytes(
+        [helper.make_node("Mul", ["x", "w"], ["y"])],
+        [tensor("x", TensorProto.FLOAT, ["batch", width])],
+        [tensor("y", TensorProto.FLOAT, ["batch", width])],
+        [constant],
+    )
+    return data, raw
+
+
+@cache
+def gbm(trees: int = 20, features: int = 6, seed: int = 0) -> bytes:
+    """Gradient boosting from scikit-learn: `x` FP32 [batch, features] to `label` INT64 and `probabilities` FP32."""
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((200, features)).astype(np.float32)
+    labels = (rows[:, 0] + rows[:, 1] * rows[:, 2] > 0).astype(np.int64)
+    model = GradientBoostingClassifier(n_estimators=trees, max_depth=3, random_state=seed).fit(rows, labels)
+    return _convert(model, [("x", _sk("Float", features))])
+
+
+@cache
+def pipeline(string_labels: bool = False) -> bytes:
+    """A column-wise scikit-learn pipeline: `carrier` BYTES, `origin` BYTES, `distance` FP32, `hour` INT64, all [batch, 1].
+
+    Answers `label` (INT64, or BYTES with `string_labels`) and `probabilities` FP32 [batch, 2].
+    """
+    import pandas
+    from sklearn.compose import ColumnTransformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    frame = pandas.DataFrame(pipeline_rows(60))
+    late = (frame["distance"] > 900).to_numpy()
+    columns = ColumnTransformer(
+        [
+            ("names", OneHotEncoder(handle_unknown="ignore"), ["carrier", "origin"]),
+            ("numbers", StandardScaler(), ["distance", "hour"]),
+        ]
+    )
+    target = np.where(late, "late", "on time") if string_labels else late.astype(np.int64)
+    model = make_pipeline(columns, LogisticRegression()).fit(frame, target)
+    types = [("carrier", "String"), ("origin", "String"), ("distance", "Float"), ("hour", "Int64")]
+    return _convert(model, [(name, _sk(kind, 1)) for name, kind in types])
+
+
+def pipeline_rows(rows: int, seed: int = 0) -> dict[str, list[Any]]:
+    """Columns that fit `pipeline`, as plain lists."""
+    rng = np.random.default_rng(seed)
+    return {
+        "carrier": [str(v) for v in rng.choice(["UA", "AA", "DL", "B6"], rows)],
+        "origin": [str(v) for v in rng.choice(["JFK", "EWR", "LGA"], rows)],
+        "distance": [float(v) for v in rng.integers(100, 2500, rows)],
+        "hour": [int(v) for v in rng.integers(0, 24, rows)],
+    }
+
+
+@cache
+def with_zipmap() -> bytes:
+    """A classifier converted with skl2onnx's default, whose probabilities are a sequence of maps."""
+    from sklearn.linear_model import LogisticRegression
+
+    rows = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
+    return _convert(LogisticRegression().fit(rows, rows[:, 0] > 0), [("x", _sk("Float", 3))], zipmap=True)
+
+
+def _sk(kind: str, width: int) -> Any:
+    from skl2onnx.common import data_types
+
+    return getattr(data_types, f"{kind}TensorType")([None, width])
+
+
+def _convert(model: Any, inputs: list[tuple[str, Any]], zipmap: bool = False) -> bytes:
+    from skl2onnx import to_onnx
+
+    options = {id(model): {"zipmap": zipmap}}
+    converted = to_onnx(
+        model, initial_types=inputs, options=options, target_opset={"": OPSET, "ai.onnx.ml": 3}
+    )
+    return bytes(converted.SerializeToString())
