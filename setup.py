@@ -1,5 +1,7 @@
 """The compiled core as a plain list; everything else about the package is in pyproject.toml."""
 
+from pathlib import Path
+
 import numpy as np
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -13,11 +15,15 @@ DIRECTIVES = {
     "embedsignature": True,
 }
 
+HEADERS = sorted(str(path) for path in Path("fastserve_core").rglob("*.hpp"))
+"""A change in any of them builds every extension anew: headers include headers, which Cython does not follow."""
+
 
 def extension(name: str) -> Extension:
     return Extension(
         name,
         [name.replace(".", "/") + ".pyx"],
+        depends=HEADERS,
         language="c++",
         include_dirs=["fastserve_core", "fastserve_core/wire", np.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],

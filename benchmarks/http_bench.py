@@ -5,6 +5,7 @@ Run it as `python -m benchmarks.http_bench --figures` (the promised ratios) or `
 
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from benchmarks.serving.rig import Rig, Settings  # noqa: E402
 MODELS = ROOT / ".benchmarks" / "models"
 
 errors = Console(stderr=True)
+say = partial(errors.print, markup=False, highlight=False, soft_wrap=True)
 
 
 def main(
@@ -60,11 +62,11 @@ def main(
         find_wrk()
         layout = machine.layout(server_core, load_core)
     except (LoadError, ValueError) as error:
-        errors.print(str(error), soft_wrap=True)
+        say(str(error))
         raise typer.Exit(1) from error
     with tempfile.TemporaryDirectory(prefix="fastserve-bench-") as directory:
         turns, length = (1, 1) if quick else (repetitions, seconds)
-        rig = Rig(Settings(turns, length, layout, models, Path(directory), errors.print))
+        rig = Rig(Settings(turns, length, layout, models, Path(directory), say))
         outcomes = figures.measure(rig, {int(part) for part in chosen}) if show_figures else []
         problems = matrix.measure(rig, chosen) if show_matrix else []
     grids = [report.figures_grid(outcomes), report.races_grid(rig.races)]
@@ -73,7 +75,7 @@ def main(
     if markdown is not None:
         markdown.write_text(report.markdown(facts, grids))
     for problem in problems:
-        errors.print(problem, markup=False, soft_wrap=True)
+        say(problem)
     if problems or not all(outcome.passed for outcome in outcomes):
         raise typer.Exit(1)
 

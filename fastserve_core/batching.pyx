@@ -135,7 +135,7 @@ cdef class BatchQueue:
         return self.queue.ring.room()
 
     def commit(self, int64_t rows, int64_t deadline_ns, int64_t now_ns):
-        """Make the rows just written at `room_row` wait: the request's token, or -1 when the queue is full."""
+        """Make the rows just written at `room_row` wait: the request's token, or -1 if the queue is full."""
         if rows < 1 or rows > self.queue.ring.room_rows():
             raise ValueError(f"commit of {rows} rows into a room of {self.queue.ring.room_rows()}")
         return self.queue.add(rows, deadline_ns, now_ns, True)

@@ -1,7 +1,8 @@
-"""Small real ONNX models for the tests: each function gives the bytes of one file, the same ones every time."""
+"""Small real ONNX models for the tests: each function gives the bytes of one file, always the same."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ IR_VERSION = 8
 
 def model_bytes(
     nodes: Sequence[onnx.NodeProto],
-    inputs: Iterable[onnx.ValueInfoProto],
-    outputs: Iterable[onnx.ValueInfoProto],
+    inputs: Sequence[onnx.ValueInfoProto],
+    outputs: Sequence[onnx.ValueInfoProto],
     initializers: Iterable[onnx.TensorProto] = (),
 ) -> bytes:
     """Serialise one graph as a model that every supported onnxruntime reads."""
@@ -34,7 +35,7 @@ def mlp(*sizes: int, seed: int = 0) -> bytes:
     """Dense layers with ReLU between them: `x` FP32 [batch, sizes[0]] to `y` FP32 [batch, sizes[-1]]."""
     rng = np.random.default_rng(seed)
     nodes, weights, last = [], [], "x"
-    for i, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         matrix = (rng.standard_normal((fan_in, fan_out)) / np.sqrt(fan_in)).astype(np.float32)
         bias = rng.standard_normal(fan_out).astype(np.float32) / 10
         weights += [numpy_helper.from_array(matrix, f"w{i}"), numpy_helper.from_array(bias, f"b{i}")]
@@ -51,7 +52,7 @@ def mlp(*sizes: int, seed: int = 0) -> bytes:
 @cache
 def fixed_batch(rows: int = 4, width: int = 3) -> bytes:
     """`x` FP32 [rows, width] to `y` = 2x, without a variable dimension."""
-    two = numpy_helper.from_array(np.float32([2.0]), "two")
+    two = numpy_helper.from_array(np.array([2.0], np.float32), "two")
     shape = [rows, width]
     return model_bytes(
         [helper.make_node("Mul", ["x", "two"], ["y"])],
@@ -64,7 +65,7 @@ def fixed_batch(rows: int = 4, width: int = 3) -> bytes:
 @cache
 def scaled(factor: float = 2.0, width: int = 3) -> bytes:
     """`x` FP32 [batch, width] to `y` = factor·x: the smallest batched model, told apart by its factor."""
-    constant = numpy_helper.from_array(np.float32([factor]), "factor")
+    constant = numpy_helper.from_array(np.array([factor], np.float32), "factor")
     return model_bytes(
         [helper.make_node("Mul", ["x", "factor"], ["y"])],
         [tensor("x", TensorProto.FLOAT, ["batch", width])],
@@ -86,7 +87,7 @@ def identity(element: int = TensorProto.FLOAT, *dims: int | str | None) -> bytes
 @cache
 def variable_inner() -> bytes:
     """`x` FP32 [batch, length] to `y` FP32 [batch, 1], the sum over a length that each request chooses."""
-    axes = numpy_helper.from_array(np.int64([1]), "axes")
+    axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
     return model_bytes(
         [helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=1)],
         [tensor("x", TensorProto.FLOAT, ["batch", "length"])],
@@ -106,6 +107,19 @@ def unique_rows() -> bytes:
 
 
 @cache
+def centred() -> bytes:
+    """`x` FP32 [batch, 3] minus the mean of the whole batch: every answer depends on its batch-mates."""
+    return model_bytes(
+        [
+            helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1),
+            helper.make_node("Sub", ["x", "mean"], ["y"]),
+        ],
+        [tensor("x", TensorProto.FLOAT, ["batch", 3])],
+        [tensor("y", TensorProto.FLOAT, ["batch", 3])],
+    )
+
+
+@cache
 def sequence_output() -> bytes:
     """`x` FP32 [batch, 3] to a sequence, which no tensor protocol can carry."""
     return model_bytes(
@@ -117,9 +131,9 @@ def sequence_output() -> bytes:
 
 @cache
 def failing_on_negative() -> bytes:
-    """`row` INT64 [batch, 1] picks rows of a table of 3; an index outside it makes the run itself fail."""
+    """`row` INT64 [batch, 1] picks a row of a table of 3 for `y` FP32 [batch, 2]; beyond -3 and 2 the run fails."""
     table = numpy_helper.from_array(np.arange(6, dtype=np.float32).reshape(3, 2), "table")
-    axes = numpy_helper.from_array(np.int64([1]), "axes")
+    axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
     return model_bytes(
         [
             helper.make_node("Squeeze", ["row", "axes"], ["flat"]),
@@ -151,7 +165,7 @@ def external_data(location: str = "weights.bin", width: int = 3) -> tuple[bytes,
 
 @cache
 def gbm(trees: int = 20, features: int = 6, seed: int = 0) -> bytes:
-    """Gradient boosting from scikit-learn: `x` FP32 [batch, features] to `label` INT64 and `probabilities` FP32."""
+    """Gradient boosting: `x` FP32 [batch, features] to `label` INT64 and `probabilities` FP32 [batch, 2]."""
     from sklearn.ensemble import GradientBoostingClassifier
 
     rng = np.random.default_rng(seed)
@@ -163,7 +177,7 @@ def gbm(trees: int = 20, features: int = 6, seed: int = 0) -> bytes:
 
 @cache
 def pipeline(string_labels: bool = False) -> bytes:
-    """A column-wise scikit-learn pipeline: `carrier` BYTES, `origin` BYTES, `distance` FP32, `hour` INT64, all [batch, 1].
+    """A column-wise pipeline: `carrier`, `origin` BYTES, `distance` FP32, `hour` INT64, all [batch, 1].
 
     Answers `label` (INT64, or BYTES with `string_labels`) and `probabilities` FP32 [batch, 2].
     """

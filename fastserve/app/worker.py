@@ -36,6 +36,7 @@ class Worker:
             registry, config.runtime, config.batching, threads=threads, verify=config.lifecycle.verify
         )
         self._manager = Manager(registry, config.lifecycle, loader.load)
+        self.server: uvicorn.Server | None = None
 
     def run(self, listener: socket.socket) -> None:
         """Serve on a listening socket; returns after SIGTERM or SIGINT when everything in flight is answered."""
@@ -47,7 +48,7 @@ class Worker:
         with ThreadPoolExecutor(self._threads, thread_name_prefix="fastserve-run") as executor:
             plane = DataPlane(self._manager, loop, executor)
             app = create_app(plane, self._config.http)
-            server = self._server(app, plane)
+            server = self.server = self._server(app, plane)
             self._start_loading(loop, plane)
             sweeper = loop.create_task(_sweep(server, plane))
             try:

@@ -1,7 +1,7 @@
 """Which other files an ONNX file reads its weights from, found without loading the model.
 
-A walk over the protobuf wire format that opens only what can hold a tensor: graphs, nodes, attributes, functions. The
-`onnx` package would do as much, but is no dependency, parses the whole file, and holds every weight in memory twice.
+A walk over the protobuf wire format that opens only what can hold a tensor: graphs, nodes, attributes,
+functions. The `onnx` package could tell too, but is no dependency, and reads every weight to do so.
 """
 
 import mmap
@@ -28,7 +28,7 @@ _CHILDREN: dict[int, dict[int, int]] = {
 
 
 def external_locations(path: Path) -> set[str]:
-    """Collect the `location` of every tensor stored outside the file; ModelRejected when it is no protobuf."""
+    """Collect the `location` of every tensor outside the file; ModelRejected when it is no protobuf."""
     if path.stat().st_size == 0:
         raise ModelRejected(f"{path.name} is empty")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

@@ -37,12 +37,15 @@ def write_synced(target: Path, content: bytes) -> None:
 
 def hash_file(path: Path) -> str:
     """Give the file's sha256 as hexadecimal digits."""
+    digest = hashlib.sha256()
     with open_regular(path) as reader:
-        return hashlib.file_digest(reader, "sha256").hexdigest()
+        while chunk := reader.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file for reading; RegistryError for a directory, a pipe or a device, none of which block here."""
+    """Open a file for reading; RegistryError for a directory, a pipe or a device, and no waiting on one."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     file = os.fdopen(descriptor, "rb")
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -62,8 +65,8 @@ def sync_directory(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold an advisory lock on a file that is made if need be; keeps threads, processes and NFS clients apart."""
-    # flock belongs to the open file, not to the process as POSIX locks do: two threads exclude each other too.
+    """Hold an advisory lock on a file, made if need be; keeps threads, processes, NFS clients apart."""
+    # flock belongs to the open file, not to the process as POSIX locks do: threads exclude each other too.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -73,7 +76,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def is_regular_inside(path: Path, root: Path) -> bool:
-    """Tell whether this is a regular file, or a link to one, that does not lie outside `root` (a resolved path)."""
+    """Tell whether this is a regular file, or a link to one, not outside `root` (a resolved path)."""
     try:
         mode = path.lstat().st_mode
         if stat.S_ISLNK(mode):

@@ -1,4 +1,4 @@
-"""What is written beside a published model: which bytes it is made of, what it takes and gives, where it came from."""
+"""What is written beside a published model: its bytes, what it takes and gives, where it came from."""
 
 import re
 from datetime import datetime

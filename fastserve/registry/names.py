@@ -1,4 +1,4 @@
-"""Which names models, versions and aliases may have: nothing that could be a path, a hidden file or a route."""
+"""Which names models, versions and aliases may have: no path, no hidden file, no endpoint."""
 
 import re
 

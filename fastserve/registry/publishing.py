@@ -16,7 +16,7 @@ from fastserve.errors import RegistryError
 from fastserve.registry import files
 from fastserve.registry.external import external_locations
 from fastserve.registry.manifest import MANIFEST_FILE, MODEL_FILE, FileRecord, Manifest, is_file_name
-from fastserve.registry.names import check_model
+from fastserve.registry.names import check_model, parse_version
 from fastserve.types import Signature
 
 LOCK_FILE = ".lock"
@@ -29,7 +29,7 @@ _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 def publish(
     root: Path, model: str, file: Path, inspect: Callable[[Path], Signature], provenance: dict[str, Any]
 ) -> int:
-    """Publish `file` as the next version of `model` and give its number; on any failure nothing stays behind."""
+    """Publish `file` as the next version of `model`, give its number; a failure leaves nothing behind."""
     check_model(model)
     if not file.is_file():
         raise RegistryError(f"'{file}' is not a file")
@@ -71,12 +71,12 @@ def _stage(source: Path, staging: Path) -> dict[str, FileRecord]:
     for location in sorted(external_locations(staging / MODEL_FILE)):
         if not is_file_name(location) or location in _RESERVED:
             raise RegistryError(
-                f"the model reads external data from {location[:128]!r}; only files beside the model are allowed"
+                f"the model reads external data from {location[:128]!r}; only files beside the model are read"
             )
         beside = source.parent / location
         if beside.is_symlink() or not beside.is_file():
             raise RegistryError(
-                f"the model reads external data from '{location[:128]}', which is not a file beside it"
+                f"the model reads external data from '{location[:128]}', not a file beside it"
             )
         recorded[location] = files.copy_hashed(beside, staging / location)
     return recorded
@@ -116,8 +116,11 @@ def _commit(
 
 def _next_version(directory: Path) -> int:
     """Give the number after the highest one in use, whole or not, directory or not."""
-    taken = [int(name) for name in os.listdir(directory) if name.isascii() and name.isdigit()]
-    return max(taken, default=0) + 1
+    taken = [parse_version(entry.name) or 0 for entry in directory.iterdir()]
+    version = max(taken, default=0) + 1
+    if parse_version(str(version)) is None:
+        raise RegistryError(f"'{directory}' has no version number left after {version - 1}")
+    return version
 
 
 def _to_bytes(manifest: Manifest) -> bytes:

@@ -1,7 +1,7 @@
 """The registry directory: list, describe and verify what is there, publish what is new.
 
-A version becomes visible by one rename of a directory that is complete, hashed and synced, so there is no moment at
-which half of it can be seen, whatever dies; and a name that exists is never written to again.
+A version becomes visible by one rename of a directory that is complete, hashed and synced, so there is no
+moment at which half of it can be seen, whatever dies; and what has a name is never written to again.
 """
 
 import os
@@ -10,12 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from fastserve.errors import ModelNotFound, RegistryError, VersionNotFound
-from fastserve.registry import files, publishing
-from fastserve.registry.external import external_locations
-from fastserve.registry.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, MODEL_FILE, Manifest, is_file_name
+from fastserve.registry import files, publishing, verifying
+from fastserve.registry.manifest import MANIFEST_FILE, MODEL_FILE, Manifest
 from fastserve.registry.names import is_model, parse_version
 from fastserve.registry.settings import SETTINGS_FILE, ModelSettings, load_settings
 from fastserve.types import Signature
@@ -35,81 +32,53 @@ class VersionRecord:
         """Raise RegistryError when the loaded model is not what the manifest says."""
         if self.manifest is None or self.manifest.signature == signature:
             return
-        known = {*self.manifest.signature.inputs, *self.manifest.signature.outputs}
+        said = {*self.manifest.signature.inputs, *self.manifest.signature.outputs}
         loaded = {*signature.inputs, *signature.outputs}
-        names = sorted({tensor.name for tensor in known ^ loaded}) or [
-            "the batch dimension or the order of tensors"
-        ]
+        differing = ", ".join(sorted({tensor.name for tensor in said ^ loaded}))
         raise RegistryError(
-            f"{self.model}/{self.version}/{MANIFEST_FILE} has another signature than the model: {', '.join(names)}"
+            f"{self.model}/{self.version}/{MANIFEST_FILE} has another signature than the model: "
+            f"{differing or 'batch dimension or order of tensors'}"
         )
 
 
 class Registry:
-    """A registry directory. Safe from any number of threads and processes at once; keeps nothing in memory."""
+    """A registry directory; keeps nothing in memory. Safe from any number of threads and processes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def models(self) -> list[str]:
         """Names of the models that have a whole version, sorted; RegistryError without a registry."""
+        root = self.path.resolve()
         try:
             with os.scandir(self.path) as entries:
-                names = [entry.name for entry in entries if is_model(entry.name) and entry.is_dir()]
+                names = [entry.name for entry in entries if is_model(entry.name)]
         except OSError as error:
             raise RegistryError(f"registry '{self.path}' cannot be read: {error.strerror}") from error
-        root = self.path.resolve()
-        return sorted(name for name in names if any(True for _ in self._scan(root, name)))
+        inside = (name for name in names if _is_directory_inside(self.path / name, root))
+        return sorted(name for name in inside if any(True for _ in _scan(self.path / name, root)))
 
     def versions(self, model: str) -> list[int]:
         """Numbers of a model's whole versions, ascending; ModelNotFound when there is no such model."""
-        root = self.path.resolve()
-        if not is_model(model) or not _is_directory_inside(self.path / model, root):
-            raise ModelNotFound(model)
-        return sorted(self._scan(root, model))
+        directory, root = self._find(model)
+        return sorted(_scan(directory, root))
 
     def describe(self, model: str, version: int) -> VersionRecord:
         """Find one version and read its manifest; RegistryError when that is broken."""
-        root = self.path.resolve()
-        if not is_model(model) or not _is_directory_inside(self.path / model, root):
-            raise ModelNotFound(model)
-        if not self._is_whole(root, self.path / model / str(version)):
-            raise VersionNotFound(model, str(version))
-        directory = self.path / model / str(version)
-        return VersionRecord(
-            model, version, directory / MODEL_FILE, _read_manifest(directory / MANIFEST_FILE, root)
-        )
+        directory, root = self._find_version(model, version)
+        return VersionRecord(model, version, directory / MODEL_FILE, verifying.read_manifest(directory, root))
 
     def verify(self, model: str, version: int) -> VersionRecord:
-        """Compare every file with the manifest, sizes first; RegistryError names the first that is wrong.
-
-        Without a manifest only the places of external data can be checked.
-        """
+        """Describe a version once its files match its manifest; RegistryError names what is wrong."""
+        directory, root = self._find_version(model, version)
         record = self.describe(model, version)
-        label, directory, root = f"{model}/{version}", record.path.parent, self.path.resolve()
-        manifest = record.manifest
-        if manifest is not None:
-            if (manifest.model, manifest.version) != (model, version):
-                raise RegistryError(
-                    f"{label}/{MANIFEST_FILE} belongs to {manifest.model}/{manifest.version}: "
-                    "a version is not moved or copied by hand, publish the file instead"
-                )
-            _verify_files(label, directory, manifest, root)
-        for location in sorted(external_locations(record.path)):
-            if not is_file_name(location) or not files.is_regular_inside(directory / location, root):
-                raise RegistryError(
-                    f"{label}/{MODEL_FILE} reads external data from {location[:128]!r}, not beside it"
-                )
-            if manifest is not None and location not in manifest.files:
-                raise RegistryError(f"{label}/{location} holds weights but is not in the manifest")
+        verifying.verify(directory, record.manifest, root)
         return record
 
     def settings(self, model: str) -> ModelSettings:
         """Read the model's `model.yaml`; defaults without one, RegistryError naming what is wrong in it."""
-        root = self.path.resolve()
-        if not is_model(model) or not _is_directory_inside(self.path / model, root):
-            raise ModelNotFound(model)
-        path = self.path / model / SETTINGS_FILE
+        directory, root = self._find(model)
+        path = directory / SETTINGS_FILE
         if path.is_symlink() and not files.is_regular_inside(path, root):
             raise RegistryError(f"{model}/{SETTINGS_FILE} is a link that leaves the registry")
         return load_settings(path)
@@ -124,69 +93,45 @@ class Registry:
     ) -> int:
         """Copy an ONNX file, and the external data beside it, into the registry as the next version.
 
-        `inspect` loads the copy and gives its signature, or raises why it cannot be served. On any failure nothing
-        is left behind. Makes the registry directory if there is none.
+        `inspect` loads the copy and gives its signature, or raises why it cannot be served. On any failure
+        nothing is left behind. Makes the registry directory if there is none.
         """
         return publishing.publish(self.path, model, file, inspect, dict(provenance or {}))
 
-    def _scan(self, root: Path, model: str) -> Iterator[int]:
-        try:
-            with os.scandir(self.path / model) as entries:
-                for entry in entries:
-                    version = parse_version(entry.name)
-                    if version is not None and self._is_whole(root, Path(entry.path)):
-                        yield version
-        except OSError as error:
-            raise RegistryError(f"model directory '{model}' cannot be read: {error.strerror}") from error
+    def _find(self, model: str) -> tuple[Path, Path]:
+        """Give the model's directory and the resolved registry."""
+        root = self.path.resolve()
+        if not is_model(model) or not _is_directory_inside(self.path / model, root):
+            raise ModelNotFound(model)
+        return self.path / model, root
 
-    @staticmethod
-    def _is_whole(root: Path, directory: Path) -> bool:
-        return _is_directory_inside(directory, root) and files.is_regular_inside(directory / MODEL_FILE, root)
+    def _find_version(self, model: str, version: int) -> tuple[Path, Path]:
+        directory, root = self._find(model)
+        name = str(version)
+        if parse_version(name) is None or not _is_whole(directory / name, root):
+            raise VersionNotFound(model, name)
+        return directory / name, root
+
+
+def _scan(directory: Path, root: Path) -> Iterator[int]:
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                version = parse_version(entry.name)
+                if version is not None and _is_whole(Path(entry.path), root):
+                    yield version
+    except OSError as error:
+        raise RegistryError(f"model '{directory.name}' cannot be read: {error.strerror}") from error
+
+
+def _is_whole(directory: Path, root: Path) -> bool:
+    """Tell whether a version can be tried: publishing renames whole directories, so model.onnx says it."""
+    return _is_directory_inside(directory, root) and files.is_regular_inside(directory / MODEL_FILE, root)
 
 
 def _is_directory_inside(path: Path, root: Path) -> bool:
     """Tell whether this is a directory, or a link to one, that does not lie outside the registry."""
     try:
         return path.is_dir() and (not path.is_symlink() or path.resolve(strict=True).is_relative_to(root))
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError):  # RuntimeError: a link that points to itself
         return False
-
-
-def _read_manifest(path: Path, root: Path) -> Manifest | None:
-    label = "/".join(path.parts[-3:])
-    if not os.path.lexists(path):
-        return None
-    if not files.is_regular_inside(path, root):
-        raise RegistryError(f"{label} is not a regular file inside the registry")
-    try:
-        with files.open_regular(path) as reader:
-            data = reader.read(MAX_MANIFEST_BYTES + 1)
-        if len(data) > MAX_MANIFEST_BYTES:
-            raise RegistryError(f"{label} is larger than {MAX_MANIFEST_BYTES} bytes")
-        return Manifest.model_validate_json(data)
-    except OSError as error:
-        raise RegistryError(f"{label} cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RegistryError(
-            f"{label} is not a manifest: {where + ': ' if where else ''}{first['msg']}"
-        ) from error
-
-
-def _verify_files(label: str, directory: Path, manifest: Manifest, root: Path) -> None:
-    """Check presence and sizes of all files, which is cheap, before any checksum."""
-    if MODEL_FILE not in manifest.files:
-        raise RegistryError(f"{label}/{MANIFEST_FILE} does not list {MODEL_FILE}")
-    try:
-        for name, record in manifest.files.items():
-            if not files.is_regular_inside(directory / name, root):
-                raise RegistryError(f"{label}/{name} is missing or not a regular file inside the registry")
-            size = (directory / name).stat().st_size
-            if size != record.bytes:
-                raise RegistryError(f"{label}/{name} has {size} bytes, the manifest says {record.bytes}")
-        for name, record in manifest.files.items():
-            if files.hash_file(directory / name) != record.sha256:
-                raise RegistryError(f"{label}/{name} does not have the checksum in the manifest")
-    except OSError as error:
-        raise RegistryError(f"{label} cannot be read: {error.strerror}") from error

@@ -22,6 +22,8 @@ _EXECUTION_PROVIDERS: dict[Provider, str] = {
     Provider.TENSORRT: "TensorrtExecutionProvider",
 }
 _ERRORS_ONLY = 3
+_NEVER = 4
+_SOURCE_LINE = re.compile(r"\S+\.(?:cc|h|cu|cuh):\d+ (?:[^()]*\([^()]*\)(?: const)? )?")
 _BOUNDED_SPIN = (1, 26)
 """The first release that knows a spin duration; before it a thread spins for milliseconds."""
 
@@ -70,6 +72,7 @@ class Session:
         # Made once: a run without options makes and frees them each time (0.5 µs of 4.6 µs), and the
         # public `run` checks names and WebGPU captures that cannot be wrong here (0.9 µs).
         self._run_options = _module().RunOptions()
+        self._run_options.log_severity_level = _NEVER  # what fails is raised; a client must not fill the log
         self._low_level = getattr(session, "_sess", session)
         self._output_names = [node.name for node in self.outputs]
 
@@ -115,8 +118,8 @@ def _session_options(options: RuntimeOptions, threads: int) -> Any:
     # of 35 MiB stay after 1024 rows. Arena shrinkage as a run option frees as much but peaks at 60 to 105.
     settings.enable_cpu_mem_arena = options.cpu_arena
     settings.enable_mem_pattern = options.cpu_arena
-    # Same model, 2 threads, 1 row: 111 µs when idle threads sleep, 66 µs when they spin; but spinning burns
-    # 6 ms after every run, on cores that the event loop wants. 50 µs of it keeps the 66 µs and burns 0.1 ms.
+    # Same model, 2 threads, 1 row: 111 µs when idle threads sleep, 66 µs when they spin, which burns 6 ms
+    # after every run on cores that the event loop wants. 50 µs of it keeps the 66 µs and costs 0.1 ms.
     spins = options.spin_us > 0 and _release() >= _BOUNDED_SPIN
     settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if spins else "0")
     if spins:
@@ -141,7 +144,7 @@ def _providers(provider: Provider, options: RuntimeOptions) -> list[tuple[str, d
 
 @cache
 def _missing_libraries() -> tuple[str, ...]:
-    """Load the CUDA libraries, which as wheels are on no loader's path, once; give those that cannot be had."""
+    """Load the CUDA libraries, which as wheels are on no loader's path, once; list what is missing."""
     preload = getattr(_module(), "preload_dlls", None)
     if preload is None:
         return ()
@@ -157,10 +160,11 @@ def _advice(provider: Provider) -> str:
 
 
 def reason(error: BaseException, path: Path | None = None) -> str:
-    """Give onnxruntime's message as one short line, without its error code and without the file's path."""
+    """Give onnxruntime's message as one short line for a person: no code, no path, no line of its source."""
     text = str(error)
     if path is not None:
-        text = text.replace(str(path), path.name)
+        text = text.replace(f"Load model from {path} failed:", "").replace(str(path), path.name)
     if text.startswith("[ONNXRuntimeError]"):
         text = text.split(" : ", 3)[-1]
+    text = _SOURCE_LINE.sub("", text)
     return " ".join(text.split())[:500] or type(error).__name__

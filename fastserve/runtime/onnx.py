@@ -8,6 +8,7 @@ import numpy as np
 
 from fastserve.errors import ModelFailed, ProviderUnavailable
 from fastserve.runtime._ort import Session, built_in, reason
+from fastserve.runtime.memory import give_back
 from fastserve.runtime.options import Provider, RuntimeOptions
 from fastserve.runtime.protocol import Bound
 from fastserve.runtime.signature import signature_of
@@ -89,6 +90,7 @@ class OnnxRuntime:
         """Give the session's memory back once no run and no `Bound` holds it; `run` afterwards fails."""
         self._session = None
         self._run = _closed
+        give_back()
 
     def _outputs_for(self, inputs: Sequence[Array]) -> list[Array] | None:
         """Allocate outputs for these inputs, or None where binding does not apply."""

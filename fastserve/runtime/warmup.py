@@ -12,6 +12,7 @@ import numpy as np
 
 from fastserve.clock import Clock, monotonic_ns
 from fastserve.errors import ModelFailed
+from fastserve.runtime.memory import give_back
 from fastserve.runtime.protocol import Runtime
 from fastserve.types import Array, DataType, Signature
 
@@ -86,10 +87,24 @@ def warm(
     if not runtime.signature.batched:
         runtime.run(row)
         return _alone("the model has no variable batch dimension", _measure(runtime, row, clock))
-    stop_ns = clock() + round(budget_ms * _NS_PER_MS)
-    limit_ns = round(max_bucket_ms * _NS_PER_MS)
+    stop_ns, limit_ns = clock() + round(budget_ms * _NS_PER_MS), round(max_bucket_ms * _NS_PER_MS)
+    buckets, mixed = _climb(runtime, row, max_batch_rows, stop_ns, limit_ns, clock)
+    if not mixed and buckets[-1][0] > 1:
+        mixed = _mixed_rows(runtime, row)
+    give_back()
+    if mixed:
+        return _alone(mixed, buckets[0][1])
+    a_ns, b_ns = fit(buckets)
+    limit, reason = _limit(buckets, max_batch_rows, limit_ns, a_ns, b_ns)
+    return LatencyTable(True, reason, limit, tuple(buckets), a_ns, b_ns)
+
+
+def _climb(
+    runtime: Runtime, row: list[Array], max_rows: int, stop_ns: int, limit_ns: int, clock: Clock
+) -> tuple[list[tuple[int, int]], str]:
+    """Run larger and larger buckets; give their times, and which output lost rows if one did."""
     buckets: list[tuple[int, int]] = []
-    for rows in _doubling(max_batch_rows):
+    for rows in _doubling(max_rows):
         # Two rows are always tried: whether they stay two must be known.
         if rows > 2 and clock() >= stop_ns:
             break
@@ -99,15 +114,9 @@ def warm(
         if took > limit_ns:  # ask twice: a busy neighbour must not cost this version its batches for good
             took = min(took, _measure(runtime, inputs, clock))
         buckets.append((rows, took))
-        if lost:
-            return _alone(lost, buckets[0][1])
-        if took > limit_ns:
-            break
-    if buckets[-1][0] > 1 and (mixed := _mixed_rows(runtime, row)):
-        return _alone(mixed, buckets[0][1])
-    a_ns, b_ns = fit(buckets)
-    limit, reason = _limit(buckets, max_batch_rows, limit_ns, a_ns, b_ns)
-    return LatencyTable(True, reason, limit, tuple(buckets), a_ns, b_ns)
+        if lost or took > limit_ns:
+            return buckets, lost
+    return buckets, ""
 
 
 def fit(buckets: Sequence[tuple[int, int]]) -> tuple[float, float]:

@@ -12,7 +12,7 @@ namespace fastserve {
 constexpr int64_t CHUNK_MORE = -1, CHUNK_MALFORMED = -2;
 constexpr uint32_t CHUNK_LIMIT = 65536;
 constexpr uint32_t CHUNK_LINE_LIMIT_BYTES = 256;  // with its CRLF
-constexpr uint32_t TRAILER_LIMIT_BYTES = 8192;
+constexpr uint32_t TRAILER_LIMIT_BYTES = 8192;  // with the empty line behind them
 
 class ChunkBody {
   public:
@@ -101,7 +101,7 @@ class ChunkBody {
     }
 
     void trailer(unsigned char c) noexcept {
-        if (state_ != END_LF && c != '\r' && ++trailer_bytes_ > TRAILER_LIMIT_BYTES) {
+        if (++trailer_bytes_ > TRAILER_LIMIT_BYTES) {
             wrong = "the trailers are over 8192 bytes";
             return;
         }

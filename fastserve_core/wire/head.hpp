@@ -2,7 +2,7 @@
 // byte: two parsers that disagree about where a request ends are how requests are smuggled, so what is ambiguous is
 // refused here and the looser parser behind never has to decide.
 //
-// One pass from left to right, resumable at line ends: a verdict depends on the bytes seen, not on how they arrived.
+// One pass from left to right, resumable at line ends: no verdict depends on how the bytes arrived.
 #pragma once
 
 #include <cstddef>
@@ -72,10 +72,11 @@ class HeadScanner {
             *this = HeadScanner();
             open_ = true;
         }
-        // A head that comes byte by byte costs one look at each byte: nothing can be decided without a new line end.
+        // A head that comes byte by byte costs one look at each byte: an unfinished line is read again only when a line
+        // end or a control character has come.
         const bool full = available >= HEAD_LIMIT_BYTES;
         const size_t length = full ? HEAD_LIMIT_BYTES : available;
-        if (searched_ > 0 && !full && !std::memchr(text + searched_, '\n', length - searched_)) {
+        if (searched_ > 0 && !full && find_control(text + searched_, text + length) == text + length) {
             searched_ = length;
             return HEAD_INCOMPLETE;
         }

@@ -1,5 +1,6 @@
-// One JSON value of a tensor's type, by overload: `read_short` takes the common forms inline, `read_rare` all the others.
-// Both look up to kLookahead bytes ahead of p, and return the byte after the value or null.
+// One JSON value of a tensor's type, by overload: `read_common` takes the usual forms inline, `read_rare` all others.
+// Both return the byte after the value, which the caller checks to be a separator, or null. They read up to kLookahead
+// bytes after p and, with lanes, kLookbehind before it, whatever those bytes are.
 #pragma once
 
 #include <cmath>
@@ -11,38 +12,20 @@
 #include "digits.hpp"
 #include "real.hpp"
 
+#if defined(__SSE2__) && !defined(FASTSERVE_NO_LANES)
+#define FASTSERVE_LANES 1
+#endif
+#include "lanes.hpp"
+
 namespace fastserve {
 
 // A wire BOOL: a type of its own, so that reading one is chosen by overload.
 enum class Bool : uint8_t { kFalse = 0, kTrue = 1 };
 
-inline const char* read_short(const char* p, float& out) noexcept { return read_real_short(p, out); }
-inline const char* read_short(const char* p, double& out) noexcept { return read_real_short(p, out); }
-
-// JSON null is NaN: the one way to write a missing value.
-template <class Real, class = std::enable_if_t<std::is_floating_point_v<Real>>>
-inline const char* read_rare(const char* p, const char* end, Real& out) noexcept {
-    if (std::memcmp(p, "null", 4) == 0) {
-        out = std::numeric_limits<Real>::quiet_NaN();
-        return p + 4;
-    }
-    double value = 0.0;
-    const char* const next = read_real_wide(p, end, value);
-    out = static_cast<Real>(value);
-    return std::isfinite(out) ? next : nullptr;
-}
-
-inline const char* read_short(const char* p, Bool& out) noexcept {
-    const bool yes = std::memcmp(p, "true", 4) == 0;
-    out = yes ? Bool::kTrue : Bool::kFalse;
-    if (yes) return p + 4;
-    return std::memcmp(p, "false", 5) == 0 ? p + 5 : nullptr;
-}
-
 // An integer literal in the range of its type, at most twenty digits.
-template <class T, class = std::enable_if_t<std::is_integral_v<T>>>
-inline const char* read_short(const char* p, T& out) noexcept {
-    const uint64_t negative = *p == '-';
+template <class T>
+inline const char* read_integer(const char* p, T& out) noexcept {
+    const bool negative = *p == '-';
     p += negative;
     Digits digits(p);
     uint64_t value = 0;
@@ -69,9 +52,48 @@ inline const char* read_short(const char* p, T& out) noexcept {
     return p + digits.count();
 }
 
-template <class T, class = std::enable_if_t<!std::is_floating_point_v<T>>, class = void>
-inline const char* read_rare(const char*, const char*, T&) noexcept {
-    return nullptr;
+#ifdef FASTSERVE_LANES
+template <class T>
+[[gnu::always_inline]] inline const char* read_common(const char* p, T& out) noexcept {
+    return read_lane(p, out);
+}
+#else
+constexpr int64_t kLookbehind = 0;
+
+template <class T>
+[[gnu::always_inline]] inline const char* read_common(const char* p, T& out) noexcept {
+    if constexpr (std::is_floating_point_v<T>) {
+        return read_real_short(p, out);
+    } else {
+        return read_integer(p, out);
+    }
+}
+#endif
+
+inline const char* read_common(const char* p, Bool& out) noexcept {
+    const bool yes = std::memcmp(p, "true", 4) == 0;
+    out = yes ? Bool::kTrue : Bool::kFalse;
+    if (yes) return p + 4;
+    return std::memcmp(p, "false", 5) == 0 ? p + 5 : nullptr;
+}
+
+inline const char* read_rare(const char*, const char*, Bool&) noexcept { return nullptr; }
+
+// JSON null is NaN in a tensor of floats: the one way to write a missing value.
+template <class T>
+[[gnu::noinline]] const char* read_rare(const char* p, const char* end, T& out) noexcept {
+    if constexpr (std::is_integral_v<T>) {
+        return read_integer(p, out);
+    } else {
+        if (std::memcmp(p, "null", 4) == 0) {
+            out = std::numeric_limits<T>::quiet_NaN();
+            return p + 4;
+        }
+        double value = 0.0;
+        const char* const next = read_real_wide(p, end, value);
+        out = static_cast<T>(value);
+        return std::isfinite(out) ? next : nullptr;
+    }
 }
 
 }  // namespace fastserve

@@ -47,24 +47,26 @@ struct TensorSpec {
     int64_t row_bytes() const noexcept { return row_elements * kKinds[static_cast<int>(kind)].item_bytes; }
 };
 
-// Reads exactly `count` comma-separated values from `cursor` to `out`. Near the end of the text the last bytes move to a
-// padded copy, so that a reader may always look kLookahead bytes ahead. Not inlined: the loop wants all registers.
+// Reads exactly `count` comma-separated values from `cursor` to `out`. Near either end of the text the bytes move to a
+// padded copy, so that readers may look around. Not inlined: the loop wants all registers.
 template <class T>
 [[gnu::noinline]] bool read_run(Cursor& cursor, T* out, int64_t count) noexcept {
-    char padded[2 * kLookahead];
+    char padded[kLookbehind + 2 * kLookahead];
     const char* p = cursor.p;
     const char* end = cursor.end;
+    const char* limit = end - p < kLookahead ? nullptr : end - kLookahead;  // no number may start after it
     bool moved = false;
     for (T* const stop = out + count;;) {
-        if (end - p < kLookahead && !moved) {
+        if (p > limit) {
+            if (moved) return false;
             const int64_t left = end - p;
             std::memset(padded, 0, sizeof padded);
-            std::memcpy(padded, p, static_cast<size_t>(left));
-            p = padded;
-            end = padded + left;
+            std::memcpy(padded + kLookbehind, p, static_cast<size_t>(left));
+            p = padded + kLookbehind;
+            limit = end = p + left;
             moved = true;
         }
-        const char* next = read_short(p, *out);
+        const char* next = read_common(p, *out);
         if (__builtin_expect(next == nullptr, 0)) {
             if (is_space(*p)) {
                 p = skip_space(p, end);
@@ -79,7 +81,10 @@ template <class T>
             p = skip_space(p, end);
             if (p >= end || *p != ',') return false;
         }
-        p += p[1] == ' ' ? 2 : 1;
+        if (static_cast<uint8_t>(*++p) <= ' ') {
+            p += *p == ' ';
+            if (is_space(*p)) p = skip_space(p, end);
+        }
     }
     if (p > end) return false;
     cursor.p = moved ? cursor.end - (end - p) : p;

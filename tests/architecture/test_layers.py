@@ -15,10 +15,10 @@ LAYERS = [
     ["lifecycle", "batching", "traffic", "monitoring"],
     ["dataplane"],
     ["frontends"],
-    ["controlplane", "pipeline", "scoring", "gate"],
+    ["controlplane", "pipeline", "scoring", "gate", "demo"],
     ["config"],
     ["app"],
-    ["demo", "cli"],
+    ["cli"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 FILE_LINES = 400

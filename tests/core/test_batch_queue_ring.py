@@ -1,4 +1,4 @@
-"""The batch queue's bounds, splits and ring space by name, over the compiled queue and its plain twin alike."""
+"""The batch queue's bounds, splits and ring space by name, over the compiled queue and its twin alike."""
 
 from typing import Any
 

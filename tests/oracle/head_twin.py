@@ -14,6 +14,7 @@ HEADER = re.compile(rb"(%b+):[ \t]*(%b*)" % (TOKEN, VALUE))
 REQUEST_LINE_BEGIN = re.compile(
     rb"%b*|%b+ (%b*|%b+ (H|HT|HTT|HTTP|HTTP/|HTTP/\d|HTTP/\d\.|HTTP/\d\.\d))" % (TOKEN, TOKEN, TARGET, TARGET)
 )
+REQUEST_LINE_END = re.compile(rb"%b+ (%b*|%b+ HTTP/\d\.\d)" % (TOKEN, TARGET, TARGET))
 HEADER_BEGIN = re.compile(rb"%b*|%b+:%b*" % (TOKEN, TOKEN, VALUE))
 FAST_TARGET = re.compile(rb"/v2/models/[0-9A-Za-z\-._~!$&'()*+,;=:@/]+/infer")
 
@@ -85,9 +86,7 @@ def read(data: bytes, head: Head) -> None:
 
 def ends(line: bytes, request_line: bool) -> bool:
     """Whether a carriage return may follow; a line that is wrong for another reason is refused only at its end."""
-    if request_line:
-        return True
-    return re.fullmatch(rb"%b+ %b+( HTTP/\d\.\d)?" % (TOKEN, TARGET), line) is not None
+    return request_line or REQUEST_LINE_END.fullmatch(line) is not None
 
 
 def read_request_line(line: bytes, head: Head) -> None:
@@ -164,38 +163,26 @@ SIZE_LINE = re.compile(rb"([0-9A-Fa-f]+)(;%b*)?\r\n" % VALUE)
 TRAILER = re.compile(rb"%b+:%b*\r\n" % (TOKEN, VALUE))
 
 
-def scan_chunks(data: bytes) -> tuple[int, bytes]:
-    """End of a whole chunked body (-1 or -2 when there is none) and what it decodes to.
-
-    Of a body that is not whole, only whether it can be told to be malformed at a line's end is judged.
-    """
+def scan_chunks(data: bytes) -> tuple[int | None, bytes]:
+    """The end of a chunked body that is whole and well-formed, None for any other; and what was decoded."""
     at, body, chunks = 0, b"", 0
-    while True:
-        match = SIZE_LINE.match(data, at)
-        if match is None or match.end() - at > 256:
-            return (-1 if match is None and b"\n" not in data[at : at + 256] else -2), body
+    while match := SIZE_LINE.match(data, at):
         size = int(match[1], 16)
+        if len(match[0]) > 256 or size >= 2**63:
+            break
         at = match.end()
-        if size >= 2**63:
-            return -2, body
         if size == 0:
             return trailers(data, at), body
         chunks += 1
-        if chunks > 65536:
-            return -2, body
         body += data[at : at + size]
-        if len(data) < at + size + 2:
-            return -1, body
-        if data[at + size : at + size + 2] != b"\r\n":
-            return -2, body
         at += size + 2
+        if chunks > 65536 or data[at - 2 : at] != b"\r\n":
+            break
+    return None, body
 
 
-def trailers(data: bytes, at: int) -> int:
-    total = 0
-    while data[at : at + 2] != b"\r\n":
-        match = TRAILER.match(data, at)
-        if match is None:
-            return -1 if b"\n" not in data[at:] else -2
+def trailers(data: bytes, start: int) -> int | None:
+    at = start
+    while match := TRAILER.match(data, at):
         at = match.end()
-    return at + 2 if total <= 8192 else -2
+    return at + 2 if data[at : at + 2] == b"\r\n" and at + 2 - start <= 8192 else None

@@ -104,6 +104,8 @@ async def on_http_exception(_: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         return error_response(error)
     headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    if "allow" in headers:
+        headers["allow"] = ", ".join(sorted(headers["allow"].split(", ")))
     return Response(error_body(error.detail), error.status_code, headers, "application/json")
 
 

@@ -48,7 +48,7 @@ def document(served: Iterable[Served]) -> Json:
         "info": {
             "title": "fastserve",
             "version": __version__,
-            "description": "Open Inference Protocol (v2) and TensorFlow Serving's predict (v1) for the models below.",
+            "description": "Open Inference Protocol (v2) and TensorFlow Serving's predict (v1).",
         },
         "paths": paths,
         "components": {"schemas": schemas},

@@ -52,6 +52,8 @@ class Environment:
         self.routes = plane.fast_routes if options.fast_path else {}
         self.now_s = 0.0
         """Coarse monotonic time, moved by the sweeper."""
+        self.fast_requests = 0
+        """Requests that the fast path took."""
         self._headers_seen: object = None
         self._headers = b""
 
@@ -181,6 +183,7 @@ class FastProtocol(HttpToolsProtocol):
         self._accept_encoding = head.accept_encoding
         token = served.accept(data, head.head_length, head.json_length, stop, head.timeout_us, self._envelope, self)
         if token >= 0:
+            self._env.fast_requests += 1
             # The answer may be on its way already: then the connection has moved on.
             if self._phase == Phase.WAITING:
                 self._token = token
@@ -194,12 +197,12 @@ class FastProtocol(HttpToolsProtocol):
         served = self._served
         assert served is not None
         headers = self._env.default_headers(self.server_state.default_headers)
-        if self._closing:
-            headers += b"connection: close\r\n"
         try:
             response = served.encoder.http(outputs, start, rows, envelope.id_json, envelope.selection, headers)
             if self._accept_encoding and len(response) >= self._compress_min:
                 response = self._compressed(response, headers)
+            if self._closing:
+                response = response.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n", 1)
         except Exception as error:
             self.fail(error)
             return

@@ -147,4 +147,5 @@ def _plain(array: Array, datatype: DataType) -> Any:
         text = np.empty(len(flat), dtype=object)
         text[:] = flat
         return text.reshape(array.shape).tolist()
-    return np.ascontiguousarray(array) if array.ndim else array.item()
+    # onnxruntime's INT64 is C's `long long`, whose scalars orjson does not know; NumPy's own int64 it does.
+    return np.ascontiguousarray(array, datatype.dtype) if array.ndim else array.item()

@@ -162,22 +162,27 @@ def _inputs(entries: object, signature: Signature, tail: _Tail) -> tuple[dict[st
 def _spec(entry: object, specs: dict[str, TensorSpec], place: str) -> TensorSpec:
     if not isinstance(entry, dict):
         raise InvalidRequest(f"{place} must be an object", place)
-    name = entry.get("name")
-    if not isinstance(name, str):
-        raise InvalidRequest(f"{place}.name must be a string", f"{place}.name")
+    name = _text(entry, "name", place)
     spec = specs.get(name)
     if spec is None:
         known = ", ".join(specs)
         raise InvalidRequest(
             f"{place}.name: the model has no input {quoted(name)}, it has: {known}", f"{place}.name"
         )
-    datatype = entry.get("datatype")
+    datatype = _text(entry, "datatype", place)
     if datatype != spec.datatype:
         raise InvalidRequest(
             f"{place}.datatype: input {quoted(name)} is {spec.datatype}, not {quoted(datatype)}",
             f"{place}.datatype",
         )
     return spec
+
+
+def _text(entry: dict[str, Any], key: str, place: str) -> str:
+    value = entry.get(key)
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{place}.{key} must be a string", f"{place}.{key}")
+    return value
 
 
 def _shape(entry: dict[str, Any], spec: TensorSpec, batched: bool, place: str) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ from fastserve.frontends.http.v2_codec import decode
 EXTENSIONS = [
     "binary_tensor_data",
     "model_configuration",
-    "model_repository",
+    "model_repository(index)",
     "parameters",
     "schedule_policy",
     "statistics",

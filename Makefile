@@ -1,0 +1,69 @@
+# Everything a developer or CI runs. Each target sets up what it needs; nothing but Python, a C++ compiler and make
+# has to be there before. `make` alone lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := setup.py $(shell find fastserve_core -name '*.pyx' -o -name '*.pxd' -o -name '*.hpp')
+FUZZ_SECONDS ?= 60
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help venv build lint format configs test demo bench bench-core fuzz clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(VENV)/.installed ## make .venv with everything for serving, tests and the demo
+
+build: $(VENV)/.built ## compile the extensions in place, when a source is newer
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit("fastserve needs Python 3.11 or newer, not " + sys.version.split()[0] \
+		+ "; try make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# The build's own needs come first, so that building here and now uses the very packages the tests will run with.
+$(VENV)/.installed: $(VENV)/.python pyproject.toml
+	$(BIN)/python -m pip install -q --disable-pip-version-check 'setuptools>=77' wheel 'cython>=3.1' 'numpy>=2'
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[cpu,dev,demo]'
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.installed $(SOURCES)
+	$(BIN)/python setup.py -q build_ext --inplace
+	@touch $@
+
+lint: build ## ruff, mypy strict, cython-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/cython-lint fastserve_core
+
+format: venv ## let ruff arrange the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+configs: build ## write configs/server.yaml anew from the options
+	$(BIN)/python -m fastserve.config.reference > configs/server.yaml.new
+	mv configs/server.yaml.new configs/server.yaml
+
+test: lint ## lint and every test; PYTEST_ARGS='-m "not slow"' for the quick ones
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+demo: build ## train on real flights, publish, serve, ask
+	$(BIN)/fastserve demo
+
+bench: build ## fastserve against its rivals over HTTP (needs wrk and two free cores)
+	$(BIN)/python -m benchmarks.http_bench
+
+bench-core: build ## the compiled functions against NumPy and orjson
+	$(BIN)/python -m pytest benchmarks --benchmark-only -q
+
+fuzz: ## FUZZ_SECONDS (60) of libFuzzer on each target in tests/fuzz
+	tests/fuzz/run $(FUZZ_SECONDS)
+
+clean: ## remove everything that was built; the virtual environment too
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks
+	find fastserve fastserve_core tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	find fastserve_core -name '*.so' -delete

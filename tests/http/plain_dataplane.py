@@ -1,0 +1,103 @@
+"""A data plane without queue and batching: one run of onnxruntime per request, for tests of the ordinary path alone."""
+
+import asyncio
+from collections.abc import Mapping
+
+import numpy as np
+import onnxruntime
+
+from fastserve.batching import BatchingOptions
+from fastserve.dataplane import Context, IndexEntry
+from fastserve.dataplane.check import check_inputs
+from fastserve.errors import FastserveError, ModelFailed, ModelNotFound, NotReady, VersionNotFound
+from fastserve.runtime.signature import signature_of
+from fastserve.types import Array, VersionStats
+from fastserve_core.wire.encode import ResponseEncoder
+
+
+class PlainServed:
+    """One version in one session."""
+
+    def __init__(self, name: str, version: str, model: bytes) -> None:
+        self.name = name
+        self.version = version
+        self.session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        self.signature = signature_of(self.session.get_inputs(), self.session.get_outputs())
+        self.max_batch_rows = 64 if self.signature.batched else 0
+        self.options = BatchingOptions()
+        self.stats = VersionStats()
+        self.encoder = ResponseEncoder(
+            name, version, [(spec.name, str(spec.datatype)) for spec in self.signature.outputs]
+        )
+
+
+class PlainDataPlane:
+    """Serves what it was given; `failure` makes every run fail, `pause` makes every run wait."""
+
+    def __init__(self) -> None:
+        self.loaded: dict[str, dict[str, PlainServed]] = {}
+        self.broken: list[IndexEntry] = []
+        self.failure: FastserveError | None = None
+        self.crash: Exception | None = None
+        self.pause: asyncio.Event | None = None
+        self.contexts: list[Context] = []
+        self.timeouts_us: list[int | None] = []
+        self.cancelled = 0
+
+    def add(self, name: str, model: bytes, version: str = "1") -> PlainServed:
+        served = PlainServed(name, version, model)
+        self.loaded.setdefault(name, {})[version] = served
+        return served
+
+    def models(self) -> list[str]:
+        return sorted({entry.name for entry in self.index()})
+
+    def versions(self, model: str) -> list[str]:
+        if model not in self.models():
+            raise ModelNotFound(model)
+        return sorted(self.loaded.get(model, {}), key=int)
+
+    def index(self) -> list[IndexEntry]:
+        ready = [
+            IndexEntry(name, version, "READY") for name, versions in self.loaded.items() for version in versions
+        ]
+        return sorted([*ready, *self.broken], key=lambda entry: (entry.name, int(entry.version)))
+
+    def ready(self) -> bool:
+        return not self.broken
+
+    def resolve(self, model: str, version: str | None = None) -> PlainServed:
+        versions = self.versions(model)
+        if version in versions or (version is None and versions):
+            return self.loaded[model][version or versions[-1]]
+        for entry in self.broken:
+            if entry.name == model and version in (None, entry.version):
+                raise NotReady(model, entry.version, entry.reason)
+        raise VersionNotFound(model, str(version))
+
+    def deadline_ns(self, _: PlainServed, timeout_us: int | None) -> int | None:
+        self.timeouts_us.append(timeout_us)
+        return None if timeout_us is None else timeout_us * 1_000
+
+    async def infer(self, served: PlainServed, inputs: Mapping[str, Array], context: Context) -> list[Array]:
+        self.contexts.append(context)
+        if self.failure is not None:
+            raise self.failure
+        if self.crash is not None:
+            raise self.crash
+        if self.pause is not None:
+            try:
+                await self.pause.wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+        arrays, rows = check_inputs(served.signature, inputs)
+        feeds = {spec.name: array for spec, array in zip(served.signature.inputs, arrays, strict=True)}
+        try:
+            outputs = served.session.run(None, feeds)
+        except Exception as error:
+            raise ModelFailed("the run failed") from error
+        served.stats.inference_count += rows
+        served.stats.execution_count += 1
+        served.stats.success.add(1_000)
+        return [np.ascontiguousarray(output) for output in outputs]

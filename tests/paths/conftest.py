@@ -1,0 +1,52 @@
+"""One registry with a model of every kind, and a worker for each of the two ways."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from onnx import TensorProto
+
+from fastserve.registry import Registry
+from fastserve.runtime import inspect
+from tests import models
+from tests.paths.workers import worker
+
+MODELS = {
+    "scaled": models.scaled,
+    "mlp": lambda: models.mlp(32, 16, 2),
+    "int64": lambda: models.identity(TensorProto.INT64, "batch", 2),
+    "int8": lambda: models.identity(TensorProto.INT8, "batch", 2),
+    "uint8": lambda: models.identity(TensorProto.UINT8, "batch", 2),
+    "uint64": lambda: models.identity(TensorProto.UINT64, "batch", 2),
+    "bool": lambda: models.identity(TensorProto.BOOL, "batch", 2),
+    "double": lambda: models.identity(TensorProto.DOUBLE, "batch", 2, 2),
+    "text": lambda: models.identity(TensorProto.STRING, "batch", 2),
+    "pipeline": models.pipeline,
+    "labels": lambda: models.pipeline(True),
+    "picky": models.failing_on_negative,
+    "ragged": models.variable_inner,
+    "fixed": models.fixed_batch,
+}
+
+
+@pytest.fixture(scope="session")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("zoo")
+    registry = Registry(root / "registry")
+    for name, make in MODELS.items():
+        file = root / f"{name}.onnx"
+        file.write_bytes(make())
+        registry.publish(name, file, inspect=inspect)
+    return registry.path
+
+
+@pytest.fixture(scope="session")
+def both(zoo: Path) -> Iterator[SimpleNamespace]:
+    """`fast` and `ordinary`: the same server with and without the fast path."""
+    http = {"max_body_bytes": 1 << 20, "read_timeout_s": 2.0}
+    with (
+        worker(zoo, http={**http, "fast_path": True}) as fast,
+        worker(zoo, http={**http, "fast_path": False}) as ordinary,
+    ):
+        yield SimpleNamespace(fast=fast, ordinary=ordinary)
