@@ -56,6 +56,10 @@ class InProcess:
         """Resident memory of the process."""
         return processes.rss_bytes(self._process.pid)
 
+    def cpu_s(self) -> float:
+        """Processor time used so far."""
+        return processes.cpu_s(self._process.pid)
+
     def best_batch(self, seconds: float) -> int:
         """The batch size with the most rows a second, each tried for `seconds`."""
         return max(BATCHES, key=lambda rows: self.run(rows, seconds)[0] * rows)

@@ -32,7 +32,7 @@ end
 -- wrk takes both times in whole microseconds, so a latency of v stands for v - 0.5 to v + 0.5; the median is
 -- placed inside its microsecond, where latencies are few and a microsecond is something.
 local function median(latency)
-  if #latency > 2000 then return latency:percentile(50) end
+  if #latency > 5000 then return latency:percentile(50) end
   local half, below = 0, 0
   for index = 1, #latency do
     local _, count = latency(index)

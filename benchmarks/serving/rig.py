@@ -201,7 +201,9 @@ class Rig:
 
     def _without_server(self, inprocess: InProcess, rows: int) -> Callable[[int], Sample]:
         def measure(seconds: int) -> Sample:
+            used_s = inprocess.cpu_s()
             runs_per_s, p50_us, p99_us = inprocess.run(rows, seconds)
-            return Sample(runs_per_s, runs_per_s * rows, p50_us, p99_us, inprocess.rss_bytes(), 1.0, 0.0)
+            busy = (inprocess.cpu_s() - used_s) / seconds
+            return Sample(runs_per_s, runs_per_s * rows, p50_us, p99_us, inprocess.rss_bytes(), busy, 0.0)
 
         return measure

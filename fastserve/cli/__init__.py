@@ -19,7 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Serve ONNX models from a registry directory over the Open Inference Protocol.",
     epilog=(
-        "Try it: [bold]fastserve demo[/bold] trains a model on real flights, publishes it, serves it and asks it."
+        "Try it: [bold]fastserve demo[/bold] trains a model on real flights, publishes, serves and asks it."
         "\n\nExit codes: 0 done, 1 failed, 2 wrong use."
     ),
 )
@@ -37,7 +37,8 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave."),
     ] = False,
     debug: Debug = False,
 ) -> None:

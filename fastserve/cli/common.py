@@ -12,7 +12,6 @@ from typer.core import TyperCommand, TyperOption
 
 from fastserve.errors import FastserveError
 
-
 _state = {"debug": False}
 
 
@@ -42,13 +41,13 @@ ConfigFile = Annotated[
         exists=True,
         dir_okay=False,
         envvar="FASTSERVE_CONFIG",
-        help="YAML file with settings; configs/server.yaml lists them all. The environment and flags win over it.",
+        help="YAML file with settings; configs/server.yaml lists all. The environment and flags win over it.",
     ),
 ]
 
 
 class Described(TyperCommand):
-    """A verb whose options take their help from the settings of the same name, read only when help is asked for."""
+    """A verb whose options take their help from the settings they stand for, read only when asked for."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Fill in the missing help texts, then show them all."""
@@ -73,7 +72,7 @@ SETTINGS = {
 
 
 def complain(error: BaseException) -> None:
-    """Write the error to stderr, a line for each thing that is wrong; with --debug, where it came from too."""
+    """Write the error to stderr, a line for each thing that is wrong; with --debug, its traceback before."""
     if _state["debug"]:
         traceback.print_exception(error)
     expected = isinstance(error, FastserveError | OSError)

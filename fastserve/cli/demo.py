@@ -10,14 +10,18 @@ from fastserve.cli.common import ConfigFile, Debug, Registry
 
 _EPILOG = (
     "Example: [bold]fastserve demo --keep-serving[/bold]"
-    "\n\nThe model is published to DIR/registry unless --registry, FASTSERVE_REGISTRY or the configuration names another."
+    "\n\nThe model is published to DIR/registry unless --registry, FASTSERVE_REGISTRY or "
+    "the configuration names another."
     "\n\nNeeds the extras: [bold]pip install 'fastserve\\[demo,cpu]'[/bold]"
 )
 
 
 def demo(
     folder: Annotated[
-        Path, typer.Option("--dir", metavar="DIR", file_okay=False, help="Where the model and its registry are kept.")
+        Path,
+        typer.Option(
+            "--dir", metavar="DIR", file_okay=False, help="Where the model and its registry are kept."
+        ),
     ] = Path("demo"),
     keep_serving: Annotated[
         bool, typer.Option("--keep-serving", help="Leave the server running until Ctrl-C, to try it by hand.")

@@ -22,7 +22,9 @@ app = typer.Typer(
     epilog="Example: [bold]fastserve models publish flights model.onnx --registry ./registry[/bold]",
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table for people.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON for programs instead of a table for people.")
+]
 
 _MAX_PROVENANCE_BYTES = 1 << 20
 
@@ -32,7 +34,9 @@ _MAX_PROVENANCE_BYTES = 1 << 20
     "\n\nA published version never changes: publishing again makes the next one."
 )
 def publish(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The model's name in the registry and in URLs.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The model's name in the registry and in URLs.")
+    ],
     file: Annotated[
         Path,
         typer.Argument(
@@ -71,7 +75,9 @@ def list_models(
 ) -> None:
     """List every version of every model, the newest of each first."""
     store = _open(registry, config)
-    rows = [_row(store, model, version) for model in store.models() for version in reversed(store.versions(model))]
+    rows = [
+        _row(store, model, version) for model in store.models() for version in reversed(store.versions(model))
+    ]
     if as_json:
         _print_json(rows)
     elif not rows:
@@ -86,7 +92,10 @@ def list_models(
 )
 def show(
     name: Annotated[
-        str, typer.Argument(metavar="NAME[@VERSION]", help="A model, and a version of it unless the newest is meant.")
+        str,
+        typer.Argument(
+            metavar="NAME[@VERSION]", help="A model, and a version of it unless the newest is meant."
+        ),
     ],
     registry: Registry = None,
     as_json: AsJson = False,
@@ -138,7 +147,14 @@ def _row(store: "RegistryStore", model: str, version: int) -> dict[str, Any]:
     try:
         record = store.describe(model, version)
     except FastserveError as error:
-        return {**row, "created_at": None, "bytes": None, "inputs": None, "outputs": None, "problem": str(error)}
+        return {
+            **row,
+            "created_at": None,
+            "bytes": None,
+            "inputs": None,
+            "outputs": None,
+            "problem": str(error),
+        }
     manifest = record.manifest
     if manifest is None:
         size = record.path.stat().st_size

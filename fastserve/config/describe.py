@@ -1,4 +1,4 @@
-"""Says in words what a setting allows, from the JSON Schema pydantic derives: for errors and the reference file."""
+"""Says in words what a setting takes, from pydantic's JSON Schema: for errors and the reference file."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -40,9 +40,8 @@ def allowed(path: KeyPath) -> str:
     node = schema
     for key in path:
         node = _resolve(node, definitions)
-        node = node.get("properties", {}).get(key) or node.get("items") or node.get("additionalProperties") or {}
-        if not isinstance(node, dict):
-            return "another value"
+        inner = node.get("properties", {}).get(key) or node.get("items") or node.get("additionalProperties")
+        node = inner if isinstance(inner, dict) else {}
     return _words(_resolve(node, definitions), definitions)
 
 

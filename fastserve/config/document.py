@@ -27,8 +27,8 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not allowed", event.start_mark)
+            mark = self.get_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(None, None, "aliases (*name) are not allowed", mark)
         return super().compose_node(parent, index)
 
 
@@ -49,10 +49,10 @@ def read(path: Path) -> Document:
 
 def parse(text: str, name: str) -> Document:
     """Parse YAML text; `name` is how errors call it. Text without a document is an empty mapping."""
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
-        if node is None:
+        if node is None or node.tag == "tag:yaml.org,2002:null":
             return Document({}, {})
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(f"{name} must hold a mapping (key: value) at its top, not {_kind(node)}")
@@ -65,8 +65,6 @@ def parse(text: str, name: str) -> Document:
         raise ConfigError(f"{name} is not valid YAML: {str(error).splitlines()[0]}") from error
     except RecursionError as error:
         raise ConfigError(f"{name} is nested too deeply") from error
-    finally:
-        loader.dispose()
 
 
 def _keys(node: yaml.Node, path: KeyPath, name: str) -> Iterator[tuple[KeyPath, int]]:
@@ -81,7 +79,9 @@ def _keys(node: yaml.Node, path: KeyPath, name: str) -> Iterator[tuple[KeyPath, 
         line = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
             shown = key.value if isinstance(key, yaml.ScalarNode) else _kind(key)
-            raise ConfigError(f"{name} line {line}: the key {str(shown)[:64]!r} is not text; put it in quotes")
+            raise ConfigError(
+                f"{name} line {line}: the key {str(shown)[:64]!r} is not text; put it in quotes"
+            )
         here = (*path, key.value)
         if key.value in seen:
             raise ConfigError(f"{name} line {line}: '{'.'.join(here)}' is given twice")
@@ -91,7 +91,9 @@ def _keys(node: yaml.Node, path: KeyPath, name: str) -> Iterator[tuple[KeyPath, 
 
 
 def _kind(node: yaml.Node) -> str:
-    return {"sequence": "a list", "mapping": "a mapping"}.get(node.id, "a single value")
+    if isinstance(node, yaml.SequenceNode):
+        return "a list"
+    return "a mapping" if isinstance(node, yaml.MappingNode) else "a single value"
 
 
 def _at(mark: yaml.Mark | None) -> str:

@@ -1,4 +1,4 @@
-"""Puts the file, the environment and the flags together, the later over the earlier, and explains what is wrong."""
+"""Puts file, environment and flags together, the later over the earlier, and explains what is wrong."""
 
 import difflib
 from collections.abc import Mapping
@@ -38,11 +38,10 @@ class _Layers:
         self.origins[path] = origin
 
     def origin(self, path: KeyPath) -> str:
-        """Where the value at `path`, or the nearest section around it, was written."""
-        for length in range(len(path), 0, -1):
-            if path[:length] in self.origins:
-                return self.origins[path[:length]] + ": "
-        return ""
+        """Where the value at `path`, the nearest section around it, or something in it, was written."""
+        around = [path[:length] for length in range(len(path), 0, -1)]
+        inside = [key for key in self.origins if key[: len(path)] == path]
+        return next((f"{self.origins[key]}: " for key in (*around, *inside) if key in self.origins), "")
 
 
 def load(
@@ -54,7 +53,7 @@ def load(
 
     `flags` maps a flag to the setting it stands for and its value; a value of None was not given.
 
-    Raises ConfigError with one line for every wrong setting: where it was written, what was got, what it takes.
+    Raises ConfigError with a line for every wrong setting: where it was written, what was got, what it takes.
     """
     layers = _Layers()
     if path is not None:
@@ -71,7 +70,9 @@ def load(
     try:
         return Config.model_validate(layers.values)
     except ValidationError as error:
-        raise ConfigError("\n".join(_sentence(one, layers) for one in error.errors(include_url=False))) from None
+        raise ConfigError(
+            "\n".join(_sentence(one, layers) for one in error.errors(include_url=False))
+        ) from None
 
 
 def _environment_key(name: str) -> KeyPath | None:

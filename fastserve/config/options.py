@@ -16,7 +16,10 @@ class ServerOptions(BaseModel):
         description="Address to listen on; 0.0.0.0 (or ::) lets other machines in.",
     )
     port: int = Field(
-        default=8000, ge=0, le=65_535, description="TCP port of the HTTP front end; 0 = any free one, named in the log."
+        default=8000,
+        ge=0,
+        le=65_535,
+        description="TCP port of the HTTP front end; 0 = any free one, named in the log.",
     )
     grpc_port: int = Field(
         default=8001,
@@ -31,10 +34,16 @@ class ServerOptions(BaseModel):
         description="TCP port kept for the control plane, which this release does not have; 0 = none.",
     )
     workers: int = Field(
-        default=1, ge=1, le=1_024, description="Worker processes; each has its own event loop and its own models."
+        default=1,
+        ge=1,
+        le=1_024,
+        description="Worker processes; each has its own event loop and its own models.",
     )
     backlog: int = Field(
-        default=2_048, ge=1, le=65_535, description="Connections that may wait to be accepted, per listening socket."
+        default=2_048,
+        ge=1,
+        le=65_535,
+        description="Connections that may wait to be accepted, per listening socket.",
     )
     drain_s: float = Field(
         default=30.0,
@@ -53,5 +62,6 @@ class LogOptions(BaseModel):
         default="info", description="The least severe message that is written."
     )
     format: Literal["text", "json"] = Field(
-        default="text", description="text for people, json (one object a line) for collectors; both go to stderr."
+        default="text",
+        description="text for people, json (one object a line) for collectors; both go to stderr.",
     )

@@ -23,6 +23,7 @@ Every setting of fastserve with its default. Generated from the options: `make c
 Each can also come from the environment, which wins over this file: FASTSERVE_SERVER__PORT=9000 sets
 server.port. Flags such as --port win over both.
 """
+_NOT_TEXT = ("true", "false", "yes", "no", "on", "off", "null", "y", "n")
 _EXAMPLES: dict[KeyPath, Any] = {("registry",): "./registry"}
 
 
@@ -71,7 +72,7 @@ def _yaml(value: Any) -> str:
     if isinstance(value, tuple | set | frozenset):
         value = list(value)
     if isinstance(value, str) and value and value.replace("_", "").replace("-", "").isalpha():
-        return value if value.lower() not in ("true", "false", "yes", "no", "on", "off", "null") else json.dumps(value)
+        return json.dumps(value) if value.lower() in _NOT_TEXT else value
     return json.dumps(value, ensure_ascii=False)
 
 

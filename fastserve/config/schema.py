@@ -19,7 +19,7 @@ class Config(BaseModel):
 
     registry: Path | None = Field(
         default=None,
-        description="The registry directory, relative to where the command runs; also --registry and FASTSERVE_REGISTRY.",
+        description="The registry directory, from where the command runs; also FASTSERVE_REGISTRY.",
     )
     server: ServerOptions = Field(default_factory=ServerOptions)
     http: HttpOptions = Field(default_factory=HttpOptions)
@@ -32,6 +32,6 @@ class Config(BaseModel):
         """The registry's directory; ConfigError when nothing names one."""
         if self.registry is None:
             raise ConfigError(
-                "no registry is given: use --registry DIR, FASTSERVE_REGISTRY, or `registry:` in the configuration"
+                "no registry given: use --registry DIR, FASTSERVE_REGISTRY, or `registry:` in --config FILE"
             )
         return self.registry

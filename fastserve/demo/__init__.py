@@ -18,6 +18,5 @@ def check_extras() -> None:
     missing = [name for module, name in _NEEDED.items() if importlib.util.find_spec(module) is None]
     if missing:
         raise FastserveError(
-            f"the demo needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed: "
-            "pip install 'fastserve[demo,cpu]'"
+            f"the demo needs {', '.join(missing)}, not installed here: pip install 'fastserve[demo,cpu]'"
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pandas
 
 from fastserve.errors import FastserveError
@@ -64,7 +65,7 @@ class Dataset:
 
 
 def load() -> Dataset:
-    """Read January to March, each flight with the weather at its airport in the hour it was planned to leave."""
+    """Read January to March, each flight with the weather where and in the hour it was planned to leave."""
     folder = _folder()
     sources = [folder / "flights.csv.zip", folder / "weather.csv"]
     flights = pandas.read_csv(sources[0], usecols=_FLIGHTS)
@@ -81,24 +82,30 @@ def load() -> Dataset:
 
 
 def instances(rows: Any) -> list[dict[str, Any]]:
-    """Rows as JSON objects by column name; None where a number is missing."""
-    return [
-        {name: None if value != value else value for name, value in row.items()} for row in rows.to_dict("records")
-    ]
+    """Rows as objects by column name: text, float32 scalars, NaN where a number is missing."""
+    columns = [rows[name].to_numpy() for name in COLUMNS]
+    return [dict(zip(COLUMNS, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def tensors(rows: Any) -> list[dict[str, Any]]:
-    """Rows as the `inputs` of an Open Inference Protocol request, one tensor [rows, 1] a column."""
-    shape = [len(rows), 1]
-    return [
-        {
-            "name": name,
-            "datatype": "BYTES" if name in NAMES else "FP32",
-            "shape": shape,
-            "data": [None if value != value else value for value in rows[name].tolist()],
-        }
-        for name in COLUMNS
-    ]
+def predict_body(rows: Any) -> bytes:
+    """The body of a /v1 :predict request: one JSON object a row."""
+    return _json({"instances": instances(rows)})
+
+
+def infer_body(rows: Any) -> bytes:
+    """The body of a /v2 infer request: one tensor [rows, 1] a column."""
+    return _json({"inputs": [_tensor(name, rows[name]) for name in COLUMNS]})
+
+
+def _tensor(name: str, column: Any) -> dict[str, Any]:
+    text = name in NAMES
+    data = column.tolist() if text else np.ascontiguousarray(column)
+    return {"name": name, "datatype": "BYTES" if text else "FP32", "shape": [len(column), 1], "data": data}
+
+
+def _json(body: dict[str, Any]) -> bytes:
+    # NumPy's float32 is written with its own shortest digits (39.02, not 39.02000045776367), and NaN as null.
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _folder() -> Path:

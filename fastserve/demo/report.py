@@ -13,11 +13,7 @@ from fastserve.types import Array
 
 def answers(rows: Sequence[dict[str, Any]], v2: Array, v1: Array, late: Array) -> Table:
     """Rows [rows], the probability of being late by either endpoint, and what really happened."""
-    table = Table(title="Flights of March, which the model has never seen", title_justify="left")
-    for name in ("flight", "planned", "miles", "wind mph", "rain in", "pressure"):
-        table.add_column(name, justify="left" if name == "flight" else "right")
-    for name in ("late? /v2", "late? /v1", "arrived"):
-        table.add_column(name, justify="right", style="bold" if name != "arrived" else "")
+    table = _table("flight", "leaves", "miles", "wind", "rain", "pressure", "late /v2", "late /v1", "arrived")
     for row, by_v2, by_v1, truth in zip(rows, v2, v1, late, strict=True):
         table.add_row(
             f"{row['carrier']} {row['origin']}→{row['dest']}",
@@ -33,11 +29,9 @@ def answers(rows: Sequence[dict[str, Any]], v2: Array, v1: Array, late: Array) -
     return table
 
 
-def timings(rows: Sequence[tuple[str, float, float]], requests: int) -> Table:
+def timings(rows: Sequence[tuple[str, float, float]]) -> Table:
     """Median and 99th percentile in milliseconds, by endpoint."""
-    table = Table(title=f"One row a request, {requests} requests on one connection", title_justify="left")
-    for name in ("endpoint", "median ms", "p99 ms"):
-        table.add_column(name, justify="left" if name == "endpoint" else "right")
+    table = _table("endpoint", "median ms", "p99 ms")
     for name, median_ms, p99_ms in rows:
         table.add_row(name, f"{median_ms:.2f}", f"{p99_ms:.2f}")
     return table
@@ -54,5 +48,13 @@ def curl_lines(port: int, folder: Path) -> Text:
     return Text("\nTry it:\n  " + "\n  ".join(lines), no_wrap=True, overflow="ignore")
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "missing" if value is None else f"{value:.{digits}f}"
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column(first, no_wrap=True)
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if value == value else "missing"

@@ -1,14 +1,16 @@
 """The demo, step by step, with what each step found out."""
 
+import shlex
+import signal
 import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
-import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -40,9 +42,12 @@ def run(folder: Path, registry: Path, keep_serving: bool) -> None:
     """
     console = Console()
     folder.mkdir(parents=True, exist_ok=True)
+    # Without this, SIGTERM would end the demo and leave its server behind.
+    signal.signal(signal.SIGTERM, _leave)
     data = _prepare(console, folder, registry)
+    command = f"fastserve serve --registry {shlex.quote(str(registry))}"
     with Server(registry, folder / "serve.log") as server:
-        _done(console, "serve", f"fastserve serve --registry {registry}: ready on http://{HOST}:{server.port}")
+        _done(console, "serve", f"{command}: ready on http://{HOST}:{server.port}")
         with Client(server.port) as client:
             _ask_all(console, client, data.test)
             _ask_some(console, client, data.test)
@@ -53,7 +58,7 @@ def run(folder: Path, registry: Path, keep_serving: bool) -> None:
             console.print(f"\nServing on http://{HOST}:{server.port}; Ctrl-C ends it.")
             _wait(server)
         else:
-            console.print(f"\nThe server has been stopped; start it again: fastserve serve --registry {registry}")
+            console.print(Text(f"\nThe server is stopped; start it again: {command}"), soft_wrap=True)
 
 
 def _prepare(console: Console, folder: Path, registry: Path) -> Dataset:
@@ -63,11 +68,11 @@ def _prepare(console: Console, folder: Path, registry: Path) -> Dataset:
     _done(
         console,
         "data",
-        f"{len(data.train):,} flights of January and February to train on, {len(data.test):,} of March to test with",
-        f"{data.cancelled:,} cancelled or diverted flights are left out: they never arrived, late or not",
-        "the weather of the planned hour stands in for its forecast; what is missing is imputed inside the model",
+        f"{len(data.train):,} flights of January and February to train, {len(data.test):,} of March to test",
+        f"{data.cancelled:,} cancelled or diverted flights left out: they were neither late nor on time",
+        "weather of the planned hour stands for its forecast; gaps are imputed inside the model",
     )
-    with _step(console, "train imputation, scaling, one-hot encoding and logistic regression as one pipeline"):
+    with _step(console, "train imputation, encoding and logistic regression as one"):
         trained = training.train(data.train)
         expected = training.probabilities(trained, data.test)
     auc = training.auc(data.test, expected)
@@ -98,14 +103,14 @@ def _ask_all(console: Console, client: Client, test: Flights) -> None:
         task = progress.add_task("ask about every flight of March", total=len(test))
         for start in range(0, len(test), _CHUNK_ROWS):
             rows = test.rows.iloc[start : start + _CHUNK_ROWS]
-            answers.append(_late_v2(client.post(V2_PATH, _v2_body(rows))))
+            answers.append(_late_v2(client.post(V2_PATH, flights.infer_body(rows))))
             progress.advance(task, len(rows))
     seconds = time.perf_counter() - started_s
     auc = training.auc(test, np.concatenate(answers))
     _done(
         console,
         "ask",
-        f"{len(test):,} March flights in JSON requests of {_CHUNK_ROWS}: {seconds:.1f} s with the client's own work",
+        f"{len(test):,} March flights in JSON requests of {_CHUNK_ROWS} rows: {seconds:.1f} s",
         f"AUC of the served answers {auc:.3f}",
     )
 
@@ -114,9 +119,9 @@ def _ask_some(console: Console, client: Client, test: Flights) -> None:
     """Send the same few rows both ways and show them beside the truth."""
     picked = np.linspace(0, len(test) - 1, _SHOWN_ROWS).astype(np.int64)
     rows = test.rows.iloc[picked]
-    v2 = _late_v2(client.post(V2_PATH, _v2_body(rows)))
-    v1 = _late_v1(client.post(V1_PATH, _v1_body(rows)))
-    console.print()
+    v2 = _late_v2(client.post(V2_PATH, flights.infer_body(rows)))
+    v1 = _late_v1(client.post(V1_PATH, flights.predict_body(rows)))
+    console.print("\nFlights of March, which the model has never seen", style="bold")
     console.print(report.answers(flights.instances(rows), v2, v1, test.late[picked]))
 
 
@@ -124,7 +129,10 @@ def _time(console: Console, client: Client, test: Flights) -> None:
     """Time single rows on one connection, one after the other."""
     one = test.rows.iloc[:1]
     timings = []
-    for name, path, body in (("/v2 infer", V2_PATH, _v2_body(one)), ("/v1 :predict", V1_PATH, _v1_body(one))):
+    for name, path, body in (
+        ("/v2 infer", V2_PATH, flights.infer_body(one)),
+        ("/v1 :predict", V1_PATH, flights.predict_body(one)),
+    ):
         durations_ms = []
         for _ in range(_TIMED_REQUESTS):
             started_ns = time.perf_counter_ns()
@@ -132,16 +140,8 @@ def _time(console: Console, client: Client, test: Flights) -> None:
             durations_ms.append((time.perf_counter_ns() - started_ns) / 1e6)
         durations_ms.sort()
         timings.append((name, statistics.median(durations_ms), durations_ms[int(0.99 * _TIMED_REQUESTS)]))
-    console.print()
-    console.print(report.timings(timings, _TIMED_REQUESTS))
-
-
-def _v2_body(rows: Any) -> bytes:
-    return orjson.dumps({"inputs": flights.tensors(rows)})
-
-
-def _v1_body(rows: Any) -> bytes:
-    return orjson.dumps({"instances": flights.instances(rows)})
+    console.print(f"\nOne row a request, {_TIMED_REQUESTS} requests on one connection", style="bold")
+    console.print(report.timings(timings))
 
 
 def _late_v2(answer: Any) -> Array:
@@ -156,8 +156,12 @@ def _late_v1(answer: Any) -> Array:
 
 def _write_bodies(folder: Path, test: Flights) -> None:
     one = test.rows.iloc[:1]
-    (folder / "v2.json").write_bytes(_v2_body(one) + b"\n")
-    (folder / "v1.json").write_bytes(_v1_body(one) + b"\n")
+    (folder / "v2.json").write_bytes(flights.infer_body(one) + b"\n")
+    (folder / "v1.json").write_bytes(flights.predict_body(one) + b"\n")
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _wait(server: Server) -> None:

@@ -116,7 +116,9 @@ class Client:
         response = self._connection.getresponse()
         answer = response.read()
         if response.status != 200:
-            raise FastserveError(f"POST {path} was answered {response.status}: {answer.decode(errors='replace')[:500]}")
+            raise FastserveError(
+                f"POST {path} was answered {response.status}: {answer.decode(errors='replace')[:500]}"
+            )
         return json.loads(answer)
 
 

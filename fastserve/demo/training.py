@@ -1,4 +1,4 @@
-"""Trains the demo's model and exports transform and model as one ONNX graph, so that serving cannot differ."""
+"""Trains the demo's model; exports transform and model as one ONNX graph, so that serving cannot differ."""
 
 import importlib.metadata
 from dataclasses import dataclass
@@ -81,7 +81,9 @@ def largest_difference(model: bytes, flights: Flights, expected: Array) -> float
     answer = session.run(["probabilities"], feed)[0][:, 1]
     difference = float(np.abs(answer - expected).max())
     if not difference <= TOLERANCE:
-        raise FastserveError(f"ONNX and scikit-learn disagree by {difference:.2g}, more than {TOLERANCE:g} allows")
+        raise FastserveError(
+            f"ONNX and scikit-learn disagree by {difference:.2g}, more than {TOLERANCE:g} allows"
+        )
     return difference
 
 
@@ -99,4 +101,3 @@ def provenance(data: Dataset, trained: Trained, metrics: dict[str, float]) -> di
         "metrics": metrics,
         "packages": {name: importlib.metadata.version(name) for name in packages},
     }
-

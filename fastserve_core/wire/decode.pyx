@@ -31,7 +31,7 @@ cdef extern from "tensor.hpp" namespace "fastserve" nogil:
     ctypedef cbool (*PutString)(void*, int64_t, const char*, size_t) noexcept
     int kind_of(string_view)
     string_view as_view "std::string_view" (const char*, size_t)
-    cbool read_numbers(const char* text, int64_t length, int kind, void* out, int64_t count)
+    cbool read_numbers(const char*, int64_t, int, void*, int64_t) except +
 
 
 cdef extern from "strings.hpp" namespace "fastserve" nogil:

@@ -239,7 +239,7 @@ cdef class ResponseEncoder:
             return cnp.PyArray_SIZE(array)
         length = cnp.PyArray_DIM(array, 0) if cnp.PyArray_NDIM(array) else 0
         if cnp.PyArray_NDIM(array) == 0 or start < 0 or rows < 0 or start > length or rows > length - start:
-            raise ValueError(f"output {self.names[index]}: rows {start} to {start + rows} of an array of shape {array.shape}")
+            raise ValueError(f"output {self.names[index]}: {rows} rows from {start} of an array of shape {array.shape}")
         return rows * (cnp.PyArray_SIZE(array) // length) if length else 0
 
     cdef int shape(self, array, Py_ssize_t rows) except -1:

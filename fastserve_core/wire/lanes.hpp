@@ -1,6 +1,6 @@
-// Numbers of at most fifteen characters, sixteen bytes at a time (SSE2, which every x86-64 has). The end of a number is
-// found first and everything else hangs off it, so the next number starts while this one is still being computed, and
-// sign, length and the place of the point cost no branch.
+// Numbers sixteen characters at a time (SSE2, which every x86-64 has). The end of a number is found first and everything
+// else hangs off it, so the next number starts while this one is still being computed, and sign, length and the place of
+// the point cost no branch.
 #pragma once
 
 #ifdef FASTSERVE_LANES
@@ -16,83 +16,152 @@
 
 namespace fastserve {
 
-// Lanes read up to this many bytes before a number as well as kLookahead after it.
-constexpr int64_t kLookbehind = 32;
+// Lanes read up to this many bytes before a number as well as kLookahead after its start.
+constexpr int64_t kLookbehind = 17;
 
 inline __m128i load16(const void* p) noexcept { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
 
-// kLastBytes + n: a mask of the last n of sixteen bytes.
-alignas(32) constexpr uint8_t kLastBytes[32] = {0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,
-                                                0,   0,   0,   0,   0,   255, 255, 255, 255, 255, 255,
-                                                255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
+// A mask of the last n of sixteen bytes, for n from -16 (none) to 32 (all).
+struct LastBytes {
+    uint8_t window[64];
+    constexpr LastBytes() : window() {
+        for (int i = 32; i < 64; ++i) window[i] = 0xFF;
+    }
+    __m128i operator()(size_t n) const noexcept { return load16(window + 16 + n); }
+};
+alignas(64) constexpr LastBytes kLastBytes;
+
+// Divide by `divisor` and add `zero` to scale and sign an integer by what follows its whole digits: nothing for gap 0,
+// the point and gap - 1 digits otherwise. The addend changes one thing only: the integer literal -0 is 0, as JSON
+// libraries read it, while -0.0 keeps its sign.
+struct LaneScale {
+    double divisor;
+    double zero;
+};
+struct LaneScales {
+    LaneScale at[2][16];
+    constexpr LaneScales() : at() {
+        for (int64_t gap = 0; gap < 16; ++gap) {
+            for (int sign = 0; sign < 2; ++sign) {
+                at[sign][gap] = {kExactPowers10.value[sign][gap ? gap - 1 : 0], gap ? -0.0 : 0.0};
+            }
+        }
+    }
+};
+constexpr LaneScales kLaneScales;
+
+// Marks the characters that may follow a number: what sorts below the minus sign (space, control characters, the comma)
+// and the closing bracket; also bytes that no number holds, which are refused later like any other wrong follower.
+inline unsigned lane_stops(__m128i text) noexcept {
+    const __m128i below = _mm_sub_epi8(text, _mm_set1_epi8('-'));
+    return static_cast<unsigned>(_mm_movemask_epi8(_mm_or_si128(below, _mm_cmpeq_epi8(text, _mm_set1_epi8(']')))));
+}
+
+inline unsigned lane_points(__m128i text) noexcept {
+    return static_cast<unsigned>(_mm_movemask_epi8(_mm_cmpeq_epi8(text, _mm_set1_epi8('.'))));
+}
+
+// Sixteen characters up to `end` as digit values. A point stands before the last `after` of them: the digits before it
+// come from one place nearer, which closes the gap. All but the last `count` become 0.
+[[gnu::always_inline]] inline __m128i lane_digits(const char* end, size_t point, size_t after, size_t count) noexcept {
+    const __m128i behind = load16(end - 16);
+    const __m128i before = load16(end - 16 - point);
+    const __m128i text = _mm_xor_si128(_mm_and_si128(_mm_xor_si128(behind, before), kLastBytes(after)), before);
+    return _mm_and_si128(_mm_sub_epi8(text, _mm_set1_epi8('0')), kLastBytes(count));
+}
+
+inline bool lane_valid(__m128i digits) noexcept {
+    return _mm_movemask_epi8(_mm_adds_epu8(digits, _mm_set1_epi8(127 - 9))) == 0;
+}
+
+// The halves of sixteen digits as integers below 10^8, the leading one in the low lane.
+[[gnu::always_inline]] inline __m128i lane_halves(__m128i digits) noexcept {
+    // high + 256 * low, times 2561, is 256 * (10 * high + low) + high.
+    __m128i tens = _mm_set1_epi16(2561);
+    asm("" : "+x"(tens));  // or gcc makes four instructions of the multiplication
+    const __m128i pairs = _mm_srli_epi16(_mm_mullo_epi16(digits, tens), 8);
+    const __m128i fours = _mm_madd_epi16(pairs, _mm_set1_epi32(1 << 16 | 100));
+    return _mm_madd_epi16(_mm_packs_epi32(fours, fours), _mm_set1_epi32(1 << 16 | 10000));
+}
+
+inline uint64_t lane_integer(__m128i digits) noexcept {
+    const uint64_t halves = static_cast<uint64_t>(_mm_cvtsi128_si64(lane_halves(digits)));
+    return (halves & 0xFFFFFFFF) * 100'000'000 + (halves >> 32);
+}
 
 // A number's characters [p, end): sign, digits, at most one point that is not the first or the last of them.
 struct Lane {
     const char* end;
-    size_t negative;  // 0 or 1, as are the next
-    size_t point;
-    size_t scale;    // digits after the point
-    __m128i digits;  // as values 0 to 9, right-aligned, zeros before them
+    size_t negative;  // 0 or 1
+    size_t gap;       // characters from the point on; 0 without one
+    size_t count;     // digits
 
-    // False when the text is anything else; then the other members mean nothing.
-    [[gnu::always_inline]] bool read(const char* p) noexcept {
-        const __m128i text = load16(p);
-        // Space, control characters and the comma sort below the minus sign; bytes from 128 on do too, and are refused
-        // later like any other character that cannot follow a number.
-        const __m128i stop = _mm_or_si128(_mm_cmplt_epi8(text, _mm_set1_epi8('-')), _mm_cmpeq_epi8(text, _mm_set1_epi8(']')));
-        const unsigned stops = static_cast<unsigned>(_mm_movemask_epi8(stop));
-        if (stops == 0) return false;
-        const unsigned points = static_cast<unsigned>(_mm_movemask_epi8(_mm_cmpeq_epi8(text, _mm_set1_epi8('.'))));
-        const size_t length = static_cast<size_t>(__builtin_ctz(stops));
-        const size_t whole = static_cast<size_t>(__builtin_ctz(points | stops));  // characters before the point
+    // False when sign, point and leading zeros are not where they may be; the digits are still to be checked. The last
+    // two are for the character `length` past p, which ends the number, and the first point before it or `length`.
+    [[gnu::always_inline]] bool measure(const char* p, unsigned stops, unsigned points) noexcept {
+        const size_t length = static_cast<unsigned>(__builtin_ctz(stops));
+        const size_t whole = static_cast<unsigned>(__builtin_ctz(points | stops));
         end = p + length;
         negative = *p == '-';
-        point = whole != length;
-        scale = length - whole - point;
-        // The digits after the point where they end, those before it one place nearer: that closes the gap.
-        const __m128i after = load16(end - 16);
-        const __m128i before = load16(end - 16 - point);
-        __m128i x = _mm_xor_si128(_mm_and_si128(_mm_xor_si128(after, before), load16(kLastBytes + scale)), before);
-        digits = _mm_and_si128(_mm_sub_epi8(x, _mm_set1_epi8('0')), load16(kLastBytes + (length - negative - point)));
-        const __m128i valid = _mm_cmpeq_epi8(_mm_subs_epu8(digits, _mm_set1_epi8(9)), _mm_setzero_si128());
-        const uint8_t first = static_cast<uint8_t>(p[negative] - '0');
-        if (first > 9 || whole + 1 == length || _mm_movemask_epi8(valid) != 0xFFFF) return false;
-        // A leading zero stands alone before the point; the integer literal -0 is left to others.
-        return whole == 1 + (negative & point) || first != 0;
+        gap = length - whole;
+        count = length - negative - point();
+        if (gap == 1) return false;
+        return whole - negative == 1 || (whole != negative && p[negative] != '0');
     }
 
-    // The two halves of the digits as integers below 10^8, the leading one in the low lane.
-    __m128i halves() const noexcept {
-        const __m128i tens = _mm_mullo_epi16(_mm_and_si128(digits, _mm_set1_epi16(0xFF)), _mm_set1_epi16(10));
-        const __m128i pairs = _mm_add_epi16(tens, _mm_srli_epi16(digits, 8));
-        const __m128i fours = _mm_madd_epi16(pairs, _mm_set1_epi32(1 << 16 | 100));
-        return _mm_madd_epi16(_mm_packs_epi32(fours, fours), _mm_set1_epi32(1 << 16 | 10000));
-    }
+    size_t point() const noexcept { return gap != 0; }
 };
 
+// Up to fifteen characters.
 template <class Real, class = std::enable_if_t<std::is_floating_point_v<Real>>>
 [[gnu::always_inline]] inline const char* read_lane(const char* p, Real& out) noexcept {
+    const __m128i text = load16(p);
+    const unsigned stops = lane_stops(text);
     Lane lane;
-    if (!lane.read(p)) return nullptr;
-    // Fifteen digits are exact in a double, and so is the division's power of ten: one rounding.
-    const __m128d halves = _mm_mul_pd(_mm_cvtepi32_pd(lane.halves()), _mm_set_pd(1.0, 1e8));
-    const double digits = _mm_cvtsd_f64(halves) + _mm_cvtsd_f64(_mm_unpackhi_pd(halves, halves));
-    out = static_cast<Real>(digits / kExactPowers10.value[lane.negative][lane.scale]);
+    if (stops == 0 || !lane.measure(p, stops, lane_points(text))) return nullptr;
+    const __m128i digits = lane_digits(lane.end, lane.point(), lane.gap - 1, lane.count);
+    if (!lane_valid(digits)) return nullptr;
+    // Fifteen digits are exact in a double, and so is the power of ten: the division rounds, nothing else does.
+    const __m128d halves = _mm_mul_pd(_mm_cvtepi32_pd(lane_halves(digits)), _mm_set_pd(1.0, 1e8));
+    const double integer = _mm_cvtsd_f64(halves) + _mm_cvtsd_f64(_mm_unpackhi_pd(halves, halves));
+    const LaneScale& scale = kLaneScales.at[lane.negative][lane.gap];
+    out = static_cast<Real>(integer / scale.divisor + scale.zero);
     return lane.end;
 }
 
 template <class T, class = std::enable_if_t<std::is_integral_v<T>>, class = void>
 [[gnu::always_inline]] inline const char* read_lane(const char* p, T& out) noexcept {
+    const unsigned stops = lane_stops(load16(p));
     Lane lane;
-    if (!lane.read(p) || lane.point) return nullptr;
-    const uint64_t halves = static_cast<uint64_t>(_mm_cvtsi128_si64(lane.halves()));
-    const int64_t digits = static_cast<int64_t>((halves & 0xFFFFFFFF) * 100'000'000 + (halves >> 32));
+    if (stops == 0 || !lane.measure(p, stops, 0)) return nullptr;
+    const __m128i digits = lane_digits(lane.end, 0, 0, lane.count);
+    if (!lane_valid(digits)) return nullptr;
     const int64_t sign = -static_cast<int64_t>(lane.negative);
-    const int64_t value = (digits ^ sign) - sign;
+    const int64_t value = (static_cast<int64_t>(lane_integer(digits)) ^ sign) - sign;
     out = static_cast<T>(value);
-    // Fifteen digits fit in 63 bits; -0 never comes here, so that an unsigned type sees no sign.
+    // Fifteen digits fit in 63 bits.
     const bool fits = sizeof(T) == 8 ? std::is_signed_v<T> || value >= 0 : static_cast<int64_t>(out) == value;
     return fits ? lane.end : nullptr;
+}
+
+// Sixteen to thirty-one characters with at most nineteen digits after a leading zero: what doubles print as.
+[[gnu::always_inline]] inline const char* read_long_lane(const char* p, double& out) noexcept {
+    const __m128i text = load16(p);
+    const __m128i more = load16(p + 16);
+    const unsigned stops = lane_stops(more);
+    Lane lane;
+    if (stops == 0 || lane_stops(text) != 0) return nullptr;
+    if (!lane.measure(p, stops << 16, lane_points(more) << 16 | lane_points(text))) return nullptr;
+    if (lane.count > 19 && (lane.count > 20 || p[lane.negative] != '0')) return nullptr;
+    const size_t after = lane.gap - lane.point();
+    const __m128i low = lane_digits(lane.end, lane.point(), after, lane.count);
+    const __m128i high = lane_digits(lane.end - 16, lane.point(), after - 16, lane.count - 16);
+    if (!lane_valid(_mm_or_si128(low, high))) return nullptr;
+    const uint64_t head = static_cast<uint32_t>(_mm_cvtsi128_si64(_mm_srli_epi64(lane_halves(high), 32)));
+    const uint64_t digits = head * 10'000'000'000'000'000 + lane_integer(low);
+    if (digits == 0) return nullptr;
+    out = scale_wide(digits, -static_cast<int64_t>(after), lane.negative);
+    return lane.end;
 }
 
 }  // namespace fastserve

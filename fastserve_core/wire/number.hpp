@@ -90,9 +90,19 @@ template <class T>
             return p + 4;
         }
         double value = 0.0;
+#ifdef FASTSERVE_LANES
+        if (const char* const next = read_long_lane(p, value)) {
+            out = static_cast<T>(value);  // below 10^20: finite
+            return next;
+        }
+#endif
         const char* const next = read_real_wide(p, end, value);
         out = static_cast<T>(value);
-        return std::isfinite(out) ? next : nullptr;
+        if (__builtin_expect(!std::isfinite(out), 0)) {
+            asm volatile("");  // keeps this a branch: a conditional move would make the next number wait for this one
+            return nullptr;
+        }
+        return next;
     }
 }
 

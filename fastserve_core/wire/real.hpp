@@ -149,7 +149,7 @@ inline const char* read_digits(const char* p, const char* text, uint64_t& sum) n
 
 // Up to nineteen significant digits with any exponent; hands the rest on. The integer literal -0 is 0 and not -0.0, as
 // JSON libraries read it.
-inline const char* read_real_wide(const char* text, const char* end, double& value) noexcept {
+[[gnu::noinline]] inline const char* read_real_wide(const char* text, const char* end, double& value) noexcept {
     const bool negative = *text == '-';
     const char* const first = text + negative;
     uint64_t digits = 0;

@@ -52,6 +52,15 @@ def test_earliest_deadline_first_and_ties_by_arrival(make: Any) -> None:
     assert batch.start == -1
 
 
+def test_a_recycled_place_in_the_heap_keeps_its_own_deadline(make: Any) -> None:
+    queue = make(1, 8, 100)
+    last = commit(queue, 1, 1000)
+    first, second, third, fourth = (commit(queue, 1, deadline) for deadline in (10, 20, 30, 40))
+    assert queue.cancel(second)
+    late = commit(queue, 1, 35)
+    assert drain(queue) == [first, third, late, fourth, last]
+
+
 def test_a_request_that_does_not_fit_waits_and_nobody_overtakes_it(make: Any) -> None:
     queue = make(8, 32, 100)
     first, second, third = commit(queue, 5), commit(queue, 4), commit(queue, 1)
@@ -209,6 +218,13 @@ def test_predicted_misses_are_dropped_before_they_run(make: Any) -> None:
     assert queue.take(101, row_ns=10.0, base_ns=10.0).expired == [large]
 
 
+def test_a_fraction_of_a_nanosecond_too_late_is_too_late(make: Any) -> None:
+    queue = make(4, 8, 100)
+    late, just = commit(queue, 1, 103), commit(queue, 1, 104)
+    batch = queue.take(100, row_ns=0.75, base_ns=2.5)
+    assert (batch.expired, tokens(batch)) == ([late], [just])
+
+
 def test_a_batch_stops_where_it_would_miss_its_earliest_deadline(make: Any) -> None:
     queue = make(8, 8, 100)
     arrived = [commit(queue, 2, deadline) for deadline in (50, 1000, 1000)]
@@ -262,12 +278,14 @@ def test_impossible_sizes(sizes: tuple[int, ...]) -> None:
         BatchQueue(*sizes)
 
 
-def test_memory_follows_the_live_requests() -> None:
+@pytest.mark.parametrize("kept_deadline_ns", [1, 10**9])
+def test_memory_follows_the_live_requests(kept_deadline_ns: int) -> None:
+    """Cancelled requests lie below the kept ones in the heap, or above them: neither piles up."""
     queue = BatchQueue(8, 8, 10_000)
-    kept = [queue.push(1, 10**9 - i, 0) for i in range(10)]
+    kept = [queue.push(1, 2 * 10**9, 0), *(queue.push(1, kept_deadline_ns, 0) for _ in range(9))]
     for round_ in range(2_000):
         assert queue.cancel(queue.push(1, 10**6 - round_, 0))
-        assert queue.heap_entries <= 2 * queue.waiting_requests
+        assert queue.heap_entries <= 2 * 9
     assert queue.slot_count == 11
     assert all(queue.cancel(token) for token in kept)
     assert queue.heap_entries == 0
@@ -276,7 +294,7 @@ def test_memory_follows_the_live_requests() -> None:
 def test_rising_deadlines_never_touch_the_heap() -> None:
     queue = BatchQueue(64, 64, 1000)
     for now_ns in range(64):
-        commit(queue, 1, now_ns + 1000 if now_ns % 2 else NO_DEADLINE, now_ns)
+        commit(queue, 1, now_ns // 4 + 1000 if now_ns % 2 else NO_DEADLINE, now_ns)
     assert queue.heap_entries == 0
 
 

@@ -233,4 +233,4 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueueMachine: Any = QueueMachine.TestCase
-TestQueueMachine.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestQueueMachine.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)

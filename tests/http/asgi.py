@@ -68,7 +68,9 @@ class Client:
     ) -> Answer:
         pairs = list(headers.items() if isinstance(headers, Mapping) else headers or ())
         answer = Answer(0, [], b"")
-        incoming: list[Message] = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
+        incoming: list[Message] = [
+            {"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks
+        ]
         if leaves:
             incoming.append({"type": "http.disconnect"})
         else:

@@ -59,7 +59,9 @@ class PlainDataPlane:
 
     def index(self) -> list[IndexEntry]:
         ready = [
-            IndexEntry(name, version, "READY") for name, versions in self.loaded.items() for version in versions
+            IndexEntry(name, version, "READY")
+            for name, versions in self.loaded.items()
+            for version in versions
         ]
         return sorted([*ready, *self.broken], key=lambda entry: (entry.name, int(entry.version)))
 

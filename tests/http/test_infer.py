@@ -39,10 +39,13 @@ def tensors(answer: Answer) -> dict[str, Any]:
 
 def test_the_answer_has_the_documented_form(client: Client) -> None:
     answer = client.post("/v2/models/scaled/versions/1/infer", {"id": "a/é", **BODY})
-    assert answer.body == (
-        '{"model_name":"scaled","model_version":"1","id":"a/é","outputs":'
-        '[{"name":"y","datatype":"FP32","shape":[2,3],"data":[2.0,4.0,6.0,8.0,10.0,12.0]}]}'
-    ).encode()
+    assert (
+        answer.body
+        == (
+            '{"model_name":"scaled","model_version":"1","id":"a/é","outputs":'
+            '[{"name":"y","datatype":"FP32","shape":[2,3],"data":[2.0,4.0,6.0,8.0,10.0,12.0]}]}'
+        ).encode()
+    )
     assert answer.headers == [("content-length", str(len(answer.body))), ("content-type", "application/json")]
 
 
@@ -65,7 +68,10 @@ def test_without_a_version_the_highest_answers(client: Client) -> None:
     ],
 )
 def test_many_ways_of_asking_the_same(client: Client, changes: dict[str, Any]) -> None:
-    assert client.post("/v2/models/scaled/infer", changes).body == client.post("/v2/models/scaled/infer", BODY).body
+    assert (
+        client.post("/v2/models/scaled/infer", changes).body
+        == client.post("/v2/models/scaled/infer", BODY).body
+    )
 
 
 def test_of_equal_keys_the_last_counts(client: Client) -> None:
@@ -91,7 +97,7 @@ EXAMPLES: dict[str, list[Any]] = {
     "FP16": [0.5, -65504.0],
     "FP32": [0.1, -3.4028234663852886e38],
     "FP64": [0.1, 5e-324],
-    "BYTES": ["é\"\\\n😀", ""],
+    "BYTES": ['é"\\\n😀', ""],
 }
 
 
@@ -106,7 +112,9 @@ def test_every_datatype_in_json(client: Client, datatype: str) -> None:
         assert found == values
 
 
-@pytest.mark.parametrize(("datatype", "values"), [("INT32", [1.0, 1e3]), ("UINT8", [255.0, -0.0]), ("BOOL", [0, 1])])
+@pytest.mark.parametrize(
+    ("datatype", "values"), [("INT32", [1.0, 1e3]), ("UINT8", [255.0, -0.0]), ("BOOL", [0, 1])]
+)
 def test_whole_numbers_may_be_written_otherwise(client: Client, datatype: str, values: list[Any]) -> None:
     body = {"inputs": [{"name": "x", "shape": [2], "datatype": datatype, "data": values}]}
     assert tensors(client.post(f"/v2/models/bare-{datatype}/infer", body))["y"] == values
@@ -123,7 +131,12 @@ def raw(datatype: str, values: list[Any]) -> bytes:
 @pytest.mark.parametrize("asked", ["all", "one"])
 def test_every_datatype_in_binary(client: Client, datatype: str, asked: str) -> None:
     data = raw(datatype, EXAMPLES[datatype])
-    entry = {"name": "x", "shape": [1, 2], "datatype": datatype, "parameters": {"binary_data_size": len(data)}}
+    entry = {
+        "name": "x",
+        "shape": [1, 2],
+        "datatype": datatype,
+        "parameters": {"binary_data_size": len(data)},
+    }
     body: dict[str, Any] = {"inputs": [entry]}
     if asked == "all":
         body["parameters"] = {"binary_data_output": True}
@@ -168,7 +181,8 @@ def test_json_and_binary_tensors_mix_both_ways(client: Client) -> None:
     rows = {"carrier": ["UA", "AA"], "origin": ["JFK", "EWR"], "distance": [1400.0, 200.0], "hour": [3, 9]}
     kinds = {"carrier": "BYTES", "origin": "BYTES", "distance": "FP32", "hour": "INT64"}
     plain = [
-        {"name": name, "shape": [2, 1], "datatype": kinds[name], "data": values} for name, values in rows.items()
+        {"name": name, "shape": [2, 1], "datatype": kinds[name], "data": values}
+        for name, values in rows.items()
     ]
     expected = tensors(client.post("/v2/models/pipeline/infer", {"inputs": plain}))
     tail = b""

@@ -245,8 +245,7 @@ def _value_schema(spec: TensorSpec, skip: int) -> Json:
         schema = {"type": "array", "items": schema}
         if dim >= 0:
             schema |= {"minItems": dim, "maxItems": dim}
-    single = skip > 0 and len(spec.shape) > skip and math.prod(spec.shape[skip:]) == 1
-    return {"anyOf": [bare, schema]} if single else schema
+    return {"anyOf": [bare, schema]} if schema is not bare and _is_single(spec, skip) else schema
 
 
 # -- examples ---------------------------------------------------------------------------------------------
@@ -264,10 +263,15 @@ def _example_value(spec: TensorSpec) -> object:
     return _EXAMPLES.get(spec.datatype, 0.5 if spec.datatype.startswith("FP") else 1)
 
 
+def _is_single(spec: TensorSpec, skip: int) -> bool:
+    """Tell whether a row is one element, which may stand bare."""
+    return skip > 0 and all(dim == 1 for dim in spec.shape[skip:])
+
+
 def _example_nested(spec: TensorSpec, skip: int) -> object:
     value = _example_value(spec)
     dims = _example_shape(spec)[skip:]
-    if skip and math.prod(dims) == 1:
+    if _is_single(spec, skip):
         return value
     for dim in reversed(dims):
         value = [value] * dim

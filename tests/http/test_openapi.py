@@ -1,0 +1,162 @@
+"""The OpenAPI description is consistent, every example in it works, and the page needs no network."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from fastserve.dataplane import DataPlane, IndexEntry
+from fastserve.frontends.http.app import create_app
+from fastserve.frontends.http.options import HttpOptions
+from tests.http.asgi import Client
+from tests.http.plain_dataplane import PlainDataPlane
+
+
+@pytest.fixture
+def api(client: Client) -> dict[str, Any]:
+    """The description."""
+    document = client.get("/openapi.json").json()
+    assert isinstance(document, dict)
+    return document
+
+
+def operations(api: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in api["paths"].items():
+        for method, operation in methods.items():
+            yield method, path, operation
+
+
+def references(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        if "$ref" in value:
+            yield value["$ref"]
+        for child in value.values():
+            yield from references(child)
+    elif isinstance(value, list):
+        for child in value:
+            yield from references(child)
+
+
+def matches(value: Any, schema: dict[str, Any], api: dict[str, Any]) -> bool:
+    """Validate against the few keywords of JSON Schema that the description uses."""
+    if "$ref" in schema:
+        return matches(value, api["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]], api)
+    for word, quantifier in (("anyOf", any), ("oneOf", lambda found: sum(found) == 1)):
+        if word in schema and not quantifier([matches(value, one, api) for one in schema[word]]):
+            return False
+    if "const" in schema and value != schema["const"]:
+        return False
+    if "type" in schema and not any(_is_type(value, name) for name in _names(schema["type"])):
+        return False
+    if isinstance(value, dict):
+        known = schema.get("properties", {})
+        return set(schema.get("required", ())) <= value.keys() and all(
+            matches(child, known.get(key, {}), api) for key, child in value.items()
+        )
+    if isinstance(value, list):
+        fits = schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value))
+        first = schema.get("prefixItems", [])
+        rest = [schema.get("items", {})] * max(0, len(value) - len(first))
+        return fits and all(matches(v, s, api) for v, s in zip(value, [*first, *rest], strict=False))
+    return True
+
+
+def _names(kind: str | list[str]) -> list[str]:
+    return [kind] if isinstance(kind, str) else kind
+
+
+def _is_type(value: object, name: str) -> bool:
+    types: dict[str, tuple[type, ...]] = {
+        "object": (dict,),
+        "array": (list,),
+        "string": (str,),
+        "boolean": (bool,),
+        "null": (type(None),),
+        "integer": (int,),
+        "number": (int, float),
+    }
+    return isinstance(value, types[name]) and (name == "boolean" or not isinstance(value, bool))
+
+
+def test_it_is_consistent(api: dict[str, Any]) -> None:
+    assert api["openapi"] == "3.1.0"
+    ids = [operation["operationId"] for _, _, operation in operations(api)]
+    assert len(ids) == len(set(ids))
+    for reference in references(api):
+        name = reference.removeprefix("#/components/schemas/")
+        assert name in api["components"]["schemas"]
+        assert re.fullmatch(r"[A-Za-z0-9._-]+", name)
+    for _, path, operation in operations(api):
+        assert path.startswith("/")
+        assert operation["responses"]
+        assert all(response["description"] for response in operation["responses"].values())
+
+
+def test_every_example_works_and_fits_its_schema(
+    client: Client, api: dict[str, Any], plane: PlainDataPlane
+) -> None:
+    tried = set()
+    for _, path, operation in operations(api):
+        if "x-model" not in operation:
+            continue
+        tried.add(operation["x-model"]["name"])
+        media = operation["requestBody"]["content"]["application/json"]
+        assert matches(media["example"], media["schema"], api), path
+        answer = client.post(path, media["example"])
+        assert answer.status == 200, (path, answer.body)
+        schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+        assert matches(answer.json(), schema, api), path
+    assert tried == set(plane.models())
+
+
+def test_the_schemas_refuse_what_the_server_refuses(api: dict[str, Any]) -> None:
+    schema = {"$ref": "#/components/schemas/scaled.InferRequest"}
+    tensor = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
+    assert matches({"inputs": [tensor]}, schema, api)
+    for change in ({"name": "z"}, {"datatype": "FP64"}, {"shape": [1, 4]}, {"shape": [3]}, {"data": 1}):
+        assert not matches({"inputs": [{**tensor, **change}]}, schema, api)
+
+
+def test_the_addresses_of_the_server_exist(client: Client, api: dict[str, Any]) -> None:
+    for method, path, operation in operations(api):
+        if "requestBody" not in operation:
+            assert client.call(method.upper(), path).status == 200
+
+
+def test_models_that_do_not_serve_are_left_out(client: Client, plane: PlainDataPlane) -> None:
+    plane.broken.append(IndexEntry("late", "1", "UNAVAILABLE", "the checksum is wrong"))
+    assert "/v2/models/late/infer" not in client.get("/openapi.json").json()["paths"]
+
+
+def test_the_page_works_offline(client: Client) -> None:
+    page = client.get("/docs")
+    assert page.status == 200
+    assert page.header("content-type") == "text/html; charset=utf-8"
+    parts = re.findall(r'(?:src|href)="([^"]+)"', page.body.decode())
+    assert {"/docs/docs.js", "/docs/docs.css", "/openapi.json"} <= set(parts)
+    for part in parts:
+        answer = client.get(part)
+        assert answer.status == 200
+        assert b"http://" not in answer.body
+        assert b"https://" not in answer.body
+    assert "default-src 'self'" in (page.header("content-security-policy") or "")
+    assert b"innerHTML" not in client.get("/docs/docs.js").body
+
+
+def test_the_other_address_of_the_page(client: Client) -> None:
+    answer = client.get("/v2/docs")
+    assert (answer.status, answer.header("location")) == (307, "/docs")
+
+
+def test_docs_can_be_switched_off(plane: PlainDataPlane) -> None:
+    client = Client(create_app(cast(DataPlane, plane), HttpOptions(docs=False)))
+    for path in ("/docs", "/docs/docs.js", "/openapi.json", "/v2/docs"):
+        assert client.get(path).status == 404
+
+
+def test_it_is_compressed_on_request(client: Client) -> None:
+    answer = client.get("/openapi.json", {"accept-encoding": "gzip"})
+    assert answer.header("content-encoding") == "gzip"
+    assert len(answer.body) < len(json.dumps(client.get("/openapi.json").json()))

@@ -1,0 +1,183 @@
+"""What the warm-up learns: costs, limits, and whether rows stay apart."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto
+
+from fastserve.clock import ManualClock
+from fastserve.errors import ModelFailed
+from fastserve.runtime import Bound, OnnxRuntime, RuntimeOptions, warm
+from fastserve.runtime.warmup import fit
+from fastserve.types import Array, DataType, Signature, TensorSpec
+from tests import models
+
+MS = 1_000_000
+
+
+class Puppet:
+    """A model whose run takes as long as it is told on a clock that only it moves."""
+
+    provider = "cpu"
+
+    def __init__(self, cost_ns: Callable[[int], int], datatype: DataType = DataType.FP32) -> None:
+        self.clock = ManualClock()
+        self.cost_ns = cost_ns
+        self.seen: list[int] = []
+        self.signature = Signature(
+            (TensorSpec("x", datatype, (-1, 3, -1)),),
+            (TensorSpec("y", DataType.FP32, (-1, 1)),),
+            batched=True,
+        )
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        rows = inputs[0].shape[0]
+        assert inputs[0].shape == (rows, 3, 1)
+        self.seen.append(rows)
+        self.clock.advance(ns=self.cost_ns(rows))
+        return [np.zeros((rows, 1), np.float32)]
+
+    def bind(self, inputs: Sequence[Array]) -> Bound | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+def load(tmp_path: Path, data: bytes) -> OnnxRuntime:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(data)
+    return OnnxRuntime(path, RuntimeOptions.model_validate({"provider": "cpu"}))
+
+
+def test_buckets_double_up_to_the_wish() -> None:
+    puppet = Puppet(lambda rows: 1_000 * rows + 50_000)
+    table = warm(puppet, 100, 10_000, clock=puppet.clock)
+    assert [rows for rows, _ in table.buckets] == [1, 2, 4, 8, 16, 32, 64, 100]
+    assert table.buckets[0] == (1, 51_000)
+    assert (table.batchable, table.max_rows, table.reason) == (True, 100, "")
+    assert table.a_ns == pytest.approx(1_000)
+    assert table.b_ns == pytest.approx(50_000)
+    assert table.est_ns(64) == 114_000
+
+
+def test_a_slow_bucket_ends_the_climb() -> None:
+    puppet = Puppet(lambda rows: 3 * MS * rows)
+    table = warm(puppet, 1024, 60_000, max_bucket_ms=20, clock=puppet.clock)
+    assert table.max_rows == 4
+    assert max(puppet.seen) == 8
+    assert table.reason == "8 rows take 24 ms, over 20 ms"
+
+
+def test_one_row_is_always_allowed() -> None:
+    puppet = Puppet(lambda rows: 500 * MS)
+    table = warm(puppet, 8, clock=puppet.clock)
+    assert (table.batchable, table.max_rows) == (True, 1)
+    assert max(puppet.seen) == 1
+
+
+def test_a_neighbour_that_takes_the_core_for_a_moment_does_not_cost_batches() -> None:
+    costs = iter([MS] * 6 + [MS] + [40 * MS] * 5)
+    puppet = Puppet(lambda rows: next(costs, MS))
+    assert warm(puppet, 64, 60_000, max_bucket_ms=20, clock=puppet.clock).max_rows == 64
+
+
+def test_when_the_budget_is_spent_the_estimate_decides() -> None:
+    puppet = Puppet(lambda rows: MS * rows)
+    table = warm(puppet, 1024, 10, max_bucket_ms=100, clock=puppet.clock)
+    assert [rows for rows, _ in table.buckets] == [1, 2]
+    assert table.max_rows == 100
+    assert table.reason == "1024 rows would take longer than 100 ms"
+    puppet = Puppet(lambda rows: MS)
+    assert warm(puppet, 1024, 10, max_bucket_ms=100, clock=puppet.clock).max_rows == 1024
+
+
+@pytest.mark.parametrize("datatype", list(DataType))
+def test_every_datatype_is_made_up(datatype: DataType) -> None:
+    puppet = Puppet(lambda rows: 10, datatype)
+    assert warm(puppet, 4, clock=puppet.clock).max_rows == 4
+
+
+@pytest.mark.parametrize(
+    ("data", "largest"),
+    [
+        pytest.param(models.mlp(8, 16, 3), 32, id="mlp"),
+        pytest.param(models.gbm(), 32, id="gbm"),
+        pytest.param(models.pipeline(string_labels=True), 32, id="strings"),
+        pytest.param(models.variable_inner(), 32, id="variable inner dimension"),
+        pytest.param(models.failing_on_negative(), 32, id="indices"),
+        pytest.param(models.identity(TensorProto.STRING, "n", 2), 32, id="strings out"),
+        pytest.param(models.identity(TensorProto.FLOAT16, "n", 2), 32, id="half floats"),
+        pytest.param(models.identity(TensorProto.BOOL, "n"), 32, id="vectors"),
+    ],
+)
+def test_real_models_are_batchable(tmp_path: Path, data: bytes, largest: int) -> None:
+    table = warm(load(tmp_path, data), largest, 60_000, max_bucket_ms=60_000)
+    assert (table.batchable, table.max_rows, table.reason) == (True, largest, "")
+    assert table.b_ns >= 0
+    assert table.a_ns >= 0
+    assert table.est_ns(1) > 0
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (models.fixed_batch(), "the model has no variable batch dimension"),
+        (models.unique_rows(), "output 'y' has 1 rows for 2 input rows"),
+        (models.centred(), "output 'y' of a row depends on which rows share its run"),
+    ],
+)
+def test_models_whose_rows_do_not_stay_apart(tmp_path: Path, data: bytes, reason: str) -> None:
+    table = warm(load(tmp_path, data), 16, 60_000)
+    assert (table.batchable, table.max_rows, table.reason) == (False, 0, reason)
+    [(rows, took)] = table.buckets
+    assert rows == 1
+    assert table.est_ns(1) == took > 0
+
+
+def test_an_example_replaces_zeros(tmp_path: Path) -> None:
+    runtime = load(tmp_path, models.variable_inner())
+    shapes: set[tuple[int, ...]] = set()
+    run = runtime.run
+
+    def spy(inputs: Sequence[Array]) -> list[Array]:
+        shapes.add(inputs[0].shape)
+        return run(inputs)
+
+    runtime.run = spy  # type: ignore[method-assign]
+    warm(runtime, 4, 60_000, max_bucket_ms=60_000, example=[np.ones((1, 7), np.float32)])
+    assert {(1, 7), (2, 7), (4, 7)} <= shapes
+    assert all(width == 7 for _, width in shapes)
+
+
+def test_a_model_that_does_not_run_is_reported() -> None:
+    class Broken(Puppet):
+        def run(self, inputs: Sequence[Array]) -> list[Array]:
+            raise ModelFailed("no")
+
+    with pytest.raises(ModelFailed):
+        warm(Broken(lambda rows: 0), 4)
+
+
+@given(
+    a=st.floats(0, 1e5),
+    b=st.floats(1_000, 1e7),
+    largest=st.integers(1, 12),
+)
+def test_fit_finds_what_it_was_made_from(a: float, b: float, largest: int) -> None:
+    rows = [2**i for i in range(largest + 1)]
+    got_a, got_b = fit([(n, round(a * n + b)) for n in rows])
+    for n in rows:
+        assert got_a * n + got_b == pytest.approx(a * n + b, rel=0.01)
+
+
+@given(st.lists(st.tuples(st.integers(1, 4096), st.integers(0, 10**10)), min_size=1, max_size=13))
+def test_fit_is_never_negative(buckets: list[tuple[int, int]]) -> None:
+    a, b = fit(buckets)
+    assert a >= 0
+    assert b >= 0
+    assert np.isfinite(a + b)
