@@ -38,7 +38,7 @@ lint: build ## ruff, mypy strict, cython-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/cython-lint fastserve_core
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint fastserve_core
 
 format: venv ## let ruff arrange the code
 	$(BIN)/ruff check --fix .

@@ -16,7 +16,7 @@ DIRECTIVES = {
 }
 
 HEADERS = sorted(str(path) for path in Path("fastserve_core").rglob("*.hpp"))
-"""A change in any of them builds every extension anew: headers include headers, which Cython does not follow."""
+"""A change in any builds every extension anew: headers include headers, which Cython does not follow."""
 
 
 def extension(name: str) -> Extension:
@@ -36,6 +36,7 @@ EXTENSIONS = [
     extension("fastserve_core.wire.decode"),
     extension("fastserve_core.wire.encode"),
     extension("fastserve_core.batching"),
+    extension("fastserve_core.lane"),
 ]
 
 if __name__ == "__main__":

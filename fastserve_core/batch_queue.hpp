@@ -363,7 +363,7 @@ private:
         const int64_t place = slot.place < 0 ? -1 : slot.place + slot.offset;
         out.parts.push_back({token_of(index), slot.offset, rows, place});
         if (out.rows == 0) out.start = place;
-        consecutive = consecutive && place >= 0 && place == out.start + out.rows;
+        consecutive = consecutive && place == out.start + out.rows;
         if (slot.offset == 0) {
             ++out.first_parts;
             out.queue_ns = sum_ns(out.queue_ns, elapsed_ns(slot.arrival_ns, now_ns));

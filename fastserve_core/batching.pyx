@@ -8,53 +8,6 @@ from libc.stdint cimport int64_t, INT64_MAX
 from libcpp.vector cimport vector
 
 
-cdef extern from "batch_queue.hpp" namespace "fastserve" nogil:
-    cdef struct Part:
-        int64_t token
-        int64_t offset
-        int64_t rows
-        int64_t place
-
-    cdef cppclass Taken:
-        vector[Part] parts
-        vector[int64_t] expired
-        int64_t rows
-        int64_t start
-        int64_t queue_ns
-        int64_t first_parts
-
-    cdef struct Estimate:
-        double row_ns
-        double base_ns
-
-    cdef cppclass Ring:
-        int64_t rows() noexcept
-        int64_t room() noexcept
-        int64_t room_row() noexcept
-        int64_t room_rows() noexcept
-
-    cdef cppclass Queue:
-        Queue(
-            int64_t max_batch_rows, int64_t ring_rows, int64_t max_queue_rows, int64_t max_batch_requests
-        ) except +
-        int64_t max_batch_rows
-        int64_t max_queue_rows
-        int64_t max_batch_requests
-        int64_t waiting_rows
-        int64_t waiting_requests
-        int64_t running_rows
-        Ring ring
-        int64_t slot_count() noexcept
-        int64_t heap_entries() noexcept
-        int64_t next_deadline_ns() noexcept
-        int64_t oldest_arrival_ns() noexcept
-        int64_t add(int64_t rows, int64_t deadline_ns, int64_t now_ns, bint in_ring) except +
-        bint cancel(int64_t token) noexcept
-        void expire(int64_t now_ns, vector[int64_t]& expired) except +
-        void take(int64_t now_ns, Estimate estimate, Taken& out) except +
-        void finish(const Taken& batch) noexcept
-
-
 NO_DEADLINE = INT64_MAX
 
 
@@ -79,10 +32,12 @@ cdef list part_list(const vector[Part]& parts):
 cdef class Batch:
     """What runs together: give it back to `BatchQueue.finish` when it has run, or failed to."""
 
-    cdef Taken taken
-    cdef BatchQueue queue
-    cdef readonly list parts
-    cdef readonly list expired
+    @property
+    def parts(self):
+        # Made when asked for: the compiled lane reads the integers themselves.
+        if self.made_parts is None:
+            self.made_parts = part_list(self.taken.parts)
+        return self.made_parts
 
     @property
     def rows(self):
@@ -107,8 +62,6 @@ cdef class Batch:
 @cython.final
 cdef class BatchQueue:
     """Requests waiting for one model, and the space their rows hold in the caller's ring. Not thread-safe."""
-
-    cdef Queue* queue
 
     def __cinit__(
         self,
@@ -167,7 +120,6 @@ cdef class BatchQueue:
         cdef Batch batch = Batch.__new__(Batch)
         self.queue.take(now_ns, Estimate(row_ns, base_ns), batch.taken)
         batch.queue = self
-        batch.parts = part_list(batch.taken.parts)
         batch.expired = token_list(batch.taken.expired)
         return batch
 

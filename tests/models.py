@@ -131,7 +131,7 @@ def sequence_output() -> bytes:
 
 @cache
 def failing_on_negative() -> bytes:
-    """`row` INT64 [batch, 1] picks from a table of 3 for `y` FP32 [batch, 2]; beyond -3 and 2 the run fails."""
+    """`row` INT64 [batch, 1] picks from a table of 3 rows, `y` FP32 [batch, 2]; else the run fails."""
     table = numpy_helper.from_array(np.arange(6, dtype=np.float32).reshape(3, 2), "table")
     axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
     return model_bytes(

@@ -23,7 +23,8 @@ def one_by_one() -> Callable[[], None]:
     def run() -> None:
         room()
         commit(1, NO_DEADLINE, 1000)
-        finish(take(2000))  # type: ignore[arg-type]
+        if (batch := take(2000)) is not None and batch.parts:  # the parts are made when asked for
+            finish(batch)
 
     return run
 
@@ -38,8 +39,7 @@ def batch_of(rows: int, deadlines_ns: list[int], row_ns: float = 0.0) -> Callabl
         for deadline_ns in deadlines:
             room()
             commit(1, deadline_ns, 1000)
-        batch = take(2000, row_ns)
-        if batch is not None:
+        if (batch := take(2000, row_ns)) is not None and batch.parts:
             finish(batch)
 
     return run

@@ -74,7 +74,7 @@ class Worker:
             backlog=config.server.backlog,
         )
         server = uvicorn.Server(settings)
-        protocol.environment.now_s = asyncio.get_running_loop().time()
+        protocol.environment.shared.now_s = asyncio.get_running_loop().time()
         return server
 
     def _start_loading(self, loop: asyncio.AbstractEventLoop, plane: DataPlane) -> None:
@@ -103,7 +103,7 @@ async def _sweep(server: uvicorn.Server, plane: DataPlane) -> None:
     environment = server.config.http.environment  # type: ignore[union-attr]
     period_s = min(_SWEEP_S, environment.options.read_timeout_s / 4)
     while True:
-        now_s = environment.now_s = loop.time()
+        now_s = environment.shared.now_s = loop.time()
         for connection in list(server.server_state.connections):
             connection.sweep(now_s)  # type: ignore[union-attr]
         plane.housekeep()

@@ -1,6 +1,7 @@
 """Runs one model version at one row shape: the compiled queue decides, this class runs and answers."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -8,16 +9,18 @@ from typing import Any
 
 from fastserve.batching.latency import LatencyModel
 from fastserve.batching.options import BatchingOptions
-from fastserve.batching.ring import Part, Ring
+from fastserve.batching.ring import Ring
 from fastserve.batching.runs import Apart, Outcome, run_apart, run_batch
 from fastserve.batching.sinks import FutureSink, Sink, SplitSink
 from fastserve.clock import Clock, monotonic_ns
 from fastserve.errors import DeadlineExceeded, NotReady, QueueFull
 from fastserve.runtime.protocol import Runtime
-from fastserve.types import Array, DataType, VersionStats
+from fastserve.types import Array, DataType, Duration, VersionStats
 from fastserve_core.batching import NO_DEADLINE, Batch, BatchQueue
+from fastserve_core.lane import Lane
 
 _MAX_BOUND = 256
+_NEVER = -(2**63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,9 @@ class Batcher:
             self._ring = Ring(target.rows, ring_rows, max_batch)
         self.max_batch_rows = max_batch
         self.queue = BatchQueue(max_batch, ring_rows, options.max_queue_rows, 0 if options.enabled else 1)
-        self._entries: dict[int, Sink | SplitSink] = {}
+        self.lane = Lane(self.queue, self, clock, options.default_timeout_ms * 1_000_000)
+        if self._ring is not None:
+            self.lane.buffers = self._ring.buffers
         self._held: dict[int, list[Array]] = {}
         self._bound: dict[int, Callable[[], list[Array]] | None] = {}
         self._running = False
@@ -77,7 +82,6 @@ class Batcher:
         self._dispatching = False
         self._closed = False
         self._expiry: asyncio.TimerHandle | None = None
-        self._expiry_ns = NO_DEADLINE
 
     # -- the two doors ------------------------------------------------------------------------------------
 
@@ -86,20 +90,6 @@ class Batcher:
         """The batch buffer that codecs write into at `queue.room_row`."""
         assert self._ring is not None
         return self._ring
-
-    def commit(self, rows: int, now_ns: int, deadline_ns: int, sink: Sink) -> int:
-        """Make the `rows` rows just written at `queue.room_row` a request.
-
-        Returns its token, or -1 when the queue is full. The sink may be called before this returns.
-        """
-        ring = self.ring
-        top = self.queue.room_row + rows
-        token = self.queue.commit(rows, deadline_ns, now_ns)
-        if token >= 0:
-            if top > ring.high_row:
-                ring.high_row = top
-            self._accept(token, rows, deadline_ns, sink)
-        return token
 
     async def infer(self, arrays: list[Array], rows: int, deadline_ns: int) -> list[Array]:
         """Run a request whose tensors exist; outputs in signature order, arrays of their own.
@@ -132,12 +122,12 @@ class Batcher:
         # A whole batch or more runs straight from the caller's arrays; less is copied beside its neighbours.
         if not self.alone and rows < self.max_batch_rows and queue.room() >= rows:
             self.ring.write(queue.room_row, arrays)
-            token = self.commit(rows, now_ns, deadline_ns, sink)
+            token = self.lane.commit(rows, now_ns, deadline_ns, sink)
         else:
             token = queue.push(rows, deadline_ns, now_ns)
             if token >= 0:
                 self._held[token] = arrays
-                self._accept(token, rows, deadline_ns, sink)
+                self.lane.enrol(token, rows, deadline_ns, sink)
         if token < 0:
             self.stats.rejected += 1
             self.stats.fail.add(0)
@@ -146,7 +136,7 @@ class Batcher:
 
     def cancel(self, token: int) -> bool:
         """Withdraw a request, waiting or running; nobody else notices. True if it was still alive."""
-        if self._entries.pop(token, None) is None:
+        if self.lane.entries.pop(token, None) is None:
             return False
         self._held.pop(token, None)
         self.queue.cancel(token)
@@ -157,36 +147,62 @@ class Batcher:
         """Refuse new requests and fail those that wait; a running batch is still answered."""
         self._closed = True
         error = NotReady(self.target.model, self.target.version, "it is being unloaded")
-        for token in list(self._entries):
+        for token in list(self.lane.entries):
             if self.queue.cancel(token):
                 self._fail(token, error)
 
     def housekeep(self) -> None:
         """Once a second: memory that a burst needed goes back when nothing waits or runs."""
-        if self._ring is not None and not self._entries and not self._running and self._ring.trim():
+        ring = self._ring
+        if ring is None or self.lane.entries or self._running:
+            return
+        if ring.trim(self.lane.high_row):
             self._bound.clear()
+            self.lane.buffers = ring.buffers
+            self.lane.high_row = 0
 
     # -- scheduling ---------------------------------------------------------------------------------------
 
-    def _accept(self, token: int, rows: int, deadline_ns: int, sink: Sink) -> None:
-        self._entries[token] = SplitSink(sink, rows) if rows > self.max_batch_rows else sink
+    def split(self, sink: Sink, rows: int) -> SplitSink:
+        """Wrap the sink of a request that is larger than a batch."""
+        return SplitSink(sink, rows)
+
+    def wake(self, deadline_ns: int) -> None:
+        """A commit changed something: the model is idle, a batch is full, or a deadline comes before the alarm."""
         if self._running:
-            if deadline_ns < self._expiry_ns:
+            if deadline_ns < self.lane.alarm_ns:
                 self._arm_expiry()
-        elif not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._dispatch)
-        if self.queue.waiting_rows >= self.max_batch_rows and not (self._running or self._dispatching):
+            return
+        if not self._scheduled:
+            self._schedule()
+        if self.queue.waiting_rows >= self.max_batch_rows and not self._dispatching:
             # A full batch gains nothing by waiting for the end of the turn, and its rows are still in the cache.
             self._dispatch()
 
-    def _dispatch(self) -> None:
+    def _schedule(self) -> None:
+        self._scheduled = True
+        self.lane.asleep = False
+        self._loop.call_soon(self._on_turn_end)
+
+    def _on_turn_end(self) -> None:
         self._scheduled = False
+        self._dispatch()
+
+    def _dispatch(self) -> None:
         if self._running or self._dispatching:
             return
-        now_ns = self._clock()
-        if self._delay_ns and self._hold_back(now_ns):
-            return
+        self._dispatching = True
+        try:
+            now_ns = self._clock()
+            if not (self._delay_ns and self._hold_back(now_ns)):
+                self._run_next(now_ns)
+        finally:
+            self._dispatching = False
+        if self.queue.waiting_requests and not (self._running or self._scheduled):
+            self._schedule()
+        self.lane.asleep = not (self._running or self._scheduled)
+
+    def _run_next(self, now_ns: int) -> None:
         row_ns, base_ns = self._latency.refusal_line()
         batch = self.queue.take(now_ns, row_ns, base_ns)
         if batch is None:
@@ -194,21 +210,12 @@ class Batcher:
         if batch.expired:
             self._latency.relieve()
             self._expire(batch.expired)
-        if batch.parts:
-            self._dispatching = True
-            try:
-                if self._latency.estimate_ns(batch.rows) <= self._inline_ns:
-                    self._run_inline(batch)
-                else:
-                    self._run_threaded(batch)
-            finally:
-                self._dispatching = False
-        self._schedule_next()
-
-    def _schedule_next(self) -> None:
-        if self.queue.waiting_requests and not (self._running or self._scheduled):
-            self._scheduled = True
-            self._loop.call_soon(self._dispatch)
+        if not batch.rows:
+            return
+        if self._latency.estimate_ns(batch.rows) <= self._inline_ns:
+            self._run_inline(batch)
+        else:
+            self._run_threaded(batch)
 
     def _hold_back(self, now_ns: int) -> bool:
         queue = self.queue
@@ -221,21 +228,27 @@ class Batcher:
         if ready_ns <= now_ns:
             return False
         self._scheduled = True
-        self._loop.call_later((ready_ns - now_ns) * 1e-9, self._dispatch)
+        self._loop.call_later((ready_ns - now_ns) * 1e-9, self._on_turn_end)
         return True
 
     def _arm_expiry(self) -> None:
+        """While the model is busy, answer a passing deadline when it passes, not when the run ends."""
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
-        self._expiry_ns = self.queue.next_deadline_ns
-        if self._expiry_ns != NO_DEADLINE:
-            delay_s = max(0.0, (self._expiry_ns - self._clock()) * 1e-9)
+        alarm_ns = self.lane.alarm_ns = self.queue.next_deadline_ns
+        if alarm_ns != NO_DEADLINE:
+            delay_s = max(0.0, (alarm_ns - self._clock()) * 1e-9)
             self._expiry = self._loop.call_later(delay_s, self._on_expiry)
+
+    def _disarm_expiry(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        self.lane.alarm_ns = _NEVER
 
     def _on_expiry(self) -> None:
         self._expiry = None
-        self._expiry_ns = NO_DEADLINE
         self._expire(self.queue.expire(self._clock()))
         if self._running:
             self._arm_expiry()
@@ -293,9 +306,9 @@ class Batcher:
 
     def _threaded_done(self, batch: Batch, outcome: Outcome, began_ns: int, ended_ns: int) -> None:
         self._running = False
+        self._disarm_expiry()
         self._finish(batch, outcome, began_ns, ended_ns)
-        if not self._scheduled:
-            self._dispatch()
+        self._dispatch()
 
     # -- answering ----------------------------------------------------------------------------------------
 
@@ -304,44 +317,41 @@ class Batcher:
         self._latency.observe(batch.rows, run_ns)
         self.queue.finish(batch)
         if isinstance(outcome, list):
-            self._count(batch, run_ns)
-            self._deliver(batch.parts, outcome)
-            self.stats.compute_output.add(self._clock() - ended_ns, len(batch.parts))
+            for token, offset, rows, at in self.lane.deliver(batch, outcome):
+                self._deliver(token, offset, rows, outcome, at)
+            self._count(batch, run_ns, self._clock() - ended_ns)
         else:
             self._deliver_apart(batch, outcome, run_ns)
 
-    def _count(self, batch: Batch, run_ns: int) -> None:
+    def _count(self, batch: Batch, run_ns: int, output_ns: int) -> None:
         stats = self.stats
-        requests = len(batch.parts)
+        # Every request is charged with the whole of the run that it was part of, as Triton does.
+        requests = batch.first_parts
         stats.execution_count += 1
         stats.inference_count += batch.rows
-        stats.success.add(batch.queue_ns + run_ns * requests, batch.first_parts)
-        stats.queue.add(batch.queue_ns, batch.first_parts)
+        stats.last_inference_ms = int(time.time() * 1e3)
+        stats.success.add(batch.queue_ns + (run_ns + output_ns) * requests, requests)
+        stats.queue.add(batch.queue_ns, requests)
         stats.compute_infer.add(run_ns * requests, requests)
+        stats.compute_output.add(output_ns * requests, requests)
         by_rows = stats.batches.get(batch.rows)
         if by_rows is None:
-            by_rows = stats.batches.setdefault(batch.rows, type(stats.queue)())
+            by_rows = stats.batches.setdefault(batch.rows, Duration())
         by_rows.add(run_ns)
 
-    def _deliver(self, parts: Sequence[Part], outputs: list[Array]) -> None:
-        entries = self._entries
-        at = 0
-        for token, offset, rows, _place in parts:
-            sink: Any = entries.get(token)
-            if sink is None:  # cancelled while it ran
-                at += rows
-                continue
-            if type(sink) is SplitSink:
-                if sink.add(outputs, at, rows, offset):
-                    del entries[token]
-                    self._held.pop(token, None)
-                    sink.deliver_whole()
-            else:
-                del entries[token]
-                if self._held:
-                    self._held.pop(token, None)
-                sink.deliver(outputs, at, -1 if self.alone else rows)
-            at += rows
+    def _deliver(self, token: int, offset: int, rows: int, outputs: list[Array], at: int) -> None:
+        """Hand rows [at, at + rows) of the outputs to whoever waits for the token; nobody does after a cancel."""
+        sink: Any = self.lane.entries.get(token)
+        if type(sink) is SplitSink:
+            if not sink.add(outputs, at, rows, offset):
+                return
+            del self.lane.entries[token]
+            self._held.pop(token, None)
+            sink.deliver_whole()
+        elif sink is not None:
+            del self.lane.entries[token]
+            self._held.pop(token, None)
+            sink.deliver(outputs, at, -1 if self.alone else rows)
 
     def _deliver_apart(self, batch: Batch, answers: Apart, run_ns: int) -> None:
         """The batch failed as a whole and every part was tried alone."""
@@ -355,10 +365,10 @@ class Batcher:
             else:
                 stats.inference_count += part[2]
                 stats.success.add(run_ns)
-                self._deliver([part], answer)
+                self._deliver(part[0], part[1], part[2], answer, 0)
 
     def _fail(self, token: int, error: Exception) -> None:
-        entry = self._entries.pop(token, None)
+        entry = self.lane.entries.pop(token, None)
         self._held.pop(token, None)
         if entry is not None:
             sink = entry.sink if isinstance(entry, SplitSink) else entry

@@ -32,7 +32,6 @@ class Ring:
             int(np.prod(shape, dtype=np.int64)) * datatype.dtype.itemsize for datatype, shape in self._rows
         )
         self._staging: list[Array] | None = None
-        self.high_row = 0
         self.arrays = self._allocate(ring_rows)
         self.buffers = RowBuffers(self.arrays)
 
@@ -61,11 +60,13 @@ class Ring:
                 at += count
         return [staging[:rows] for staging in self._staging]
 
-    def trim(self) -> bool:
-        """Give memory back after a burst; true if the arrays were replaced. Only while no row waits or runs."""
-        if self.high_row * self.row_bytes <= _TRIM_BYTES:
+    def trim(self, high_row: int) -> bool:
+        """Give memory back after a burst that reached ring row `high_row`; true if the arrays were replaced.
+
+        Only while no row waits or runs.
+        """
+        if high_row * self.row_bytes <= _TRIM_BYTES:
             return False
-        self.high_row = 0
         self._staging = None
         self.arrays = self._allocate(self.ring_rows)
         self.buffers = RowBuffers(self.arrays)

@@ -41,7 +41,7 @@ ConfigFile = Annotated[
         exists=True,
         dir_okay=False,
         envvar="FASTSERVE_CONFIG",
-        help="YAML file with settings; configs/server.yaml lists all. The environment and flags win over it.",
+        help="YAML file with settings, which the environment and the flags win over.",
     ),
 ]
 

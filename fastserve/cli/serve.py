@@ -1,6 +1,8 @@
 """`fastserve serve`: one server over one registry, in the foreground until a signal ends it."""
 
 import os
+import signal
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -10,18 +12,19 @@ from fastserve.cli.common import SETTINGS, ConfigFile, Debug, Described, Registr
 _EPILOG = (
     "Example: [bold]fastserve serve --registry ./registry --workers 2[/bold]"
     "\n\nThen ask it: [bold]curl localhost:8000/v2/models/flights[/bold]"
-    "\n\nEvery other setting is in configs/server.yaml and in the environment as FASTSERVE_SECTION__NAME, "
-    "for instance FASTSERVE_HTTP__MAX_BODY_BYTES=1048576."
+    "\n\nEvery other setting goes into the file of --config or into the environment as "
+    "FASTSERVE_SECTION__NAME, such as FASTSERVE_HTTP__DOCS=false. All of them with their defaults: "
+    "[bold]python -m fastserve.config.reference[/bold]"
 )
 
 
 def serve(
     registry: Registry = None,
     host: Annotated[str | None, typer.Option("--host", metavar="ADDRESS")] = None,
-    port: Annotated[int | None, typer.Option("--port", metavar="PORT")] = None,
-    grpc_port: Annotated[int | None, typer.Option("--grpc-port", metavar="PORT")] = None,
-    control_port: Annotated[int | None, typer.Option("--control-port", metavar="PORT")] = None,
-    workers: Annotated[int | None, typer.Option("--workers", metavar="N")] = None,
+    port: Annotated[str | None, typer.Option("--port", metavar="PORT")] = None,
+    grpc_port: Annotated[str | None, typer.Option("--grpc-port", metavar="PORT")] = None,
+    control_port: Annotated[str | None, typer.Option("--control-port", metavar="PORT")] = None,
+    workers: Annotated[str | None, typer.Option("--workers", metavar="N")] = None,
     config: ConfigFile = None,
     log_level: Annotated[str | None, typer.Option("--log-level", metavar="LEVEL")] = None,
     debug: Debug = False,
@@ -40,16 +43,21 @@ def serve(
     flags = {flag: (SETTINGS[flag], value) for flag, value in given.items()}
     settings = load(config, os.environ, {"--registry": (("registry",), registry), **flags})
     settings.registry_dir()
-    for flag, value, missing in (
-        ("--grpc-port", grpc_port, "gRPC front end"),
-        ("--control-port", control_port, "control plane"),
-    ):
-        if value:
-            note(f"this release has no {missing}: {flag} {value} is accepted and not opened")
+    if grpc_port is not None and settings.server.grpc_port:
+        note(f"this release has no gRPC front end: --grpc-port {grpc_port} is accepted and not opened")
+    if control_port is not None and settings.server.control_port:
+        note(f"this release has no control plane: --control-port {control_port} is accepted and not opened")
 
     from fastserve.app import serve as run
 
+    # uvicorn finishes what is in flight and then raises the signal again: being asked to stop is no failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
     raise typer.Exit(run(settings))
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 def add_to(app: typer.Typer) -> None:

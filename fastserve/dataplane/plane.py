@@ -13,6 +13,7 @@ from fastserve.errors import ModelNotFound, NotReady, VersionNotFound
 from fastserve.lifecycle import Loaded, Manager
 from fastserve.types import Array
 from fastserve_core.batching import NO_DEADLINE
+from fastserve_core.lane import Lane
 
 __all__ = ["Context", "DataPlane", "IndexEntry"]
 
@@ -51,8 +52,8 @@ class DataPlane:
         self._executor = executor
         self._clock = clock
         self._served: dict[str, dict[int, Served]] = {}
-        self.fast_routes: dict[bytes, Served] = {}
-        """Request target of an infer call → version, for versions whose bodies can be decoded in place."""
+        self.fast_routes: dict[bytes, Lane] = {}
+        """Request target of an infer call → lane, for versions whose bodies can be decoded in place."""
 
     # -- what is served -----------------------------------------------------------------------------------
 
@@ -75,10 +76,11 @@ class DataPlane:
             del self.fast_routes[target]
         versions = self._served.get(model, {})
         for number, served in versions.items():
-            if served.decoder is not None:
-                self.fast_routes[b"%s/versions/%d/infer" % (prefix, number)] = served
-        if versions and versions[max(versions)].decoder is not None:
-            self.fast_routes[prefix + b"/infer"] = versions[max(versions)]
+            if served.lane is not None:
+                self.fast_routes[b"%s/versions/%d/infer" % (prefix, number)] = served.lane
+        newest = versions[max(versions)].lane if versions else None
+        if newest is not None:
+            self.fast_routes[prefix + b"/infer"] = newest
 
     # -- what front ends ask ------------------------------------------------------------------------------
 

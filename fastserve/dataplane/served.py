@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Mapping
 from concurrent.futures import Executor
 
-from fastserve.batching import Batcher, BatchingOptions, LatencyModel, Sink, Target
+from fastserve.batching import Batcher, BatchingOptions, LatencyModel, Target
 from fastserve.clock import Clock
 from fastserve.dataplane.check import check_inputs
 from fastserve.lifecycle import Loaded
 from fastserve.types import Array, DataType, Signature, VersionStats
 from fastserve_core.batching import NO_DEADLINE
-from fastserve_core.wire.decode import Envelope, RequestDecoder
+from fastserve_core.lane import Lane
+from fastserve_core.wire.decode import RequestDecoder
 from fastserve_core.wire.encode import ResponseEncoder
 
 RowShapes = tuple[tuple[int, ...], ...]
@@ -19,7 +20,7 @@ RowShapes = tuple[tuple[int, ...], ...]
 class Served:
     """What front ends hold while they answer a request. Event-loop thread only.
 
-    Two doors: `infer` takes tensors that exist; `accept` decodes a body straight into the batch buffer.
+    Two doors: `infer` takes tensors that exist; `lane` decodes a body straight into the batch buffer.
     """
 
     def __init__(self, loaded: Loaded, loop: asyncio.AbstractEventLoop, executor: Executor, clock: Clock) -> None:
@@ -40,21 +41,22 @@ class Served:
         self._batchers: dict[RowShapes, Batcher] = {}
         self._alone: Batcher | None = None
         self._default_ns = self.options.default_timeout_ms * 1_000_000
-        self.decoder: RequestDecoder | None = None
-        self._lane: Batcher | None = None
-        self._open_lane()
+        self.lane: Lane | None = self._open_lane()
+        """Where connections put plain requests directly; None when every request must go through `infer`."""
 
-    def _open_lane(self) -> None:
+    def _open_lane(self) -> Lane | None:
         """Fixed row shapes can be decoded straight into the batch buffer; others go through `infer`."""
         shapes = tuple(spec.shape[1:] for spec in self.signature.inputs)
         fixed = self.max_batch_rows > 0 and all(dim > 0 for shape in shapes for dim in shape)
         if not fixed or any(spec.datatype is DataType.FP16 for spec in self.signature.inputs):
-            return
-        self._lane = self._batcher(shapes)
-        self.decoder = RequestDecoder(
+            return None
+        lane = self._batcher(shapes).lane
+        decoder = RequestDecoder(
             [(spec.name, str(spec.datatype), spec.shape[1:]) for spec in self.signature.inputs],
             [spec.name for spec in self.signature.outputs],
         )
+        lane.open(decoder, self.encoder)
+        return lane
 
     def _batcher(self, shapes: RowShapes) -> Batcher:
         batcher = self._batchers.get(shapes)
@@ -81,48 +83,8 @@ class Served:
 
     def deadline_ns(self, timeout_us: int | None) -> int:
         """Absolute deadline of a request that asks for `timeout_us` (None, 0 or less: the server's default)."""
-        if timeout_us is not None and timeout_us > 0:
-            return min(self._clock() + timeout_us * 1_000, NO_DEADLINE)
-        return self._clock() + self._default_ns if self._default_ns else NO_DEADLINE
-
-    def accept(
-        self,
-        body: bytes | bytearray,
-        start: int,
-        json_length: int,
-        stop: int,
-        timeout_us: int,
-        envelope: Envelope,
-        sink: Sink,
-    ) -> int:
-        """Decode a request body into the tail of the batch buffer and commit it.
-
-        Returns the request's token for `cancel`, or a negative number when the body is not plainly valid or does
-        not fit now: nothing is left behind, and the caller takes the ordinary way. The sink may be called before
-        this returns.
-        """
-        lane = self._lane
-        assert lane is not None and self.decoder is not None
-        queue = lane.queue
-        room = queue.room()
-        rows = self.decoder.decode(
-            body, start, json_length, stop, lane.ring.buffers, queue.room_row, room, envelope
-        )
-        if rows < 0:
-            return rows
-        now_ns = self._clock()
-        if envelope.timeout_us > 0:
-            timeout_us = envelope.timeout_us
-        if timeout_us > 0:
-            deadline_ns = min(now_ns + timeout_us * 1_000, NO_DEADLINE)
-        else:
-            deadline_ns = now_ns + self._default_ns if self._default_ns else NO_DEADLINE
-        return lane.commit(rows, now_ns, deadline_ns, sink)
-
-    def cancel(self, token: int) -> bool:
-        """Withdraw a request that `accept` took."""
-        assert self._lane is not None
-        return self._lane.cancel(token)
+        timeout_ns = timeout_us * 1_000 if timeout_us is not None and timeout_us > 0 else self._default_ns
+        return min(self._clock() + timeout_ns, NO_DEADLINE) if timeout_ns else NO_DEADLINE
 
     async def infer(self, inputs: Mapping[str, Array], deadline_ns: int) -> list[Array]:
         """Run tensors through the queue; outputs in signature order.

@@ -68,9 +68,9 @@ def _prepare(console: Console, folder: Path, registry: Path) -> Dataset:
     _done(
         console,
         "data",
-        f"{len(data.train):,} flights of January and February to train, {len(data.test):,} of March to test",
-        f"{data.cancelled:,} cancelled or diverted flights left out: they were neither late nor on time",
-        "weather of the planned hour stands for its forecast; gaps are imputed inside the model",
+        f"{len(data.train):,} flights of January–February to train, {len(data.test):,} of March to test",
+        f"{data.cancelled:,} cancelled or diverted ones left out: neither late nor on time",
+        "the planned hour's weather stands for its forecast; gaps are imputed",
     )
     with _step(console, "train imputation, encoding and logistic regression as one"):
         trained = training.train(data.train)
@@ -185,8 +185,8 @@ def _progress(console: Console) -> Progress:
 
 
 def _done(console: Console, word: str, *lines: str) -> None:
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(width=8, style="bold")
+    grid = Table.grid()
+    grid.add_column(width=9, style="bold")
     grid.add_column()
     for number, line in enumerate(lines):
         grid.add_row(word if number == 0 else "", Text(line))

@@ -82,7 +82,7 @@ def largest_difference(model: bytes, flights: Flights, expected: Array) -> float
     difference = float(np.abs(answer - expected).max())
     if not difference <= TOLERANCE:
         raise FastserveError(
-            f"ONNX and scikit-learn disagree by {difference:.2g}, more than {TOLERANCE:g} allows"
+            f"ONNX and scikit-learn disagree by {difference:.2g}, over the limit of {TOLERANCE:g}"
         )
     return difference
 

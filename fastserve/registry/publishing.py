@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, to_json
 
 from fastserve.errors import RegistryError
 from fastserve.registry import files
@@ -31,6 +31,7 @@ def publish(
 ) -> int:
     """Publish `file` as the next version of `model`, give its number; a failure leaves nothing behind."""
     check_model(model)
+    _check_json(provenance)
     if not file.is_file():
         raise RegistryError(f"'{file}' is not a file")
     directory = root / model
@@ -102,7 +103,7 @@ def _commit(
                 provenance=provenance,
             )
             (staging / MANIFEST_FILE).unlink(missing_ok=True)
-            files.write_synced(staging / MANIFEST_FILE, _to_bytes(manifest))
+            files.write_synced(staging / MANIFEST_FILE, manifest.to_bytes())
             files.sync_directory(staging)
             try:
                 staging.rename(directory / str(version))
@@ -123,8 +124,8 @@ def _next_version(directory: Path) -> int:
     return version
 
 
-def _to_bytes(manifest: Manifest) -> bytes:
+def _check_json(provenance: dict[str, Any]) -> None:
     try:
-        return manifest.to_bytes()
-    except PydanticSerializationError as error:
+        to_json(provenance)
+    except (PydanticSerializationError, ValueError) as error:  # ValueError: it contains itself
         raise RegistryError(f"the provenance cannot be written as JSON: {error}") from error

@@ -12,6 +12,15 @@ from fastserve.errors import RegistryError
 SETTINGS_FILE = "model.yaml"
 MAX_SETTINGS_BYTES = 64 * 1024
 
+_MAX_DEPTH = 16
+_OPENING = (
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+)
+_CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+
 
 class ModelSettings(BaseModel):
     """The optional, human-owned `model.yaml`; the overrides are checked by the rooms they belong to."""
@@ -50,9 +59,14 @@ def load_settings(path: Path) -> ModelSettings:
 
 
 def _parse(data: bytes) -> Any:
-    # An alias lets a few lines stand for billions of values; nobody needs one here.
-    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(data, Loader=yaml.SafeLoader)):
-        raise ValueError("aliases (*name) are not allowed")
+    depth = 0
+    for token in yaml.scan(data, Loader=yaml.SafeLoader):
+        # An alias lets a few lines stand for billions of values; nobody needs one here.
+        if isinstance(token, yaml.AliasToken):
+            raise ValueError("aliases (*name) are not allowed")
+        depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+        if depth > _MAX_DEPTH:  # the parser takes quadratic time over depth
+            raise ValueError(f"it is nested deeper than {_MAX_DEPTH} levels")
     return yaml.safe_load(data)
 
 

@@ -67,16 +67,14 @@ def warm(
     max_bucket_ms
         Batches that take longer are not allowed; the first such bucket is the last one run.
     example
-        One array per input, dimension 0 being rows, of which the first serves. Without it zeros and empty
-        strings are used, and 1 for every variable inner dimension.
+        One array per input, of which the first row serves; else zeros, empty strings, 1 for variable dims.
     clock
         Nanoseconds; for tests.
 
     Returns
     -------
     LatencyTable
-        Not batchable when the model has no variable batch, gives another number of rows than it got, or gives
-        a row another answer when other rows are there.
+        Not batchable without a variable batch, or when rows are lost or answer differently together.
 
     Raises
     ------

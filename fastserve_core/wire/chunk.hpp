@@ -1,5 +1,5 @@
-// Finds where a chunked body ends, so that the request pipelined behind it passes the head scan too. It decodes nothing:
-// the parser behind does that, and this one is stricter, so both agree about the last byte.
+// Finds where a chunked body ends, so that the request pipelined behind it passes the head scan too. It decodes
+// nothing: the parser behind does that, and this one is stricter, so both agree about the last byte.
 #pragma once
 
 #include <cstddef>
@@ -7,7 +7,7 @@
 
 #include "text.hpp"
 
-namespace fastserve {
+namespace fastserve::http {
 
 constexpr int64_t CHUNK_MORE = -1, CHUNK_MALFORMED = -2;
 constexpr uint32_t CHUNK_LIMIT = 65536;
@@ -125,4 +125,4 @@ class ChunkBody {
     }
 };
 
-}  // namespace fastserve
+}  // namespace fastserve::http

@@ -21,14 +21,7 @@ HAND_OVER = -1
 NO_ROOM = -2
 
 
-cdef extern from "<string_view>" namespace "std" nogil:
-    cdef cppclass string_view:
-        const char* data()
-        size_t size()
-
-
 cdef extern from "tensor.hpp" namespace "fastserve" nogil:
-    ctypedef cbool (*PutString)(void*, int64_t, const char*, size_t) noexcept
     int kind_of(string_view)
     string_view as_view "std::string_view" (const char*, size_t)
     cbool read_numbers(const char*, int64_t, int, void*, int64_t) except +
@@ -37,36 +30,6 @@ cdef extern from "tensor.hpp" namespace "fastserve" nogil:
 cdef extern from "strings.hpp" namespace "fastserve" nogil:
     # Needs the GIL all the same; `RequestDecoder` never gives it up.
     cbool put_str(void*, int64_t, const char*, size_t) noexcept
-
-
-cdef extern from "infer.hpp" namespace "fastserve" nogil:
-    cdef cppclass Selected:
-        int32_t output
-        int8_t binary
-        cbool operator==(const Selected&)
-
-    cdef cppclass Options:
-        string_view id
-        int64_t timeout_us
-        int64_t rows
-        cbool binary_output
-        vector[Selected] selected
-
-    cdef cppclass Destination:
-        void** buffers
-        int64_t room_rows
-        PutString put
-
-    cdef cppclass InferReader:
-        Options options
-        void add_input(const string&, int, const vector[int64_t]&) except +
-        void add_output(const string&) except +
-        size_t input_count()
-        size_t output_count()
-        int kind(size_t)
-        int64_t row_elements(size_t)
-        int64_t row_bytes(size_t)
-        int64_t read(const char*, int64_t, int64_t, const Destination&)
 
 
 _DATATYPES = {
@@ -94,13 +57,6 @@ cdef int _kind(str datatype) except -1:
     return kind
 
 
-cdef struct Buffer:
-    char* base
-    int64_t row_elements
-    int64_t row_bytes
-    int kind
-
-
 cdef class RowBuffers:
     """The batch arrays of one model, one per input in signature order, as the decoder writes them.
 
@@ -113,9 +69,6 @@ cdef class RowBuffers:
     Not thread-safe: the owner gives each call its own rows.
     """
 
-    cdef readonly tuple arrays
-    cdef readonly Py_ssize_t capacity_rows
-    cdef vector[Buffer] buffers
 
     def __init__(self, arrays):
         cdef Buffer buffer
@@ -151,10 +104,6 @@ cdef class Envelope:
     needs, also after `NO_ROOM`. Not thread-safe.
     """
 
-    cdef readonly bytes id_json
-    cdef readonly int64_t timeout_us
-    cdef readonly tuple selection
-    cdef readonly int64_t rows
 
     def __init__(self):
         self.timeout_us = -1
@@ -174,12 +123,6 @@ cdef class RequestDecoder:
     Not thread-safe: one per event loop.
     """
 
-    cdef InferReader reader
-    cdef vector[void*] places
-    cdef vector[Selected] last_selected
-    cdef cbool last_binary
-    cdef tuple last_selection
-    cdef tuple all_binary
 
     def __init__(self, inputs, outputs):
         cdef vector[int64_t] dims

@@ -2,14 +2,15 @@
 #pragma once
 
 #include <charconv>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <type_traits>
 
-namespace fastserve {
+#include "shortest.hpp"
+
+namespace fastserve::answer {
 
 // Bytes that grow; every writer below reserves before it writes.
 class Scratch {
@@ -67,7 +68,9 @@ class Scratch {
 
 enum Kind : int { BOOL, INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, FP16, FP32, FP64, BYTES };
 
-constexpr size_t NUMBER_BYTES = 32;  // longest: -1.7976931348623157e+308, 24 characters, and a comma
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "binary tensors are little-endian and copied as they are");
+
+constexpr size_t NUMBER_BYTES = 40;  // a number, its comma, and what write_real may overwrite behind it
 
 struct Half {
     uint16_t bits;
@@ -86,27 +89,19 @@ inline float widen(Half half) noexcept {
     return value;
 }
 
-// Shortest text that reads back identical, also by way of the nearest double; NaN and infinities are null.
-template <typename Real>
-inline char* write_real(char* at, Real value) noexcept {
-    if (!std::isfinite(value)) {
-        std::memcpy(at, "null", 4);
-        return at + 4;
-    }
-    char* end;
-    if constexpr (std::is_same_v<Real, float>) {
-        // The one float (of all 2^32, tried) whose shortest text names a double half-way between two floats.
-        constexpr float halfway = 0x1.5c87fap-84f;
-        end = std::fabs(value) == halfway ? std::to_chars(at, at + NUMBER_BYTES, static_cast<double>(value)).ptr
-                                          : std::to_chars(at, at + NUMBER_BYTES, value).ptr;
-    } else {
-        end = std::to_chars(at, at + NUMBER_BYTES, value).ptr;
-    }
-    for (const char* c = at; c < end; ++c) {
-        if (*c == '.' || *c == 'e') return end;
-    }
-    std::memcpy(end, ".0", 2);
-    return end + 2;
+// Labels and counts are small: up to four digits at once, the way of eight_digits.
+template <typename Whole>
+inline char* write_whole(char* at, Whole value) noexcept {
+    if (value < 0 || static_cast<uint64_t>(value) >= 10000) return std::to_chars(at, at + NUMBER_BYTES, value).ptr;
+    const uint32_t size = static_cast<uint32_t>(value);
+    const uint32_t hundreds = size * 5243 >> 19;
+    const uint32_t pairs = hundreds | (size - hundreds * 100) << 16;
+    const uint32_t tens = (pairs * 103 >> 10) & 0x000f000f;
+    const uint32_t digits = tens | (pairs - tens * 10) << 8;
+    const int count = 1 + (size >= 10) + (size >= 100) + (size >= 1000);
+    const uint32_t text = (digits + static_cast<uint32_t>(ASCII_ZEROS)) >> (8 * (4 - count));
+    std::memcpy(at, &text, 4);
+    return at + count;
 }
 
 template <typename T>
@@ -120,7 +115,7 @@ inline char* write_value(char* at, T value) noexcept {
     } else if constexpr (std::is_floating_point_v<T>) {
         return write_real(at, value);
     } else {
-        return std::to_chars(at, at + NUMBER_BYTES, value).ptr;
+        return write_whole(at, value);
     }
 }
 
@@ -164,7 +159,7 @@ inline bool write_numbers(Scratch& out, int kind, const char* data, size_t count
 
 inline bool write_integer(Scratch& out, int64_t value) noexcept {
     if (!out.reserve(NUMBER_BYTES)) return false;
-    out.set_tail(std::to_chars(out.tail(), out.tail() + NUMBER_BYTES, value).ptr);
+    out.set_tail(write_whole(out.tail(), value));
     return true;
 }
 
@@ -221,11 +216,12 @@ inline bool write_units(Scratch& out, const void* text, size_t length, bool esca
     return true;
 }
 
-// A string of 1, 2 or 4 bytes a code point (CPython's kinds) as UTF-8, JSON escapes on demand; false when memory is short.
+// A string of 1, 2 or 4 bytes a code point (CPython's kinds) as UTF-8, with JSON escapes on demand; false when memory
+// is short.
 inline bool write_string(Scratch& out, int unit_bytes, const void* text, size_t length, bool escape) noexcept {
     if (unit_bytes == 1) return write_units<uint8_t>(out, text, length, escape);
     if (unit_bytes == 2) return write_units<uint16_t>(out, text, length, escape);
     return write_units<uint32_t>(out, text, length, escape);
 }
 
-}  // namespace fastserve
+}  // namespace fastserve::answer

@@ -1,15 +1,14 @@
 """Answers of the Open Inference Protocol: output arrays to response bytes, rendered once and copied once.
 
-The writers of numbers and strings are in encode.hpp; this file checks the arrays before a byte of them is read.
+The writers of numbers and strings are in encode.hpp; this file checks arrays before a byte of them is read.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_Check
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from libcpp cimport bool as cpp_bool
-from libcpp.vector cimport vector
 
 cimport numpy as cnp
 
@@ -20,18 +19,9 @@ cdef extern from "Python.h":
     int PyUnicode_KIND(object text)
     void* PyUnicode_DATA(object text)
 
-cdef extern from "encode.hpp" namespace "fastserve" nogil:
-    cdef cppclass Scratch:
-        const char* data() noexcept
-        size_t size() noexcept
-        size_t capacity() noexcept
-        cpp_bool append(const char* text, size_t length) noexcept
-        void set_length(size_t at, uint32_t length) noexcept
-        void clear() noexcept
-
-    cpp_bool write_numbers(Scratch& out, int kind, const char* data, size_t count) noexcept
-    cpp_bool write_integer(Scratch& out, int64_t value) noexcept
-    cpp_bool write_string(Scratch& out, int unit_bytes, const void* text, size_t length, cpp_bool escape) noexcept
+cdef extern from "shortest.hpp" namespace "fastserve::answer" nogil:
+    cdef int LOWEST_POWER, HIGHEST_POWER
+    void set_power(int k, uint64_t high, uint64_t low) noexcept
 
 cdef enum:
     MAX_DIMS = 8
@@ -43,17 +33,22 @@ DATATYPES = (
     ("UINT8", "u", 1), ("UINT16", "u", 2), ("UINT32", "u", 4), ("UINT64", "u", 8),
     ("FP16", "f", 2), ("FP32", "f", 4), ("FP64", "f", 8), ("BYTES", "O", sizeof(PyObject*)),
 )
-cdef dict KINDS = {datatype: (kind, ord(letter), size) for kind, (datatype, letter, size) in enumerate(DATATYPES)}
+cdef dict KINDS = {row[0]: (kind, ord(row[1]), row[2]) for kind, row in enumerate(DATATYPES)}
 
-cdef struct Output:
-    int kind
-    char letter
-    Py_ssize_t item_bytes
 
-cdef struct Tail:
-    const char* data  # NULL: in the blob, at `at`
-    size_t at, length
+cdef int fill_powers() except -1:
+    """Give the number writer its powers of ten: 128 bits, the highest one set, rounded up."""
+    for k in range(LOWEST_POWER, HIGHEST_POWER + 1):
+        over, under = 10 ** max(k, 0), 10 ** max(-k, 0)
+        shift = 127 + under.bit_length() if k < 0 else 128 - over.bit_length()
+        if shift < 0:
+            under <<= -shift
+        scaled = -(-(over << max(shift, 0)) // under)
+        set_power(k, scaled >> 64, scaled & 0xffffffffffffffff)
+    return 0
 
+
+fill_powers()
 
 cdef inline int done(cpp_bool written) except -1:
     if not written:
@@ -66,7 +61,8 @@ cdef inline int put(Scratch& out, bytes text) except -1:
 
 
 cdef inline int write_text(Scratch& out, object text, bint escape) except -1:
-    return done(write_string(out, PyUnicode_KIND(text), PyUnicode_DATA(text), PyUnicode_GET_LENGTH(text), escape))
+    cdef Py_ssize_t length = PyUnicode_GET_LENGTH(text)
+    return done(write_string(out, PyUnicode_KIND(text), PyUnicode_DATA(text), length, escape))
 
 
 cdef bytes quoted(str text):
@@ -89,14 +85,6 @@ cdef class ResponseEncoder:
         Name and v2 datatype of each output, in signature order.
     """
 
-    cdef bytes prefix
-    cdef list heads, names
-    cdef vector[Output] outputs
-    cdef Scratch text, blob, head
-    cdef vector[Tail] tails
-    cdef size_t tail_bytes
-    cdef bint any_binary
-
     def __init__(self, str model_name, str model_version, outputs):
         self.prefix = b'{"model_name":' + quoted(model_name) + b',"model_version":' + quoted(model_version)
         self.heads = []
@@ -108,7 +96,8 @@ cdef class ResponseEncoder:
             kind, letter, item_bytes = KINDS[datatype]
             self.outputs.push_back(Output(kind, letter, item_bytes))
             self.names.append(name)
-            self.heads.append(b'{"name":' + quoted(name) + b',"datatype":"' + datatype.encode() + b'","shape":[')
+            datatype_text = datatype.encode()
+            self.heads.append(b'{"name":' + quoted(name) + b',"datatype":"' + datatype_text + b'","shape":[')
 
     def body(self, list arrays, Py_ssize_t start, Py_ssize_t rows, bytes id_json, tuple selection):
         """The answer's body and the length of its JSON part, -1 when no output is binary.
@@ -116,7 +105,8 @@ cdef class ResponseEncoder:
         Parameters
         ----------
         arrays : list of ndarray
-            One C-contiguous array of each output's dtype (object of str or bytes for BYTES), in signature order.
+            One C-contiguous array of each output's dtype (object of str or bytes for BYTES), in signature
+            order.
         start, rows : int
             The answer is array[start:start + rows]; rows == -1 with start == 0 takes the whole array.
         id_json : bytes or None
@@ -135,10 +125,14 @@ cdef class ResponseEncoder:
         self.copy_body(PyBytes_AS_STRING(result))
         return result, json_bytes
 
-    def http(self, list arrays, Py_ssize_t start, Py_ssize_t rows, bytes id_json, tuple selection,
-             bytes default_headers not None):
-        """The whole HTTP/1.1 answer as one bytes object: status line, `default_headers` (rendered lines, each with its
-        CRLF), the framing headers, and what `body` gives for the same arguments."""
+    cpdef bytes http(
+        self, list arrays, Py_ssize_t start, Py_ssize_t rows, bytes id_json, tuple selection,
+        bytes default_headers
+    ):
+        """The whole HTTP/1.1 answer as one bytes object: status line, `default_headers` (rendered lines, each
+        with its CRLF), the framing headers, and what `body` gives for the same arguments."""
+        if default_headers is None:
+            raise TypeError("default_headers is None, not bytes")
         self.render(arrays, start, rows, id_json, selection)
         cdef size_t body_bytes = self.text.size() + self.tail_bytes
         self.head.clear()
@@ -173,7 +167,9 @@ cdef class ResponseEncoder:
         self.blob.clear()
         return 0
 
-    cdef int render(self, list arrays, Py_ssize_t start, Py_ssize_t rows, bytes id_json, tuple selection) except -1:
+    cdef int render(
+        self, list arrays, Py_ssize_t start, Py_ssize_t rows, bytes id_json, tuple selection
+    ) except -1:
         """Fills text, tails and blob; pointers in tails live as long as the caller's arrays."""
         cdef Py_ssize_t index, expected = <Py_ssize_t> self.outputs.size()
         cdef bint binary, first = True
@@ -200,7 +196,9 @@ cdef class ResponseEncoder:
                 first = False
         return put(self.text, b"]}")
 
-    cdef int output(self, Py_ssize_t index, bint binary, array, Py_ssize_t start, Py_ssize_t rows, bint first) except -1:
+    cdef int output(
+        self, Py_ssize_t index, bint binary, array, Py_ssize_t start, Py_ssize_t rows, bint first
+    ) except -1:
         cdef Py_ssize_t count = self.check(index, array, start, rows)
         cdef Output output = self.outputs[index]
         cdef Py_ssize_t length = cnp.PyArray_DIM(array, 0) if cnp.PyArray_NDIM(array) else 1
@@ -225,6 +223,7 @@ cdef class ResponseEncoder:
         """The number of elements in the answer, once everything that the writers rely on holds."""
         cdef Output output = self.outputs[index]
         cdef Py_ssize_t length
+        cdef int ndim
         if not cnp.PyArray_Check(array):
             raise ValueError(f"output {self.names[index]}: not an array but {type(array).__name__}")
         cdef char letter = (<cnp.ndarray> array).descr.kind
@@ -232,14 +231,17 @@ cdef class ResponseEncoder:
             raise ValueError(f"output {self.names[index]}: array has dtype {array.dtype}, "
                              f"the signature says {DATATYPES[output.kind][0]}")
         if not cnp.PyArray_ISCARRAY_RO(array):
-            raise ValueError(f"output {self.names[index]}: array is not C-contiguous, aligned and in native byte order")
-        if cnp.PyArray_NDIM(array) > MAX_DIMS:
-            raise ValueError(f"output {self.names[index]}: array has {cnp.PyArray_NDIM(array)} dimensions, limit {MAX_DIMS}")
+            raise ValueError(f"output {self.names[index]}: array is not C-contiguous, aligned and in native "
+                             "byte order")
+        ndim = cnp.PyArray_NDIM(array)
+        if ndim > MAX_DIMS:
+            raise ValueError(f"output {self.names[index]}: array has {ndim} dimensions, limit {MAX_DIMS}")
         if rows == -1 and start == 0:
             return cnp.PyArray_SIZE(array)
-        length = cnp.PyArray_DIM(array, 0) if cnp.PyArray_NDIM(array) else 0
-        if cnp.PyArray_NDIM(array) == 0 or start < 0 or rows < 0 or start > length or rows > length - start:
-            raise ValueError(f"output {self.names[index]}: {rows} rows from {start} of an array of shape {array.shape}")
+        length = cnp.PyArray_DIM(array, 0) if ndim else 0
+        if ndim == 0 or start < 0 or rows < 0 or start > length or rows > length - start:
+            raise ValueError(f"output {self.names[index]}: {rows} rows from {start} of an array of shape "
+                             f"{array.shape}")
         return rows * (cnp.PyArray_SIZE(array) // length) if length else 0
 
     cdef int shape(self, array, Py_ssize_t rows) except -1:
@@ -274,7 +276,9 @@ cdef class ResponseEncoder:
         for i in range(count):
             put(self.text, b',"' if i else b'"')
             item = self.item(index, items[i])
-            write_text(self.text, item.decode("utf-8", "replace") if PyBytes_Check(item) else item, True)
+            if PyBytes_Check(item):
+                item = item.decode("utf-8", "replace")
+            write_text(self.text, item, True)
             put(self.text, b'"')
         return 0
 
@@ -292,12 +296,13 @@ cdef class ResponseEncoder:
                 write_text(self.blob, item, False)
             length = self.blob.size() - at - 4
             if length > <size_t> 0xffffffff:
-                raise ValueError(f"output {self.names[index]}: an element has {length} bytes, limit 4294967295")
+                raise ValueError(f"output {self.names[index]}: an element has {length} bytes, limit 2^32 - 1")
             self.blob.set_length(at, <uint32_t> length)
         return 0
 
     cdef object item(self, Py_ssize_t index, PyObject* pointer):
         item = None if pointer == NULL else <object> pointer
         if not PyUnicode_Check(item) and not PyBytes_Check(item):
-            raise ValueError(f"output {self.names[index]}: an element is {type(item).__name__}, not str or bytes")
+            raise ValueError(f"output {self.names[index]}: an element is {type(item).__name__}, "
+                             "not str or bytes")
         return item

@@ -12,7 +12,7 @@
 
 #include "text.hpp"
 
-namespace fastserve {
+namespace fastserve::http {
 
 enum HeadVerdict : int { HEAD_BAD = -1, HEAD_INCOMPLETE = 0, HEAD_FAST = 1, HEAD_ORDINARY = 2 };
 
@@ -132,7 +132,9 @@ class HeadScanner {
         const char* space = line;
         while (space < end && is_token(*space)) ++space;
         if (space == end) return nullptr;
-        if (*space != ' ' || space == line) return verdict = bad(*space == '\n' ? fault::BARE_LF : fault::METHOD), nullptr;
+        if (*space != ' ' || space == line) {
+            return verdict = bad(*space == '\n' ? fault::BARE_LF : fault::METHOD), nullptr;
+        }
         const char* from = space + 1;
         const char* to = from;
         while (to < end && is_path(*to)) ++to;
@@ -301,15 +303,16 @@ class HeadScanner {
         if (minor == 1 && !has_host_) return bad(fault::HOST_MISSING);
         head_length = static_cast<uint32_t>(end - begin_);
         keep_alive = !close_ && (minor == 1 || stay_);
-        const bool fast = !unusual_ && minor == 1 && content_length >= 0 && json_length <= content_length && infer_target();
-        return fast ? HEAD_FAST : HEAD_ORDINARY;
+        const bool framed = minor == 1 && content_length >= 0 && json_length <= content_length;
+        return framed && !unusual_ && infer_target() ? HEAD_FAST : HEAD_ORDINARY;
     }
 
     // POST /v2/models/{at least one character}/infer
     bool infer_target() const noexcept {
         const char* text = begin_ + target.at;
-        return plain_target_ && method.length == 4 && !std::memcmp(begin_ + method.at, "POST", 4) && target.length >= 18 &&
-               !std::memcmp(text, "/v2/models/", 11) && !std::memcmp(text + target.length - 6, "/infer", 6);
+        if (!plain_target_ || method.length != 4 || target.length < 18) return false;
+        return !std::memcmp(begin_ + method.at, "POST", 4) && !std::memcmp(text, "/v2/models/", 11) &&
+               !std::memcmp(text + target.length - 6, "/infer", 6);
     }
 };
 
@@ -340,4 +343,4 @@ struct KeptHead {
     }
 };
 
-}  // namespace fastserve
+}  // namespace fastserve::http

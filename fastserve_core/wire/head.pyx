@@ -6,34 +6,9 @@ The scan itself is head.hpp and chunk.hpp; this file hands them bytes and shows 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_CheckExact, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libcpp cimport bool as cpp_bool
-from libcpp.string cimport string
+from libc.stdint cimport int64_t, uint64_t
 
-cdef extern from "head.hpp" namespace "fastserve" nogil:
-    cdef cppclass Span:
-        uint32_t length
-
-    cdef cppclass Fault:
-        int status
-        const char* sentence
-
-    cdef cppclass HeadScanner:
-        int64_t content_length, json_length, timeout_us
-        uint32_t head_length
-        Span accept_encoding, culprit
-        cpp_bool chunked, keep_alive, has_accept_encoding
-        int minor
-        const Fault* fault
-
-    cdef cppclass KeptHead:
-        HeadScanner head
-        string text
-        uint32_t method_length, target_length
-        int scan(const char* data, size_t available) except +
-        void reset() noexcept
-
-cdef extern from "chunk.hpp" namespace "fastserve" nogil:
+cdef extern from "chunk.hpp" namespace "fastserve::http" nogil:
     cdef cppclass ChunkBody:
         uint64_t body_bytes
         const char* wrong
@@ -51,11 +26,9 @@ cdef Py_ssize_t NAME_SHOWN_BYTES = 64
 cdef class RequestHead:
     """The request head of one connection, scanned again and again; one thread at a time.
 
-    After INCOMPLETE the next `scan` goes on where this one stopped: it must see the same bytes with more behind them
-    (at any `start`), or `reset` must come first. What a finished scan found stays until the next one.
+    After INCOMPLETE the next `scan` goes on where this one stopped: it must see the same bytes with more
+    behind them (at any `start`), or `reset` must come first. What a finished scan found stays until the next.
     """
-
-    cdef KeptHead kept
 
     def scan(self, data, Py_ssize_t start=0):
         """Judge the request that begins at `start`: INCOMPLETE, FAST, ORDINARY or BAD.
@@ -103,9 +76,10 @@ cdef class RequestHead:
     @property
     def accept_encoding(self):
         """The value of the first Accept-Encoding header, None without one or when BAD."""
-        if not self.kept.head.has_accept_encoding or self.kept.head.fault != NULL:
+        cdef HeadScanner* head = &self.kept.head
+        if not head.has_accept_encoding or head.fault != NULL:
             return None
-        return self.part(self.kept.method_length + self.kept.target_length, self.kept.head.accept_encoding.length)
+        return self.part(self.kept.method_length + self.kept.target_length, head.accept_encoding.length)
 
     @property
     def head_length(self):
@@ -163,8 +137,8 @@ cdef class ChunkScanner:
     cdef ChunkBody body
 
     def feed(self, data, Py_ssize_t start=0):
-        """Go on through data[start:]: the offset behind the body's last byte, -1 when all of it was consumed and more is
-        needed, -2 when it is malformed."""
+        """Go on through data[start:]: the offset behind the body's last byte, -1 when more is needed, -2 when
+        it is malformed."""
         cdef Py_buffer view
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:

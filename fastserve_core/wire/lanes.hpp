@@ -27,7 +27,7 @@ struct LastBytes {
     constexpr LastBytes() : window() {
         for (int i = 32; i < 64; ++i) window[i] = 0xFF;
     }
-    __m128i operator()(size_t n) const noexcept { return load16(window + 16 + n); }
+    __m128i operator()(size_t n) const noexcept { return load16(window + (16 + static_cast<ptrdiff_t>(n))); }
 };
 alignas(64) constexpr LastBytes kLastBytes;
 

@@ -1,6 +1,6 @@
-// One JSON value of a tensor's type, by overload: `read_common` takes the usual forms inline, `read_rare` all others.
-// Both return the byte after the value, which the caller checks to be a separator, or null. They read up to kLookahead
-// bytes after p and, with lanes, kLookbehind before it, whatever those bytes are.
+// One JSON value of a tensor's type, by overload: `read_common` takes the usual forms inline, `read_rare` the others.
+// Both return the byte after the value, which the caller checks to be a separator, or null. They read up to
+// kCommonLookahead and kLookahead bytes from p on and kLookbehind bytes before it, whatever those bytes are.
 #pragma once
 
 #include <cmath>
@@ -53,12 +53,16 @@ inline const char* read_integer(const char* p, T& out) noexcept {
 }
 
 #ifdef FASTSERVE_LANES
+// `read_common` is called only where this much text is left, which is one byte more than it can consume.
+constexpr int64_t kCommonLookahead = 17;
+
 template <class T>
 [[gnu::always_inline]] inline const char* read_common(const char* p, T& out) noexcept {
     return read_lane(p, out);
 }
 #else
-constexpr int64_t kLookbehind = 0;
+constexpr int64_t kLookbehind = 1;
+constexpr int64_t kCommonLookahead = kLookahead;
 
 template <class T>
 [[gnu::always_inline]] inline const char* read_common(const char* p, T& out) noexcept {
@@ -81,7 +85,7 @@ inline const char* read_rare(const char*, const char*, Bool&) noexcept { return 
 
 // JSON null is NaN in a tensor of floats: the one way to write a missing value.
 template <class T>
-[[gnu::noinline]] const char* read_rare(const char* p, const char* end, T& out) noexcept {
+inline const char* read_rare(const char* p, const char* end, T& out) noexcept {
     if constexpr (std::is_integral_v<T>) {
         return read_integer(p, out);
     } else {

@@ -47,48 +47,58 @@ struct TensorSpec {
     int64_t row_bytes() const noexcept { return row_elements * kKinds[static_cast<int>(kind)].item_bytes; }
 };
 
-// Reads exactly `count` comma-separated values from `cursor` to `out`. The text has kLookbehind readable bytes before it;
-// its last kLookahead bytes move to a padded copy, so that readers may look around. Not inlined: the loop wants all
-// registers.
+// A value that `read_common` refused or could not see far enough for. Near the end of the text it is read from a padded
+// copy. Null also when it runs up to the end or only a comma follows: every value of a tensor has a bracket after it.
+template <class T>
+[[gnu::noinline]] const char* read_uncommon(const char* p, const char* end, T& out) noexcept {
+    const int64_t left = end - p;
+    const char* next;
+    if (left >= kLookahead) {
+        next = read_rare(p, end, out);
+    } else {
+        char padded[kLookbehind + 2 * kLookahead];
+        char* const copy = padded + kLookbehind;
+        std::memset(padded, 0, kLookbehind);
+        std::memcpy(copy, p, static_cast<size_t>(left));
+        std::memset(copy + left, 0, kLookahead);
+        next = read_common(copy, out);
+        if (next == nullptr) next = read_rare(copy, copy + left, out);
+        if (next != nullptr) next = p + (next - copy);
+    }
+    if (next == nullptr || next >= end || (end - next == 1 && *next == ',')) return nullptr;
+    return next;
+}
+
+// Reads exactly `count` comma-separated values from `cursor` to `out`; kLookbehind bytes before the first are readable.
+// Not inlined: the loop wants all registers.
 template <class T>
 [[gnu::noinline]] bool read_run(Cursor& cursor, T* out, int64_t count) noexcept {
-    char padded[kLookbehind + 2 * kLookahead];
     const char* p = cursor.p;
-    const char* end = cursor.end;
-    const char* limit = end - p < kLookahead ? nullptr : end - kLookahead;  // no number may start after it
-    bool moved = false;
+    const char* const end = cursor.end;
+    const char* const limit = end - p < kCommonLookahead ? nullptr : end - kCommonLookahead;
     for (T* const stop = out + count;;) {
-        if (p > limit) {
-            if (moved) return false;
-            const int64_t left = end - p;
-            std::memset(padded, 0, sizeof padded);
-            std::memcpy(padded + kLookbehind, p, static_cast<size_t>(left));
-            p = padded + kLookbehind;
-            limit = end = p + left;
-            moved = true;
-        }
-        const char* next = read_common(p, *out);
+        const char* next = p <= limit ? read_common(p, *out) : nullptr;
         if (__builtin_expect(next == nullptr, 0)) {
-            if (is_space(*p)) {
-                p = skip_space(p, end);
+            const char* const value = skip_space(p, end);
+            if (value != p && value <= limit) {
+                p = value;
                 continue;
             }
-            next = read_rare(p, end, *out);
+            next = read_uncommon(value, end, *out);
             if (next == nullptr) return false;
         }
         p = next;
         if (++out == stop) break;
         if (*p != ',') {
             p = skip_space(p, end);
-            if (p >= end || *p != ',') return false;
+            if (end - p < 2 || *p != ',') return false;
         }
         if (*++p == ' ') {
             asm volatile("");  // keeps this a branch: as arithmetic it would delay every number by a load
             ++p;
         }
     }
-    if (p > end) return false;
-    cursor.p = moved ? cursor.end - (end - p) : p;
+    cursor.p = p;
     return true;
 }
 

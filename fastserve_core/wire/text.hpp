@@ -9,7 +9,7 @@
 #include <emmintrin.h>
 #endif
 
-namespace fastserve {
+namespace fastserve::http {
 
 struct Span {
     uint32_t at = 0, length = 0;
@@ -101,4 +101,4 @@ inline const char* find_control(const char* at, const char* end) noexcept { retu
 // The first space or control character, or `end`.
 inline const char* find_space_or_control(const char* at, const char* end) noexcept { return find_stop<true>(at, end); }
 
-}  // namespace fastserve
+}  // namespace fastserve::http

@@ -153,7 +153,7 @@ def test_cancelled_while_running_harms_nobody(chosen: list[int]) -> None:
             kept = [r for i, r in enumerate(results) if i not in chosen]
             assert all(isinstance(r, list) for r in kept)
             assert [r[0][0, 0] for r in kept if isinstance(r, list)] == [2.0 * i for i in range(5) if i not in chosen]
-            assert not b.batcher._entries
+            assert not b.batcher.lane.entries
             assert not b.batcher._held
 
     run(test)

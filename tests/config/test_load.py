@@ -43,7 +43,7 @@ def test_the_later_wins(write: Write) -> None:
     environ = {
         "FASTSERVE_SERVER__PORT": "11",
         "FASTSERVE_SERVER__WORKERS": "12",
-        "FASTSERVE_REGISTRY": "from-env",
+        "FASTSERVE_REGISTRY": "env",
     }
     config = load(path, environ, {"--port": (("server", "port"), 21), "--registry": (("registry",), None)})
     assert (config.server.port, config.server.workers, config.server.backlog) == (21, 12, 3)

@@ -236,10 +236,10 @@ def test_a_batch_stops_where_it_would_miss_its_earliest_deadline(make: Any) -> N
 @pytest.mark.parametrize("base_ns", [0.0, 1e18, 1e300, float("inf"), float("nan"), -1e300])
 def test_no_deadline_survives_the_ends_of_the_clock(make: Any, now_ns: int, base_ns: float) -> None:
     queue = make(4, 4, 100)
-    token = commit(queue, 2, NO_DEADLINE, now_ns)
+    arrived = [commit(queue, 1, NO_DEADLINE, now_ns) for _ in range(2)]
     assert queue.expire(now_ns) == []
     batch = queue.take(now_ns, 1.0, base_ns)
-    assert (tokens(batch), batch.expired, batch.queue_ns) == ([token], [], 0)
+    assert (tokens(batch), batch.expired, batch.queue_ns) == (arrived, [], 0)
 
 
 def test_extreme_times_do_not_overflow(make: Any) -> None:

@@ -119,7 +119,9 @@ def bodies(draw: st.DrawFn) -> bytes:
     data += b"0\r\n" + draw(st.sampled_from([b"", b"X: y\r\n", b"X: y\r\nZ:\r\n"])) + b"\r\n"
     for _ in range(draw(st.integers(0, 2))):
         at = draw(st.integers(0, len(data)))
-        piece = draw(st.sampled_from([b"", b"\r", b"\n", b"\r\n", b"0", b"f", b"g", b";a=b", b":", b" ", b"\x00"]))
+        piece = draw(
+            st.sampled_from([b"", b"\r", b"\n", b"\r\n", b"0", b"f", b"g", b";a=b", b":", b" ", b"\x00"])
+        )
         data = data[:at] + piece + data[at + draw(st.integers(0, 2)) :]
     return data
 

@@ -1,7 +1,5 @@
-// libFuzzer target for the head scan and the chunk scan. Build and run:
-//   clang++ -std=c++17 -g -O1 -fsanitize=fuzzer,address,undefined -Ifastserve_core/wire tests/fuzz/head_fuzzer.cpp -o FUZZER
-//   FUZZER -max_total_time=60 -max_len=2048 tests/fuzz/corpus/head
-// An input is a connection's bytes: requests one after the other, bodies included.
+// libFuzzer target for the head scan and the chunk scan (tests/fuzz/run builds it). An input is a connection's bytes:
+// requests one after the other, bodies included; they are scanned at once and in pieces.
 
 #include <cstdint>
 #include <cstdlib>
@@ -14,7 +12,7 @@
 
 namespace {
 
-using namespace fastserve;
+using namespace fastserve::http;
 
 void require(bool holds) {
     if (!holds) std::abort();
@@ -78,7 +76,7 @@ int64_t scan_body(const uint8_t* data, size_t size, size_t step) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-    const size_t step = 1 + size % 7;
+    const size_t step = 1 + size % 7 + size / 256;
     for (int requests = 0; size > 0 && requests < 8; ++requests) {
         Outcome whole, stepped;
         scan_whole(data, size, whole);

@@ -1,4 +1,4 @@
-"""A data plane without queue and batching: one run of onnxruntime per request, for tests of the ordinary path alone."""
+"""A data plane without queue and batching, one run of onnxruntime a request, for the ordinary path alone."""
 
 import asyncio
 from collections.abc import Mapping

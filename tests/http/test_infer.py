@@ -107,7 +107,7 @@ def test_every_datatype_in_json(client: Client, datatype: str) -> None:
     body = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": datatype, "data": values}]}
     found = tensors(client.post(f"/v2/models/row-{datatype}/infer", body))["y"]
     if datatype == "FP32":
-        assert np.array_equal(np.float32(found), np.float32(values))
+        assert np.array_equal(np.array(found, np.float32), np.array(values, np.float32))
     else:
         assert found == values
 
@@ -167,8 +167,10 @@ def test_a_raw_binary_string_is_one_element_without_length(client: Client) -> No
 
 
 def test_a_raw_binary_request_fills_one_variable_dimension(client: Client) -> None:
-    answer = client.post("/v2/models/variable/infer", np.float32([1, 2, 4]).tobytes(), {HEADER: "0"})
-    assert tensors(answer)["y"] == np.float32([7]).tobytes()
+    answer = client.post(
+        "/v2/models/variable/infer", np.array([1, 2, 4], np.float32).tobytes(), {HEADER: "0"}
+    )
+    assert tensors(answer)["y"] == np.array([7], np.float32).tobytes()
 
 
 def test_a_json_body_may_come_with_its_length(client: Client) -> None:
@@ -180,7 +182,7 @@ def test_a_json_body_may_come_with_its_length(client: Client) -> None:
 def test_json_and_binary_tensors_mix_both_ways(client: Client) -> None:
     rows = {"carrier": ["UA", "AA"], "origin": ["JFK", "EWR"], "distance": [1400.0, 200.0], "hour": [3, 9]}
     kinds = {"carrier": "BYTES", "origin": "BYTES", "distance": "FP32", "hour": "INT64"}
-    plain = [
+    plain: list[dict[str, Any]] = [
         {"name": name, "shape": [2, 1], "datatype": kinds[name], "data": values}
         for name, values in rows.items()
     ]
@@ -198,7 +200,7 @@ def test_json_and_binary_tensors_mix_both_ways(client: Client) -> None:
     found = tensors(client.post("/v2/models/pipeline/infer", text + tail, {HEADER: str(len(text))}))
     assert list(found) == ["probabilities", "label"]
     assert found["label"] == expected["label"] == ["late", "on time"]
-    assert found["probabilities"] == np.float32(expected["probabilities"]).tobytes()
+    assert found["probabilities"] == np.array(expected["probabilities"], np.float32).tobytes()
 
 
 def test_models_without_a_batch_dimension(client: Client) -> None:

@@ -46,6 +46,12 @@ def test_many_shallow_lists_are_not_deep() -> None:
     assert not depth_exceeds(b"[" + b"[1]," * 10_000 + b"[]]", 2)
 
 
+def test_more_than_a_million_lists_are_refused_before_they_are_made() -> None:
+    with pytest.raises(InvalidRequest, match="more than 1000000 lists"):
+        loads(b"[" + b"[1]," * 1_000_000 + b"[1]]", 100)
+    assert loads(b'"' + b"[" * 1_000_001 + b'"', 100) == "[" * 1_000_001
+
+
 @pytest.mark.parametrize("text", ['"' + "\\" * 200_001, '"' + '\\"' * 100_000, '"a' * 100_001])
 def test_unterminated_strings_take_linear_time(text: str) -> None:
     """Quadratic, this would take minutes."""

@@ -100,6 +100,14 @@ def test_statistics(client: Client, plane: PlainDataPlane) -> None:
         assert set(entry["inference_stats"][name]) == {"count", "ns"}
 
 
+def test_the_three_compute_stages_count_the_same(client: Client, plane: PlainDataPlane) -> None:
+    """Otherwise perf_analyzer stops with "Server side statistics compute counts must be the same"."""
+    plane.resolve("mlp").stats.compute_infer.add(500, 7)
+    (entry,) = client.get("/v2/models/mlp/stats").json()["model_stats"]
+    stages = ("compute_input", "compute_infer", "compute_output")
+    assert [entry["inference_stats"][stage]["count"] for stage in stages] == [7, 7, 7]
+
+
 def test_statistics_of_one_model_and_of_all(client: Client) -> None:
     one = client.get("/v2/models/scaled/stats").json()["model_stats"]
     assert [(entry["name"], entry["version"]) for entry in one] == [("scaled", "1"), ("scaled", "2")]

@@ -1,4 +1,4 @@
-"""An answer of the Open Inference Protocol put together with the json module: the oracle of the compiled encoder."""
+"""An answer of the Open Inference Protocol by way of the json module: the oracle of the compiled encoder."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""The request-head scan and the chunk scan once more, with regular expressions: the oracle of the compiled ones."""
+"""The request-head scan and the chunk scan with regular expressions: the oracle of the compiled ones."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,8 @@ VALUE = rb"[^\x00-\x08\x0a-\x1f\x7f]"
 REQUEST_LINE = re.compile(rb"(%b+) (%b+) HTTP/(\d\.\d)" % (TOKEN, TARGET))
 HEADER = re.compile(rb"(%b+):[ \t]*(%b*)" % (TOKEN, VALUE))
 REQUEST_LINE_BEGIN = re.compile(
-    rb"%b*|%b+ (%b*|%b+ (H|HT|HTT|HTTP|HTTP/|HTTP/\d|HTTP/\d\.|HTTP/\d\.\d))" % (TOKEN, TOKEN, TARGET, TARGET)
+    rb"%b*|%b+ (%b*|%b+ (|H|HT|HTT|HTTP|HTTP/|HTTP/\d|HTTP/\d\.|HTTP/\d\.\d))"
+    % (TOKEN, TOKEN, TARGET, TARGET)
 )
 REQUEST_LINE_END = re.compile(rb"%b+ (%b*|%b+ HTTP/\d\.\d)" % (TOKEN, TARGET, TARGET))
 HEADER_BEGIN = re.compile(rb"%b*|%b+:%b*" % (TOKEN, TOKEN, VALUE))
@@ -85,7 +86,7 @@ def read(data: bytes, head: Head) -> None:
 
 
 def ends(line: bytes, request_line: bool) -> bool:
-    """Whether a carriage return may follow; a line that is wrong for another reason is refused only at its end."""
+    """Whether a carriage return may follow; what else is wrong with a line is found at its end."""
     return request_line or REQUEST_LINE_END.fullmatch(line) is not None
 
 
@@ -136,10 +137,11 @@ def finish(headers: list[tuple[bytes, bytes]], head: Head) -> None:
     head.keep_alive = b"close" not in tokens and (head.http_minor == 1 or b"keep-alive" in tokens)
     head.chunked = bool(values(b"transfer-encoding"))
     lengths, json, timeouts = (
-        values(name) for name in (b"content-length", b"inference-header-content-length", b"x-request-timeout-ms")
+        values(name)
+        for name in (b"content-length", b"inference-header-content-length", b"x-request-timeout-ms")
     )
     head.content_length = int(lengths[0]) if lengths else -1
-    head.accept_encoding = (values(b"accept-encoding") or [None])[0]
+    head.accept_encoding = next(iter(values(b"accept-encoding")), None)
     if json and number(json[0]):
         head.json_length = int(json[0])
     if timeouts and number(timeouts[0]) and 1 <= int(timeouts[0]) <= 10**9:

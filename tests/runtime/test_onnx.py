@@ -3,13 +3,14 @@
 import gc
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from onnx import TensorProto, reference
 
 from fastserve.errors import ModelFailed
-from fastserve.runtime import OnnxRuntime, Provider, RuntimeOptions
+from fastserve.runtime import OnnxRuntime, RuntimeOptions
 from fastserve.types import Array
 from tests import models
 
@@ -26,14 +27,14 @@ def rows(count: int, width: int, seed: int = 0) -> Array:
 
 def pipeline_inputs(count: int) -> list[Array]:
     columns = models.pipeline_rows(count)
-    types = {"carrier": object, "origin": object, "distance": np.float32, "hour": np.int64}
+    types: dict[str, Any] = {"carrier": object, "origin": object, "distance": np.float32, "hour": np.int64}
     return [np.array(columns[name], dtype=dtype).reshape(-1, 1) for name, dtype in types.items()]
 
 
 @pytest.mark.parametrize("count", [1, 2, 33])
 def test_run_agrees_with_the_reference_implementation(tmp_path: Path, count: int) -> None:
     x = rows(count, 8)
-    expected = reference.ReferenceEvaluator(models.mlp(8, 16, 3)).run(None, {"x": x})
+    expected: Any = reference.ReferenceEvaluator(models.mlp(8, 16, 3)).run(None, {"x": x})
     [y] = load(tmp_path, models.mlp(8, 16, 3)).run([x])
     np.testing.assert_allclose(y, expected[0], rtol=1e-5, atol=1e-6)
     assert y.flags.c_contiguous
@@ -51,7 +52,7 @@ def test_strings_and_several_named_inputs(tmp_path: Path, string_labels: bool) -
     assert np.mean((label == ("late" if string_labels else 1)) == late) > 0.8
     assert isinstance(label[0], str) is string_labels
     alone = [runtime.run([array[i : i + 1] for array in inputs])[1] for i in range(20)]
-    np.testing.assert_allclose(np.concatenate(alone), probabilities, rtol=1e-6)
+    np.testing.assert_allclose(np.concatenate(alone), probabilities, rtol=1e-5, atol=1e-6)
 
 
 def test_an_inner_dimension_that_varies(tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_a_failed_run_says_why_and_harms_nothing(
     tmp_path: Path, inputs: list[Array], capfd: pytest.CaptureFixture[str]
 ) -> None:
     runtime = load(tmp_path, models.failing_on_negative())
-    with pytest.raises(ModelFailed, match="the model failed: .") as caught:
+    with pytest.raises(ModelFailed, match=r"the model failed: .") as caught:
         runtime.run(inputs)
     assert "/" not in str(caught.value).replace("inputs/outputs", "")
     assert capfd.readouterr().err == ""
@@ -164,7 +165,7 @@ def test_a_failed_bound_run(tmp_path: Path) -> None:
     row = np.array([[7]])
     bound = runtime.bind([row])
     assert bound is not None
-    with pytest.raises(ModelFailed, match="out of data bounds"):
+    with pytest.raises(ModelFailed, match=r"out of data bounds"):
         bound()
     row[:] = 2
     np.testing.assert_array_equal(bound()[0], [[4.0, 5.0]])
@@ -175,7 +176,7 @@ def test_a_closed_runtime_fails(tmp_path: Path) -> None:
     runtime.close()
     runtime.close()
     assert runtime.bind([rows(1, 3)]) is None
-    with pytest.raises(ModelFailed, match="closed"):
+    with pytest.raises(ModelFailed, match=r"closed"):
         runtime.run([rows(1, 3)])
 
 
@@ -219,4 +220,4 @@ def test_external_data_beside_the_model_is_read(tmp_path: Path) -> None:
 
 def test_the_cpu_is_called_cpu(tmp_path: Path) -> None:
     runtime = load(tmp_path, models.scaled())
-    assert runtime.provider == "cpu" == Provider.CPU
+    assert runtime.provider == "cpu"

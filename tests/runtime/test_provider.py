@@ -1,7 +1,7 @@
 """A provider that is asked for is had or refused; onnxruntime's silent fall-back is noticed.
 
-The real library cannot be made to have a GPU, so a stand-in plays the parts of builds and machines that differ. Its
-behaviour is copied from onnxruntime-gpu on a machine without CUDA: the session is made, and has the CPU alone.
+The real library cannot be made to have a GPU, so a stand-in plays builds and machines that differ. It does
+what onnxruntime-gpu was seen to do on a machine without CUDA: the session is made, and has the CPU alone.
 """
 
 import logging
@@ -104,19 +104,19 @@ def test_the_silent_fall_back_is_an_error(path: Path, play: Any, provider: str) 
 
 def test_tensorrt_does_not_settle_for_cuda(path: Path, play: Any) -> None:
     play([TENSORRT, CUDA, CPU], [CUDA, CPU])
-    with pytest.raises(ProviderUnavailable, match="'tensorrt'"):
+    with pytest.raises(ProviderUnavailable, match=r"'tensorrt'"):
         OnnxRuntime(path, options("tensorrt"))
 
 
 def test_a_provider_that_fails_to_start_is_an_error(path: Path, play: Any) -> None:
     play([CUDA, CPU], [CUDA, CPU], RuntimeError("CUDA failure 100: no CUDA-capable device is detected"))
-    with pytest.raises(ProviderUnavailable, match="'cuda' is not available: CUDA failure 100"):
+    with pytest.raises(ProviderUnavailable, match=r"'cuda' is not available: CUDA failure 100"):
         OnnxRuntime(path, options("cuda"))
 
 
 def test_a_bad_model_on_a_gpu_is_a_bad_model(path: Path, play: Any) -> None:
     play([CUDA, CPU], [CUDA, CPU], type("InvalidGraph", (Exception,), {})("This is an invalid model"))
-    with pytest.raises(ModelRejected, match="This is an invalid model"):
+    with pytest.raises(ModelRejected, match=r"This is an invalid model"):
         OnnxRuntime(path, options("auto"))
 
 

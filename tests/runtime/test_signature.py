@@ -113,13 +113,13 @@ def test_a_sequence_is_named(tmp_path: Path) -> None:
 
 
 def test_an_element_type_no_client_knows_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelRejected, match="input 'x' has elements of type bfloat16"):
+    with pytest.raises(ModelRejected, match=r"input 'x' has elements of type bfloat16"):
         signature(tmp_path, models.identity(TensorProto.BFLOAT16, "n", 2))
 
 
 @pytest.mark.parametrize("kind", ["tensor(float8e4m3fn)", "tensor(int4)", "tensor(complex64)"])
 def test_small_and_complex_numbers_are_refused(kind: str) -> None:
-    with pytest.raises(ModelRejected, match=r"output 'y' has elements of type \w+\d, "):
+    with pytest.raises(ModelRejected, match=r"output 'y' has elements of type \w+, "):
         signature_of([Node(["n"])], [Node(["n"], "y", kind)])
 
 
@@ -130,7 +130,7 @@ def test_an_optional_input_is_refused() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"not a model", models.mlp(3, 4, 2)[:-20], models.mlp(3, 4, 2)[:10]])
 def test_what_is_not_onnx_is_refused_without_its_path(tmp_path: Path, data: bytes) -> None:
-    with pytest.raises(ModelRejected, match="onnxruntime cannot load the model: ") as caught:
+    with pytest.raises(ModelRejected, match=r"onnxruntime cannot load the model: ") as caught:
         signature(tmp_path, data)
     assert str(tmp_path) not in str(caught.value)
 
@@ -139,5 +139,5 @@ def test_external_data_outside_the_directory_is_refused(tmp_path: Path) -> None:
     data, raw = models.external_data("../weights.bin")
     (tmp_path / "weights.bin").write_bytes(raw)
     (tmp_path / "inside").mkdir()
-    with pytest.raises(ModelRejected, match="onnxruntime cannot load the model: "):
+    with pytest.raises(ModelRejected, match=r"onnxruntime cannot load the model: "):
         signature(tmp_path / "inside", data)

@@ -22,9 +22,9 @@ def create_app(plane: DataPlane, options: HttpOptions) -> Starlette:
         return json_response({"live": True, "ready": plane.ready()})
 
     routes = [
-        Route("/healthz", healthz, methods=["GET"]),
         *V2Routes(plane, options).routes(),
         *V1Routes(plane, options).routes(),
+        Route("/healthz", healthz, methods=["GET"]),
         *(DocsRoutes(plane, options).routes() if options.docs else []),
     ]
     app = Starlette(routes=routes, exception_handlers=HANDLERS)

@@ -41,8 +41,9 @@ class V2Routes:
         self._options = options
 
     def routes(self) -> list[BaseRoute]:
-        """List the routes; the first that matches wins."""
+        """List the routes; the first that matches wins, so the busiest comes first."""
         return [
+            *_model("/infer", self.infer, "POST"),
             *_get("/v2", self.server),
             *_get("/v2/health/live", self.live),
             *_get("/v2/health/ready", self.ready),
@@ -52,7 +53,6 @@ class V2Routes:
             *_model("/ready", self.model_ready),
             *_model("/config", self.config),
             *_model("/stats", self.stats),
-            *_model("/infer", self.infer, "POST"),
             Route("/v2/repository/index", self.index, methods=["POST"]),
             Route("/v2/repository/{repository}/index", self.index, methods=["POST"]),
             *self._unsupported_routes(),

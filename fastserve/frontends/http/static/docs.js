@@ -8,6 +8,11 @@ function element(tag, text, parent) {
   return made;
 }
 
+// Indented, with lists of plain values on one line: a line break outside strings is never part of a value.
+function pretty(value) {
+  return JSON.stringify(value, null, 1).replace(/\[[^\[\]{}]*\]/g, (list) => list.replace(/\n\s*/g, " "));
+}
+
 function table(parent, title, tensors) {
   const made = element("table", undefined, parent);
   const head = element("tr", undefined, made);
@@ -30,7 +35,7 @@ async function send(path, body, answer, button) {
     const elapsed = (performance.now() - started).toFixed(1);
     let text = await response.text();
     try {
-      text = JSON.stringify(JSON.parse(text), null, 1);
+      text = pretty(JSON.parse(text));
     } catch {
       // Not JSON: shown as it came.
     }
@@ -56,7 +61,7 @@ function tryIt(parent, path, operation, open) {
   const area = element("textarea", undefined, details);
   area.spellcheck = false;
   area.setAttribute("aria-label", "Request body for " + path);
-  area.value = media.example === undefined ? "" : JSON.stringify(media.example, null, 1);
+  area.value = media.example === undefined ? "" : pretty(media.example);
   const button = element("button", "Try it", details);
   const command = element("pre", undefined, details);
   const answer = element("pre", "", details);

@@ -1,0 +1,276 @@
+"""One HTTP connection without its fast path: the gate, the hand-over to uvicorn, time limits, and orderly endings.
+
+Every request head passes one strict gate (`wire.head`). A request then goes, bytes untouched and exactly up to its end,
+to uvicorn's own parser and the Starlette application; the next one follows when it is answered, so that pipelined
+answers keep their order whichever way each request takes.
+"""
+
+import asyncio
+from enum import IntEnum
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from fastserve.errors import PayloadTooLarge
+from fastserve.frontends.http.errors import ErrorAnswer, answer, error_body
+from fastserve.frontends.http.options import HttpOptions
+from fastserve.frontends.http.raw import render
+from fastserve_core.lane import Exchange, Lane, Shared
+from fastserve_core.wire.head import ChunkScanner, RequestHead
+
+_LINGER_S = 2.0
+_PENDING_LIMIT = 64 * 2**10
+_BYTES_PER_SECOND = 64 * 2**10
+"""A body earns more time as it arrives: slow links may finish, a byte a second may not."""
+
+
+class Phase(IntEnum):
+    """Where a connection stands; `fastserve_core.lane` moves between HEAD and WAITING, the protocol does the rest."""
+
+    HEAD = 0
+    """Between requests, or a head is arriving."""
+    BODY = 1
+    """The body of a fast request is arriving."""
+    WAITING = 2
+    """A fast request waits for its batch."""
+    ORDINARY = 3
+    """uvicorn's parser and Starlette have the request."""
+    DISCARD = 4
+    """Answered for the last time; what still arrives is thrown away until the client has read the answer."""
+
+
+class Environment:
+    """What all connections of a worker share."""
+
+    def __init__(self, routes: dict[bytes, Lane], options: HttpOptions) -> None:
+        self.options = options
+        routes = routes if options.fast_path else {}
+        self.shared = Shared(routes, options.max_body_bytes, options.compress_min_bytes)
+
+    @property
+    def fast_requests(self) -> int:
+        """Requests that the fast path took."""
+        return self.shared.fast_requests
+
+
+class GatedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol behind the gate, one request at a time."""
+
+    environment: ClassVar[Environment]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._env = self.environment
+        self._exchange = Exchange(self._env.shared, self, self.server_state)
+        self._pending = bytearray()
+        self._received = 0
+        self._closing = False
+        self._remaining = 0
+        self._chunks: ChunkScanner | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def _head(self) -> RequestHead:
+        return self._exchange.head
+
+    @property
+    def _phase(self) -> int:
+        return self._exchange.phase
+
+    def _enter_phase(self, phase: Phase) -> None:
+        self._exchange.phase = phase
+        self._exchange.since_s = self._env.shared.now_s
+
+    def _keep(self, data: bytes | bytearray) -> None:
+        """Keep bytes for later; from now on the fast path asks before it takes any."""
+        self._pending += data
+        self._exchange.partial = self._exchange.attention = True
+
+    def _take_pending(self) -> bytes:
+        data = bytes(self._pending)
+        self._pending.clear()
+        self._exchange.partial = False
+        self._exchange.attention = self._closing
+        return data
+
+    def _hold(self, data: bytes | bytearray) -> None:
+        """Keep bytes of later requests until the one in hand is answered."""
+        self._keep(data)
+        if len(self._pending) > _PENDING_LIMIT:
+            self.flow.pause_reading()
+
+    def _begin(self, data: bytes) -> None:
+        """Look at the request whose first byte is data[0]; `data` is all that has arrived."""
+        raise NotImplementedError
+
+    def _next(self) -> None:
+        """The request in hand is done: go on with what has arrived meanwhile."""
+        self._enter_phase(Phase.HEAD)
+        self._received = 0
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        if self._pending:
+            self._begin(self._take_pending())
+
+    # -- the hand-over ------------------------------------------------------------------------------------
+
+    def _hand_over(self, data: bytes) -> None:
+        """Give the request at the start of `data` to uvicorn, exactly up to its end."""
+        head = self._head
+        if head.content_length > self._env.options.max_body_bytes:
+            self._refuse(answer(PayloadTooLarge(self._env.options.max_body_bytes)))
+            return
+        self._enter_phase(Phase.ORDINARY)
+        self._received = len(data)
+        self._chunks = ChunkScanner() if head.chunked else None
+        self._remaining = 1 if head.chunked else max(head.content_length, 0)
+        stop = head.head_length
+        if self._chunks is None and len(data) <= stop + self._remaining:
+            self._remaining -= len(data) - stop
+            super().data_received(data)
+            return
+        super().data_received(data[:stop])
+        if len(data) > stop:
+            self._feed(data[stop:])
+
+    def _feed(self, data: bytes) -> None:
+        """Pass body bytes on; what lies behind the body is kept."""
+        if self._remaining == 0:
+            self._hold(data)
+            return
+        self._received += len(data)
+        if self._chunks is not None:
+            end = self._chunks.feed(data, 0)
+            if end == -2:
+                self._refuse(ErrorAnswer(400, {}, error_body("the chunked request body is malformed")))
+                return
+            if self._chunks.body_bytes > self._env.options.max_body_bytes:
+                self._refuse(answer(PayloadTooLarge(self._env.options.max_body_bytes)))
+                return
+            if end >= 0:
+                self._remaining = 0
+        else:
+            end = self._remaining if len(data) >= self._remaining else -1
+            self._remaining -= min(len(data), self._remaining)
+        if 0 <= end < len(data):
+            self._keep(data[end:])
+            data = data[:end]
+        super().data_received(data)
+        if self._remaining == 0 and self.cycle is not None and self.cycle.response_complete:
+            self._finish_ordinary()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        async def withdrawable(scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await app(scope, receive, send)
+            except asyncio.CancelledError:
+                if not cycle.disconnected:
+                    raise
+
+        self._task = task = self.loop.create_task(cycle.run_asgi(withdrawable))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    def on_response_complete(self) -> None:
+        """uvicorn has written the last byte of an answer."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self._remaining == 0:
+            self._finish_ordinary()
+
+    def _finish_ordinary(self) -> None:
+        if self._phase == Phase.ORDINARY and not self.transport.is_closing():
+            self._task = None
+            self._next()
+
+    # -- endings ------------------------------------------------------------------------------------------
+
+    def send_400_response(self, msg: str) -> None:
+        """uvicorn's parser did not like what the gate let through."""
+        self._refuse(ErrorAnswer(400, {}, error_body(msg)))
+
+    def _write_error(self, error: ErrorAnswer, *, closing: bool) -> None:
+        headers = {"connection": "close"} if closing else {}
+        default = self._env.shared.default_headers(self.server_state.default_headers)
+        self.transport.write(render(error.status, default, {**headers, **error.headers}, error.body))
+
+    def _refuse(self, error: ErrorAnswer) -> None:
+        """Answer for the last time, then let the client read the answer before the connection goes."""
+        if self._phase == Phase.DISCARD or self.transport.is_closing():
+            return
+        started = False
+        if self._phase == Phase.ORDINARY and self.cycle is not None:
+            started = self.cycle.response_started
+            self._abandon_cycle()
+        if not started:
+            self._write_error(error, closing=True)
+        self._linger()
+
+    def _abandon_cycle(self) -> None:
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.on_response = lambda: None
+            if self._task is not None:
+                self._task.cancel()
+
+    def _linger(self) -> None:
+        """Closing with unread bytes resets the connection and may take the answer with it: read them away first."""
+        self._enter_phase(Phase.DISCARD)
+        self._pending.clear()
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(_LINGER_S, self.transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone: what it waited for is withdrawn, its batch mates notice nothing."""
+        lane, token = self._exchange.lane, self._exchange.token
+        if lane is not None and token >= 0:
+            lane.owner.cancel(token)
+        elif self._phase == Phase.ORDINARY and self.cycle is not None:
+            self._abandon_cycle()
+        self._exchange.phase = Phase.DISCARD
+        self._exchange.close()
+        super().connection_lost(exc)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """A client that has sent everything may still read: answer what is in hand, then close."""
+        phase = self._phase
+        if phase == Phase.WAITING:
+            self._close_after_answer()
+            return True
+        if phase == Phase.ORDINARY and self._remaining == 0 and self.cycle is not None:
+            self.cycle.keep_alive = False
+            return True
+        if phase != Phase.DISCARD and self._received:
+            self._refuse(ErrorAnswer(400, {}, error_body("the request ended before it was complete")))
+        return None
+
+    def _close_after_answer(self) -> None:
+        self._closing = self._exchange.attention = True
+
+    def shutdown(self) -> None:
+        """The server stops: finish the request in hand, start no other."""
+        if self._phase == Phase.ORDINARY:
+            super().shutdown()
+        elif self._phase in (Phase.WAITING, Phase.BODY):
+            self._close_after_answer()
+        else:
+            self.transport.close()
+
+    def sweep(self, now_s: float) -> None:
+        """Called about once a second: end requests that do not arrive and connections that do not speak."""
+        options = self._env.options
+        phase = self._phase
+        waited_s = now_s - self._exchange.since_s
+        if phase == Phase.ORDINARY:
+            arriving = self._remaining > 0
+        else:
+            arriving = phase in (Phase.HEAD, Phase.BODY) and self._received > 0
+        if arriving and waited_s > options.read_timeout_s + self._received / _BYTES_PER_SECOND:
+            self._refuse(ErrorAnswer(408, {}, error_body("the request did not arrive in time")))
+        elif phase == Phase.HEAD and not self._received and waited_s > options.keep_alive_s:
+            self.transport.close()

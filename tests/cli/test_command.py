@@ -1,0 +1,171 @@
+"""The command itself: help, version, what it imports, how it ends."""
+
+import http.client
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run, environment
+from tests.servers import free_port, running
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), ("serve", "models", "demo", "Exit codes: 0 done, 1 failed, 2 wrong use.")),
+        (
+            ("serve",),
+            ("--registry", "--grpc-port", "--control-port", "--workers", "[default: 8000]", "Example:"),
+        ),
+        (("models",), ("publish", "list", "show", "Example:")),
+        (("models", "publish"), ("NAME", "FILE", "--registry", "Example:")),
+        (("models", "list"), ("--json", "Example:")),
+        (("models", "show"), ("NAME[@VERSION]", "--json", "Example:")),
+        (("demo",), ("--dir", "--keep-serving", "fastserve[demo,cpu]", "Example:")),
+    ],
+)
+def test_help(run: Run, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+    done = run(*arguments, "--help")
+    assert done.returncode == 0
+    for word in words:
+        assert word in done.stdout
+
+
+def test_version(run: Run) -> None:
+    from fastserve import __version__
+
+    assert run("--version").stdout == f"fastserve {__version__}\n"
+
+
+def test_no_arguments_show_the_help(run: Run) -> None:
+    done = run()
+    assert done.returncode == 2
+    assert "Usage" in done.stdout + done.stderr
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = "import sys, fastserve.cli; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    heavy = {"numpy", "onnxruntime", "pandas", "pydantic", "sklearn", "starlette", "uvicorn", "yaml"}
+    assert heavy.isdisjoint(done.stdout.split())
+
+
+def test_serving_imports_nothing_of_training() -> None:
+    script = "import sys, fastserve.cli, fastserve.app; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert {"pandas", "sklearn", "skl2onnx", "onnx", "scipy", "rich.progress"}.isdisjoint(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("serve",), "fastserve: no registry given: use --registry DIR, FASTSERVE_REGISTRY, or"),
+        (
+            ("serve", "--registry", ".", "--port", "70000"),
+            "fastserve: --port: server.port is '70000', but it takes",
+        ),
+        (
+            ("serve", "--registry", ".", "--port", "many"),
+            "fastserve: --port: server.port is 'many', but it takes",
+        ),
+        (
+            ("serve", "--registry", ".", "--workers", "0"),
+            "fastserve: --workers: server.workers is '0', but it takes",
+        ),
+        (("serve", "--registry", ".", "--log-level", "loud"), "fastserve: --log-level: log.level is 'loud'"),
+        (("serve", "--config", "none.yaml"), "none.yaml"),
+        (("serve", "--prot", "1"), "--prot"),
+        (("serv",), "serv"),
+    ],
+)
+def test_wrong_use_exits_2(run: Run, arguments: tuple[str, ...], words: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_key_in_the_configuration(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("registry: .\nserver:\n  prot: 80\n")
+    done = run("serve", "--config", "c.yaml")
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == "fastserve: c.yaml line 3: 'server.prot' is not a setting; did you mean 'server.port'?\n"
+    )
+
+
+def test_a_registry_that_is_not_there_exits_1(run: Run) -> None:
+    done = run("serve", "--registry", "none")
+    assert done.returncode == 1
+    assert done.stderr.startswith("fastserve: the registry 'none' is not a directory")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_serving_with_0(tmp_path: Path, model: Path, run: Run, number: signal.Signals) -> None:
+    assert run("models", "publish", "double", model, "--registry", "reg").returncode == 0
+    with running(tmp_path / "reg", tmp_path) as server:
+        answer = server.request(
+            "POST",
+            "/v2/models/double/infer",
+            {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}]},
+        )
+        assert answer.json()["outputs"][0]["data"] == [2.0, 4.0, 6.0]
+        server.process.send_signal(number)
+        assert server.process.wait(30) == 0
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_ports_of_what_is_not_there_are_taken_with_a_word(tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "fastserve.cli", "serve", "--registry", ".", "--port", str(port)]
+    process = subprocess.Popen(
+        [*command, "--grpc-port", "9001", "--control-port", "0"],
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline() == (
+            "fastserve: this release has no gRPC front end: --grpc-port 9001 is accepted and not opened\n"
+        )
+        _wait_alive(port)
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def _wait_alive(port: int) -> None:
+    give_up_s = time.monotonic() + 30
+    while time.monotonic() < give_up_s:
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/v2/health/live")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            time.sleep(0.05)
+        finally:
+            connection.close()
+    raise AssertionError("the server did not come up")

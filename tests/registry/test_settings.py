@@ -1,0 +1,75 @@
+"""model.yaml: what a person may write, and what the answer is when it is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from fastserve.errors import RegistryError
+from fastserve.registry import ModelSettings, Registry
+
+
+def write(registry: Registry, content: str | bytes) -> None:
+    data = content if isinstance(content, bytes) else content.encode()
+    (registry.path / "m/model.yaml").write_bytes(data)
+
+
+def test_without_a_file(published: Registry) -> None:
+    assert published.settings("m") == ModelSettings()
+
+
+@pytest.mark.parametrize("content", ["", "# nothing yet\n", "---\n"])
+def test_an_empty_file(published: Registry, content: str) -> None:
+    write(published, content)
+    assert published.settings("m") == ModelSettings()
+
+
+def test_all_keys(published: Registry) -> None:
+    write(
+        published,
+        "description: late flights\nowner: ops\nbatching: {max_batch_rows: 64}\nmonitoring: {bins: 16}\n",
+    )
+    settings = published.settings("m")
+    assert settings.description == "late flights"
+    assert settings.owner == "ops"
+    assert settings.batching == {"max_batch_rows": 64}
+    assert settings.monitoring == {"bins": 16}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("discription: x", "m/model.yaml: unknown key 'discription'; did you mean 'description'?"),
+        ("zzz: 1", "unknown key 'zzz'; the keys are description, owner, batching, monitoring"),
+        ("1: 2", "unknown key '1'"),
+        ("batching: 3", "m/model.yaml: batching: Input should be a valid dictionary"),
+        ("description: [a]", "description: Input should be a valid string"),
+        ("- a\n- b", "must be a mapping"),
+        ("just text", "must be a mapping"),
+        ("a: b: c", "is not valid YAML"),
+        (b"\xff\xfe\x00", "is not valid YAML"),
+        ("a: \x01", "is not valid YAML"),
+        ("description: !!python/object/apply:os.system [id]", "is not valid YAML"),
+        ("batching: &a {x: 1}\nmonitoring: *a", "aliases"),
+        ("[" * 5_000, "is not valid YAML"),
+        ("description: " + "x" * 70_000, "is larger than 65536 bytes"),
+    ],
+)
+def test_what_is_wrong_is_named(published: Registry, content: str | bytes, message: str) -> None:
+    write(published, content)
+    with pytest.raises(RegistryError) as caught:
+        published.settings("m")
+    assert message in str(caught.value)
+    assert str(published.path) not in str(caught.value)
+
+
+def test_a_link_that_leaves_the_registry(published: Registry, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.yaml").write_text("owner: someone\n")
+    (published.path / "m/model.yaml").symlink_to(tmp_path / "elsewhere.yaml")
+    with pytest.raises(RegistryError, match=r"m/model.yaml is a link that leaves the registry"):
+        published.settings("m")
+
+
+def test_a_directory_of_that_name(published: Registry) -> None:
+    (published.path / "m/model.yaml").mkdir()
+    with pytest.raises(RegistryError, match=r"m/model.yaml cannot be read"):
+        published.settings("m")
