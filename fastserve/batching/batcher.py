@@ -60,7 +60,7 @@ class Batcher:
         self._executor = executor
         self._clock = clock
         self._latency = target.latency
-        self._inline_ns = options.inline_max_us * 1_000
+        self._inline_ns = (options.inline_max_us or 0) * 1_000
         self._delay_ns = options.max_queue_delay_us * 1_000
         self._limit_rows = options.max_queue_rows
         max_batch = max(target.max_batch_rows, 1)

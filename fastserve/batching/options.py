@@ -38,11 +38,12 @@ class BatchingOptions(BaseModel):
         le=86_400_000,
         description="Deadline of a request that names none, in ms; 0 = no deadline.",
     )
-    inline_max_us: int = Field(
-        default=1_000,
+    inline_max_us: int | None = Field(
+        default=None,
         ge=0,
-        le=100_000,
-        description="A batch predicted to run this long or less runs on the event loop's own thread, in µs.",
+        le=1_000_000,
+        description="A batch predicted to run this long or less runs on the event loop's own thread, in µs; "
+        "unset = 1000, or 5000 where a worker has one core and a thread could not run beside the loop anyway.",
     )
     max_shape_buckets: int = Field(
         default=16,

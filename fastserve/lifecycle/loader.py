@@ -12,6 +12,9 @@ from fastserve.runtime import OnnxRuntime, Runtime, RuntimeOptions, warm
 
 log = logging.getLogger("fastserve.lifecycle")
 
+_INLINE_US = 1_000
+_INLINE_ONE_CORE_US = 5_000
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -80,9 +83,11 @@ class Loader:
         return Loaded(model, version, runtime, max_batch_rows, table.a_ns, table.b_ns, batching)
 
     def _batching_of(self, model: str) -> BatchingOptions:
-        overrides = self._registry.settings(model).batching
+        settings = {**self._batching.model_dump(), **self._registry.settings(model).batching}
+        if settings["inline_max_us"] is None:
+            settings["inline_max_us"] = _INLINE_ONE_CORE_US if self._threads == 1 else _INLINE_US
         try:
-            return BatchingOptions.model_validate({**self._batching.model_dump(), **overrides})
+            return BatchingOptions.model_validate(settings)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])

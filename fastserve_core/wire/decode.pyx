@@ -1,16 +1,15 @@
 # distutils: language = c++
-"""Inference request bodies straight into the batch buffers; why this exists: JSON objects per number cost 45 ns each.
+"""Inference request bodies straight into batch buffers: six times faster than by way of Python objects.
 
-The reading is done by the C++ headers beside this file (infer.hpp over tensor.hpp, json.hpp, number.hpp); here Python
-objects become pointers and back. What is not plainly valid is handed over, never explained: see `HAND_OVER`.
+The reading is done by the C++ headers beside this file (infer.hpp over tensor.hpp, json.hpp, number.hpp);
+Python objects become pointers and back. What is not plainly valid is handed over, never explained.
 """
 
 cimport numpy as cnp
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int8_t, int32_t, int64_t
+from libc.stdint cimport int64_t
 from libcpp cimport bool as cbool
-from libcpp.string cimport string
 from libcpp.vector cimport vector
 
 import numpy as np
@@ -63,12 +62,11 @@ cdef class RowBuffers:
     Parameters
     ----------
     arrays
-        C-contiguous writable arrays `[capacity_rows, *row_dims]` in native byte order, all of the same capacity;
-        BYTES inputs are object arrays, whose elements become `str`.
+        C-contiguous writable arrays `[capacity_rows, *row_dims]` in native byte order, all of the same
+        capacity; BYTES inputs are object arrays, whose elements become `str`.
 
     Not thread-safe: the owner gives each call its own rows.
     """
-
 
     def __init__(self, arrays):
         cdef Buffer buffer
@@ -100,10 +98,9 @@ cdef class Envelope:
     """What a request says beside its tensors; reused from request to request of one connection.
 
     `id_json` is the id as JSON text with its quotes, `timeout_us` is -1 when absent, `selection` holds
-    `(output index, binary)` in the order asked for, None meaning every output as JSON. `rows` is what the request
-    needs, also after `NO_ROOM`. Not thread-safe.
+    `(output index, binary)` in the order asked for, None meaning every output as JSON. `rows` is what the
+    request needs, also after `NO_ROOM`. Not thread-safe.
     """
-
 
     def __init__(self):
         self.timeout_us = -1
@@ -115,14 +112,13 @@ cdef class RequestDecoder:
     Parameters
     ----------
     inputs
-        `(name, protocol datatype, row dims)` in signature order; row dims leave the batch dimension out and are fixed.
-        FP16 inputs are read in binary form only.
+        `(name, protocol datatype, row dims)` in signature order; row dims leave the batch dimension out and
+        are fixed. FP16 inputs, and rows without elements, are read in binary form only.
     outputs
         Output names in signature order.
 
     Not thread-safe: one per event loop.
     """
-
 
     def __init__(self, inputs, outputs):
         cdef vector[int64_t] dims
@@ -159,10 +155,11 @@ cdef class RequestDecoder:
         body
             bytes, bytearray or contiguous memoryview.
         start, json_length, stop
-            `body[start:start + json_length]` is JSON and the rest up to `stop` binary tensors; `json_length` -1 means all
-            is JSON, 0 a raw binary request.
+            `body[start:start + json_length]` is JSON and the rest up to `stop` binary tensors; `json_length`
+            -1 means all is JSON, 0 a raw binary request.
         row, room_rows
-            The only rows that may be written: `[row, row + room_rows)`. They are scribbled on when the answer is negative.
+            The only rows that may be written: `[row, row + room_rows)`. They may be scribbled on when the
+            answer is `HAND_OVER`.
 
         Returns
         -------
@@ -177,11 +174,14 @@ cdef class RequestDecoder:
         cdef Py_buffer view
         if PyBytes_CheckExact(body):
             return self._decode(
-                PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), start, json_length, stop, buffers, row, room_rows, envelope
+                PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body),
+                start, json_length, stop, buffers, row, room_rows, envelope,
             )
         PyObject_GetBuffer(body, &view, PyBUF_SIMPLE)
         try:
-            return self._decode(<char*>view.buf, view.len, start, json_length, stop, buffers, row, room_rows, envelope)
+            return self._decode(
+                <char*>view.buf, view.len, start, json_length, stop, buffers, row, room_rows, envelope
+            )
         finally:
             PyBuffer_Release(&view)
 
@@ -245,7 +245,8 @@ cdef class RequestDecoder:
             same = same and self.last_selected[i] == options.selected[i]
         if not same:
             self.last_selection = tuple([
-                (one.output, bool(options.binary_output if one.binary < 0 else one.binary)) for one in options.selected
+                (one.output, bool(options.binary_output if one.binary < 0 else one.binary))
+                for one in options.selected
             ])
             self.last_selected = options.selected
             self.last_binary = options.binary_output
