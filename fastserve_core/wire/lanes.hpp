@@ -31,24 +31,17 @@ struct LastBytes {
 };
 alignas(64) constexpr LastBytes kLastBytes;
 
-// Divide by `divisor` and add `zero` to scale and sign an integer by what follows its whole digits: nothing for gap 0,
-// the point and gap - 1 digits otherwise. The addend changes one thing only: the integer literal -0 is 0, as JSON
-// libraries read it, while -0.0 keeps its sign.
-struct LaneScale {
-    double divisor;
-    double zero;
-};
-struct LaneScales {
-    LaneScale at[2][16];
-    constexpr LaneScales() : at() {
+// What an integer is divided by for the sign and for what follows its whole digits: nothing for gap 0, the point and
+// gap - 1 digits otherwise.
+struct LaneDivisors {
+    double at[2][16];
+    constexpr LaneDivisors() : at() {
         for (int64_t gap = 0; gap < 16; ++gap) {
-            for (int sign = 0; sign < 2; ++sign) {
-                at[sign][gap] = {kExactPowers10.value[sign][gap ? gap - 1 : 0], gap ? -0.0 : 0.0};
-            }
+            for (int sign = 0; sign < 2; ++sign) at[sign][gap] = kExactPowers10.value[sign][gap ? gap - 1 : 0];
         }
     }
 };
-constexpr LaneScales kLaneScales;
+constexpr LaneDivisors kLaneDivisors;
 
 // Marks the characters that may follow a number: what sorts below the minus sign (space, control characters, the comma)
 // and the closing bracket; also bytes that no number holds, which are refused later like any other wrong follower.
@@ -124,8 +117,7 @@ template <class Real, class = std::enable_if_t<std::is_floating_point_v<Real>>>
     // Fifteen digits are exact in a double, and so is the power of ten: the division rounds, nothing else does.
     const __m128d halves = _mm_mul_pd(_mm_cvtepi32_pd(lane_halves(digits)), _mm_set_pd(1.0, 1e8));
     const double integer = _mm_cvtsd_f64(halves) + _mm_cvtsd_f64(_mm_unpackhi_pd(halves, halves));
-    const LaneScale& scale = kLaneScales.at[lane.negative][lane.gap];
-    out = static_cast<Real>(integer / scale.divisor + scale.zero);
+    out = static_cast<Real>(integer / kLaneDivisors.at[lane.negative][lane.gap]);
     return lane.end;
 }
 

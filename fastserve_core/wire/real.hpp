@@ -147,8 +147,7 @@ inline const char* read_digits(const char* p, const char* text, uint64_t& sum) n
     return p + digits.count();
 }
 
-// Up to nineteen significant digits with any exponent; hands the rest on. The integer literal -0 is 0 and not -0.0, as
-// JSON libraries read it.
+// Up to nineteen significant digits with any exponent; hands the rest on.
 [[gnu::noinline]] inline const char* read_real_wide(const char* text, const char* end, double& value) noexcept {
     const bool negative = *text == '-';
     const char* const first = text + negative;
@@ -158,7 +157,6 @@ inline const char* read_digits(const char* p, const char* text, uint64_t& sum) n
     if (p == nullptr) return read_real_any(text, end, value);
     if (p == first || (*first == '0' && p - first > 1)) return nullptr;
     int64_t count = p - first;
-    const bool integer = *p != '.' && (*p | 0x20) != 'e';
     if (*p == '.') {
         const char* const fraction = p + 1;
         p = read_digits(fraction, text, digits);
@@ -180,7 +178,7 @@ inline const char* read_digits(const char* p, const char* text, uint64_t& sum) n
     for (const char* q = first; count > 19 && (*q == '0' || *q == '.'); ++q) count -= *q == '0';
     if (count > 19) return read_real_any(text, end, value);
     if (digits == 0) {
-        value = negative && !integer ? -0.0 : 0.0;
+        value = negative ? -0.0 : 0.0;
     } else if (exponent >= -kMaxWidePower10 && exponent <= kMaxWidePower10) {
         value = scale_wide(digits, exponent, negative);
     } else {
@@ -225,8 +223,6 @@ template <class Real>
             digits = next.after(digits);
             p += next.count();
             scale = next.count();
-        } else if (digits == 0 && negative) {
-            return nullptr;
         }
     }
     if ((*p | 0x20) == 'e' || digits > kMaxExactInteger) return nullptr;

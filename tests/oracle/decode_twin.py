@@ -94,7 +94,7 @@ def real(value: Any, dtype: np.dtype[Any]) -> Any:
         return dtype.type(math.nan)
     require(isinstance(value, Number))
     # A JSON library reads an integer literal as an integer, which has no negative zero.
-    nearest = 0.0 if value == "-0" else float(value)
+    nearest = float(value)
     with np.errstate(over="ignore"):
         cast = dtype.type(nearest)
     require(bool(np.isfinite(cast)))

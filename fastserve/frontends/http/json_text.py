@@ -14,6 +14,9 @@ from fastserve.errors import InvalidRequest
 _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 """A string; an unterminated one reaches to the end, so that a scan stays linear."""
 
+_MINUS_ZERO = re.compile(rb"(?<![eE])-0(?![.eE0-9])")
+_STRINGS_AND_MINUS_ZEROS = re.compile(_STRINGS.pattern + b"|" + _MINUS_ZERO.pattern, re.DOTALL)
+
 _BLOCK_BYTES = 1 << 20
 _DIAGNOSIS_BYTES = 1 << 20
 """Bodies up to this size are read a second time, slowly, to say where the mistake is."""
@@ -29,7 +32,7 @@ _STEP[list(b"]}")] = -1
 def loads(text: bytes, max_depth: int) -> Any:
     """Parse a JSON document.
 
-    The last of equal keys wins; the integer literal -0 is 0, as every JSON library reads it.
+    The last of equal keys wins; -0 is the number -0.0, which JSON libraries read as the integer 0.
 
     Raises
     ------
@@ -43,10 +46,16 @@ def loads(text: bytes, max_depth: int) -> Any:
         )
     if depth_exceeds(text, max_depth):
         raise InvalidRequest(f"the JSON is nested deeper than {max_depth} levels", "body")
+    if b"-0" in text and _MINUS_ZERO.search(text):
+        text = _STRINGS_AND_MINUS_ZEROS.sub(_with_fraction, text)
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise _diagnose(text, error) from None
+
+
+def _with_fraction(found: re.Match[bytes]) -> bytes:
+    return b"-0.0" if found[0] == b"-0" else found[0]
 
 
 def _containers(text: bytes) -> int:
