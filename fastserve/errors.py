@@ -26,7 +26,8 @@ class UnsupportedEncoding(InvalidRequest):
 
     def __init__(self, encoding: str) -> None:
         super().__init__(
-            f"Content-Encoding '{encoding[:64]}' is not supported; use gzip, deflate or identity", "Content-Encoding"
+            f"Content-Encoding '{encoding[:64]}' is not supported; use gzip, deflate or identity",
+            "Content-Encoding",
         )
 
 

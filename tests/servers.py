@@ -99,7 +99,9 @@ def drain(raw: socket.socket) -> bytes:
 
 
 @contextlib.contextmanager
-def running(registry: Path, tmp: Path, config: dict[str, Any] | None = None, ready: bool = True) -> Iterator[Server]:
+def running(
+    registry: Path, tmp: Path, config: dict[str, Any] | None = None, ready: bool = True
+) -> Iterator[Server]:
     """Start `fastserve serve` on `registry` with the given settings; stop it with SIGTERM afterwards."""
     port = free_port()
     settings = {"log": {"level": "info"}, **(config or {})}

@@ -38,7 +38,9 @@ def serve(config: Config) -> int:
     threads = config.runtime.intra_op_threads or threads_per_worker(workers)
     listeners = bind(config.server.host, config.server.port, config.server.backlog, workers)
     host, port = listeners[0].getsockname()[:2]
-    log.info("serving registry %s on http://%s:%d with %d worker(s)", config.registry_dir(), host, port, workers)
+    log.info(
+        "serving registry %s on http://%s:%d with %d worker(s)", config.registry_dir(), host, port, workers
+    )
     if workers == 1:
         Worker(config, threads).run(listeners[0])
         return 0
@@ -56,7 +58,9 @@ def bind(host: str, port: int, backlog: int, count: int) -> list[socket.socket]:
         When the address cannot be had.
     """
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
         listeners: list[socket.socket] = []
         for _ in range(count):
             listener = socket.socket(family, socket.SOCK_STREAM)
@@ -118,7 +122,10 @@ class Supervisor:
             slot.deaths = 1 if now_s - slot.started_s > _STEADY_S else slot.deaths + 1
             delay_s = _BACKOFF_S[min(slot.deaths - 1, len(_BACKOFF_S) - 1)]
             log.error(
-                "worker %d ended with code %d; starting it again in %.0f s", slot.number, slot.process.returncode, delay_s
+                "worker %d ended with code %d; starting it again in %.0f s",
+                slot.number,
+                slot.process.returncode,
+                delay_s,
             )
             slot.process = None
             slot.start_at_s = now_s + delay_s

@@ -68,7 +68,9 @@ class Batcher:
         ring_rows = 1
         if not self.alone:
             row_bytes = Ring(target.rows, 0, 0).row_bytes
-            ring_rows = max(max_batch, min(options.max_queue_rows, options.max_queue_bytes // max(row_bytes, 1)))
+            ring_rows = max(
+                max_batch, min(options.max_queue_rows, options.max_queue_bytes // max(row_bytes, 1))
+            )
             self._ring = Ring(target.rows, ring_rows, max_batch)
         self.max_batch_rows = max_batch
         self.queue = BatchQueue(max_batch, ring_rows, options.max_queue_rows, 0 if options.enabled else 1)

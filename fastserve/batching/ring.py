@@ -24,7 +24,9 @@ class Ring:
         Capacity of the ring and of the staging copy.
     """
 
-    def __init__(self, rows: Sequence[tuple[DataType, tuple[int, ...]]], ring_rows: int, max_batch_rows: int) -> None:
+    def __init__(
+        self, rows: Sequence[tuple[DataType, tuple[int, ...]]], ring_rows: int, max_batch_rows: int
+    ) -> None:
         self._rows = list(rows)
         self.ring_rows = ring_rows
         self.max_batch_rows = max_batch_rows

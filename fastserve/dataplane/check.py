@@ -31,7 +31,9 @@ def check_inputs(signature: Signature, inputs: Mapping[str, Array]) -> tuple[lis
     known = {spec.name for spec in signature.inputs}
     for name in inputs:
         if name not in known:
-            raise InvalidRequest(f"input '{name[:128]}' is not an input of the model", f"input '{name[:128]}'")
+            raise InvalidRequest(
+                f"input '{name[:128]}' is not an input of the model", f"input '{name[:128]}'"
+            )
     arrays: list[Array] = []
     rows = -1 if signature.batched else 1
     for spec in signature.inputs:

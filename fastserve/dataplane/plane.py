@@ -72,7 +72,9 @@ class DataPlane:
 
     def _route(self, model: str) -> None:
         prefix = f"/v2/models/{model}".encode()
-        for target in [t for t in self.fast_routes if t.startswith((prefix + b"/infer", prefix + b"/versions/"))]:
+        for target in [
+            t for t in self.fast_routes if t.startswith((prefix + b"/infer", prefix + b"/versions/"))
+        ]:
             del self.fast_routes[target]
         versions = self._served.get(model, {})
         for number, served in versions.items():
@@ -158,5 +160,3 @@ class DataPlane:
         """Fail what waits; used when the process ends."""
         for served in self.served():
             served.close()
-
-

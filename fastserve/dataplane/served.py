@@ -23,7 +23,9 @@ class Served:
     Two doors: `infer` takes tensors that exist; `lane` decodes a body straight into the batch buffer.
     """
 
-    def __init__(self, loaded: Loaded, loop: asyncio.AbstractEventLoop, executor: Executor, clock: Clock) -> None:
+    def __init__(
+        self, loaded: Loaded, loop: asyncio.AbstractEventLoop, executor: Executor, clock: Clock
+    ) -> None:
         self.name = loaded.model
         self.version = str(loaded.version)
         self.signature: Signature = loaded.runtime.signature

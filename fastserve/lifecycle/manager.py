@@ -64,7 +64,9 @@ class Manager:
             try:
                 loaded = self._load(model, version)
             except Exception as error:
-                reason = str(error) if isinstance(error, FastserveError) else f"{type(error).__name__}: {error}"
+                reason = (
+                    str(error) if isinstance(error, FastserveError) else f"{type(error).__name__}: {error}"
+                )
                 log.error("model %s version %d cannot be loaded: %s", model, version, reason)
                 self._set(Record(model, version, VersionState.UNAVAILABLE, reason))
                 continue

@@ -11,4 +11,6 @@ class LifecycleOptions(BaseModel):
     versions: int = Field(
         default=8, ge=1, le=1_000, description="How many of a model's newest versions are loaded and served."
     )
-    verify: bool = Field(default=True, description="Check sizes and checksums against the manifest before a load.")
+    verify: bool = Field(
+        default=True, description="Check sizes and checksums against the manifest before a load."
+    )

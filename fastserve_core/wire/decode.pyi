@@ -25,7 +25,9 @@ class Envelope:
     def rows(self) -> int: ...
 
 class RequestDecoder:
-    def __init__(self, inputs: Sequence[tuple[str, str, tuple[int, ...]]], outputs: Sequence[str]) -> None: ...
+    def __init__(
+        self, inputs: Sequence[tuple[str, str, tuple[int, ...]]], outputs: Sequence[str]
+    ) -> None: ...
     def decode(
         self,
         body: bytes | bytearray | memoryview,

@@ -75,11 +75,16 @@ def test_the_core_knows_nothing_of_the_package() -> None:
     for path in (ROOT / "fastserve_core").rglob("*.py*"):
         if path.suffix in {".py", ".pyx", ".pyi"}:
             for line in path.read_text().splitlines():
-                assert not line.lstrip().startswith(("import fastserve.", "from fastserve.", "from fastserve ")), path
+                assert not line.lstrip().startswith(
+                    ("import fastserve.", "from fastserve.", "from fastserve ")
+                ), path
 
 
 def test_no_import_cycles() -> None:
-    graph = {module_name(path): {m for m in imports(path) if not m.startswith("fastserve_core")} for path in SOURCES}
+    graph = {
+        module_name(path): {m for m in imports(path) if not m.startswith("fastserve_core")}
+        for path in SOURCES
+    }
     done: set[str] = set()
 
     def visit(module: str, trail: tuple[str, ...]) -> None:
@@ -133,5 +138,9 @@ def test_setup_py_stays_a_plain_list() -> None:
 
 
 def test_public_modules_say_why_they_exist() -> None:
-    silent = [str(path) for path in SOURCES if path.read_text() and not ast.get_docstring(ast.parse(path.read_text()))]
+    silent = [
+        str(path)
+        for path in SOURCES
+        if path.read_text() and not ast.get_docstring(ast.parse(path.read_text()))
+    ]
     assert not silent

@@ -47,13 +47,21 @@ class Bench:
 
 @asynccontextmanager
 async def bench(
-    runtime: PuppetRuntime | None = None, max_batch_rows: int = 8, latency: LatencyModel | None = None, **options: Any
+    runtime: PuppetRuntime | None = None,
+    max_batch_rows: int = 8,
+    latency: LatencyModel | None = None,
+    **options: Any,
 ) -> AsyncIterator[Bench]:
     runtime = runtime or PuppetRuntime()
     clock = ManualClock(1_000_000)
     with ThreadPoolExecutor(1) as executor:
         target = Target(
-            "m", "1", runtime, [(DataType.FP32, (2,))], max_batch_rows, latency or LatencyModel(1_000.0, 1_000.0)
+            "m",
+            "1",
+            runtime,
+            [(DataType.FP32, (2,))],
+            max_batch_rows,
+            latency or LatencyModel(1_000.0, 1_000.0),
         )
         settings = BatchingOptions(**{"max_queue_rows": 64, **INLINE, **options})
         yield Bench(runtime, Batcher(target, settings, asyncio.get_running_loop(), executor, clock), clock)
@@ -152,7 +160,9 @@ def test_cancelled_while_running_harms_nobody(chosen: list[int]) -> None:
             results = await asyncio.gather(*tasks, return_exceptions=True)
             kept = [r for i, r in enumerate(results) if i not in chosen]
             assert all(isinstance(r, list) for r in kept)
-            assert [r[0][0, 0] for r in kept if isinstance(r, list)] == [2.0 * i for i in range(5) if i not in chosen]
+            assert [r[0][0, 0] for r in kept if isinstance(r, list)] == [
+                2.0 * i for i in range(5) if i not in chosen
+            ]
             assert not b.batcher.lane.entries
             assert not b.batcher._held
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -142,7 +141,9 @@ def test_half_precision(client: Any) -> None:
 def test_several_named_inputs(client: Any) -> None:
     columns = models.pipeline_rows(6)
     kinds = {"carrier": object, "origin": object, "distance": np.float32, "hour": np.int64}
-    inputs = [tensor(name, np.array(columns[name], dtype=kind).reshape(-1, 1)) for name, kind in kinds.items()]
+    inputs = [
+        tensor(name, np.array(columns[name], dtype=kind).reshape(-1, 1)) for name, kind in kinds.items()
+    ]
     answers = [client.infer("pipeline", order) for order in (inputs, inputs[::-1])]
     for answer in answers:
         assert answer.as_numpy("probabilities").shape == (6, 2)
@@ -161,7 +162,11 @@ ERRORS: list[tuple[str, Callable[[Any], Any], str]] = [
     ("wrong width", lambda c: c.infer("scaled", [tensor("x", X[:, :2])]), "shape"),
     ("wrong type", lambda c: c.infer("scaled", [tensor("x", X.astype(np.float64))]), "datatype"),
     ("unknown input", lambda c: c.infer("scaled", [tensor("z", X)]), "z"),
-    ("unknown output", lambda c: c.infer("scaled", [tensor("x", X)], outputs=[http.InferRequestedOutput("q")]), "q"),
+    (
+        "unknown output",
+        lambda c: c.infer("scaled", [tensor("x", X)], outputs=[http.InferRequestedOutput("q")]),
+        "q",
+    ),
     ("metadata of nobody", lambda c: c.get_model_metadata("nobody"), "nobody"),
     ("load", lambda c: c.load_model("scaled"), "load"),
 ]
@@ -187,7 +192,9 @@ def test_asyncio(server: Server) -> None:
                 x = X + i
                 made = tensor("x", x, binary=bool(i % 2), module=aio)
                 compress = [None, "gzip", "deflate"][i % 3]
-                result = await client.infer("scaled", [made], model_version="1", request_compression_algorithm=compress)
+                result = await client.infer(
+                    "scaled", [made], model_version="1", request_compression_algorithm=compress
+                )
                 np.testing.assert_array_equal(result.as_numpy("y"), x * 2)
 
             await asyncio.gather(*[one(i) for i in range(100)])

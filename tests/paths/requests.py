@@ -22,7 +22,15 @@ KINDS = {
     "ragged": ("x", "FP32", (4,)),
 }
 RANGES = {"INT8": (-128, 127), "UINT8": (0, 255), "INT64": (-(2**63), 2**63 - 1), "UINT64": (0, 2**64 - 1)}
-FORMATS = {"FP32": "<f", "FP64": "<d", "INT8": "<b", "UINT8": "<B", "INT64": "<q", "UINT64": "<Q", "BOOL": "<?"}
+FORMATS = {
+    "FP32": "<f",
+    "FP64": "<d",
+    "INT8": "<b",
+    "UINT8": "<B",
+    "INT64": "<q",
+    "UINT64": "<Q",
+    "BOOL": "<?",
+}
 PIPELINE = [("carrier", "BYTES"), ("origin", "BYTES"), ("distance", "FP32"), ("hour", "INT64")]
 
 names = st.sampled_from(["UA", "AA", "JFK", "", "é", "日本", 'q"q', "a\\b", "tab\t", "\x7f", "x" * 300, "😀"])
@@ -39,16 +47,40 @@ def element(datatype: str) -> st.SearchStrategy[Any]:
         return names
     width = 32 if datatype == "FP32" else 64
     plain = st.floats(allow_nan=False, allow_infinity=False, width=width)
-    return st.one_of(plain, st.integers(-1000, 1000), st.sampled_from([0.1, -0.0, 1e-45, 5e-324, 3.4e38, 1e22]))
+    return st.one_of(
+        plain, st.integers(-1000, 1000), st.sampled_from([0.1, -0.0, 1e-45, 5e-324, 3.4e38, 1e22])
+    )
 
 
 bad_values = st.sampled_from(
-    [None, True, False, "1", [], {}, [1], 1.5, -1, 2**63, 2**64, 2**200, 1e39, 1e308, -129, 256, "x", 10**30, 0.1]
+    [
+        None,
+        True,
+        False,
+        "1",
+        [],
+        {},
+        [1],
+        1.5,
+        -1,
+        2**63,
+        2**64,
+        2**200,
+        1e39,
+        1e308,
+        -129,
+        256,
+        "x",
+        10**30,
+        0.1,
+    ]
 )
 
 
 @st.composite
-def tensor(draw: st.DrawFn, name: str, datatype: str, inner: tuple[int, ...], rows: int) -> tuple[dict[str, Any], bytes]:
+def tensor(
+    draw: st.DrawFn, name: str, datatype: str, inner: tuple[int, ...], rows: int
+) -> tuple[dict[str, Any], bytes]:
     """One good tensor: its JSON object and its binary tail (empty when the data is JSON)."""
     count = rows * int(np.prod(inner))
     values = draw(st.lists(element(datatype), min_size=count, max_size=count))
@@ -83,19 +115,26 @@ def good(draw: st.DrawFn) -> tuple[str, dict[str, Any], bytes]:
         parts = [draw(tensor(*KINDS[model], rows))]
         outputs = ["y"]
     else:
-        parts = [draw(tensor(name, datatype, (1,), rows)) for name, datatype in draw(st.permutations(PIPELINE))]
+        parts = [
+            draw(tensor(name, datatype, (1,), rows)) for name, datatype in draw(st.permutations(PIPELINE))
+        ]
         outputs = ["label", "probabilities"]
     document: dict[str, Any] = {"inputs": [fields for fields, _ in parts]}
     if draw(st.booleans()):
         document["id"] = draw(st.sampled_from(["", "abc", "42", "é", 'a"b', "x" * 100, "a/b~\x7f"]))
     if draw(st.integers(0, 3)) == 0:
         document["parameters"] = draw(
-            st.sampled_from([{}, {"timeout": 0}, {"timeout": 20_000_000}, {"binary_data_output": True}, {"other": 1}])
+            st.sampled_from(
+                [{}, {"timeout": 0}, {"timeout": 20_000_000}, {"binary_data_output": True}, {"other": 1}]
+            )
         )
     if draw(st.booleans()):
         chosen = draw(st.lists(st.sampled_from(outputs), unique=True))
         document["outputs"] = [
-            {"name": name, **draw(st.sampled_from([{}, {"parameters": {"binary_data": True}}, {"parameters": {}}]))}
+            {
+                "name": name,
+                **draw(st.sampled_from([{}, {"parameters": {"binary_data": True}}, {"parameters": {}}])),
+            }
             for name in chosen
         ]
     order = draw(st.permutations(list(document)))
@@ -129,7 +168,9 @@ def break_document(draw: st.DrawFn, document: dict[str, Any]) -> None:
     elif action == 1:
         target[key] = draw(bad_values)
     elif action == 2:
-        target[draw(st.sampled_from(["extra", "name", "shape", "id", "outputs", "parameters"]))] = draw(bad_values)
+        target[draw(st.sampled_from(["extra", "name", "shape", "id", "outputs", "parameters"]))] = draw(
+            bad_values
+        )
     elif isinstance(target[key], list):
         target[key].append(target[key][0] if target[key] and draw(st.booleans()) else draw(bad_values))
 
@@ -145,7 +186,11 @@ def any_request(draw: st.DrawFn) -> bytes:
     length = len(text)
     if damage == 3:
         at = draw(st.integers(0, len(text)))
-        junk = draw(st.sampled_from([b"", b"x", b",", b"]", b"}", b'"', b"\x00", b"\xff", b"NaN", b"1", b"-", b"e5", b" "]))
+        junk = draw(
+            st.sampled_from(
+                [b"", b"x", b",", b"]", b"}", b'"', b"\x00", b"\xff", b"NaN", b"1", b"-", b"e5", b" "]
+            )
+        )
         text = text[:at] + junk + text[at + draw(st.integers(0, 3)) :]
         length = len(text)
     if damage == 4:
@@ -155,6 +200,12 @@ def any_request(draw: st.DrawFn) -> bytes:
         shift = draw(st.sampled_from([-1, 1, 7])) if damage == 5 else 0
         headers.append(f"Inference-Header-Content-Length: {max(length + shift, 0)}")
     if draw(st.integers(0, 7)) == 0:
-        headers.append(draw(st.sampled_from(["Accept-Encoding: gzip", "X-Request-Timeout-Ms: 20000", "Content-Type: a/b"])))
-    path = f"/v2/models/{model}" + draw(st.sampled_from(["", "", "/versions/1", "/versions/01", "/versions/2"]))
+        headers.append(
+            draw(
+                st.sampled_from(["Accept-Encoding: gzip", "X-Request-Timeout-Ms: 20000", "Content-Type: a/b"])
+            )
+        )
+    path = f"/v2/models/{model}" + draw(
+        st.sampled_from(["", "", "/versions/1", "/versions/01", "/versions/2"])
+    )
     return post(f"{path}/infer", text + tail, *headers)

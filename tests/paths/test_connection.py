@@ -91,12 +91,16 @@ def test_a_request_may_arrive_in_any_pieces(way: Running) -> None:
 def test_chunked_bodies_keep_the_connection_and_the_gate(way: Running) -> None:
     content = row(9.0)
     head = b"POST /v2/models/scaled/infer HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n"
-    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (content[:10], content[10:11], content[11:]))
+    chunks = b"".join(
+        b"%x\r\n%s\r\n" % (len(part), part) for part in (content[:10], content[10:11], content[11:])
+    )
     with way.connect() as connection:
         connection.raw.sendall(head + chunks + b"0\r\n\r\n" + infer(1.0))
         assert first(connection.response()) == 18.0
         assert first(connection.response()) == 2.0
-        connection.raw.sendall(head + chunks + b"0\r\nX-T: a\r\n\r\nGET /v2 HTTP/1.1\r\nHost: t\r\nX-A: b\r\n folded\r\n\r\n")
+        connection.raw.sendall(
+            head + chunks + b"0\r\nX-T: a\r\n\r\nGET /v2 HTTP/1.1\r\nHost: t\r\nX-A: b\r\n folded\r\n\r\n"
+        )
         assert first(connection.response()) == 18.0
         assert status(connection.response()) == 400
         assert connection.closed()
@@ -116,7 +120,9 @@ def test_a_large_body_over_the_limit_reads_its_413(way: Running) -> None:
     """The client sends all 200 MB before it reads; the answer must survive that."""
     with way.connect() as connection:
         size = 200_000_000
-        connection.raw.sendall(b"POST /v2/models/scaled/infer HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n" % size)
+        connection.raw.sendall(
+            b"POST /v2/models/scaled/infer HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n" % size
+        )
         answer = connection.response()
         assert status(answer) == 413
         assert b"connection: close" in answer
@@ -147,6 +153,15 @@ def test_head(way: Running) -> None:
         assert first(connection.ask(infer(1.0))) == 2.0
 
 
+def test_head_and_body_leave_in_one_write(way: Running) -> None:
+    """On a connection that is read at once, the whole answer is there with the first read."""
+    with way.connect() as connection:
+        for sent in (infer(1.0), GET, infer(1.0, "Connection: close")):
+            connection.raw.sendall(sent)
+            received = connection.raw.recv(1 << 16)
+            assert int(received.partition(b"content-length: ")[2].partition(b"\r")[0]) == len(body(received))
+
+
 def test_100_continue(way: Running) -> None:
     sent = infer(5.0, "Expect: 100-continue")
     head, content = sent.split(b"\r\n\r\n", 1)
@@ -165,7 +180,10 @@ def test_compression_both_ways(both: SimpleNamespace, encoding: str) -> None:
     plain = json.dumps({"inputs": [tensor]}).encode()
     for content, headers in (
         (plain, [f"Accept-Encoding: {encoding}"]),
-        (pack(plain), [f"Content-Encoding: {encoding}", f"Accept-Encoding: {encoding};q=0.5, identity;q=0.1"]),
+        (
+            pack(plain),
+            [f"Content-Encoding: {encoding}", f"Accept-Encoding: {encoding};q=0.5, identity;q=0.1"],
+        ),
     ):
         answers = []
         for way in (both.fast, both.ordinary):
@@ -232,7 +250,9 @@ def test_clients_that_vanish_harm_nobody(way: Running) -> None:
         connection = way.connect()
         connection.raw.sendall(sent[:cut])
         if cut % 2:
-            connection.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+            connection.raw.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00"
+            )
         connection.raw.close()
         assert first(good.ask(infer(float(cut)))) == 2.0 * cut
     good.raw.close()

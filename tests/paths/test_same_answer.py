@@ -23,7 +23,9 @@ def request(*inputs: Any, **more: Any) -> bytes:
 
 
 def deep(levels: int) -> bytes:
-    return b'{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":%s}]}' % (b"[" * levels + b"1" + b"]" * levels)
+    return b'{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":%s}]}' % (
+        b"[" * levels + b"1" + b"]" * levels
+    )
 
 
 GOOD = request(x())
@@ -129,7 +131,9 @@ def wire(path: str, content: bytes, headers: list[str]) -> bytes:
     return post(f"/v2/models/{path}/infer", content, *headers)
 
 
-@pytest.mark.parametrize(("name", "path", "content", "headers", "code", "names"), BAD, ids=[case[0] for case in BAD])
+@pytest.mark.parametrize(
+    ("name", "path", "content", "headers", "code", "names"), BAD, ids=[case[0] for case in BAD]
+)
 def test_bad_input(
     both: SimpleNamespace, name: str, path: str, content: bytes, headers: list[str], code: int, names: str
 ) -> None:

@@ -47,7 +47,9 @@ def worker(registry: Path, **settings: Any) -> Iterator[Running]:
         give_up_s = time.monotonic() + 60
         while time.monotonic() < give_up_s:
             with contextlib.suppress(OSError, AssertionError), running.connect() as connection:
-                if connection.ask(b"GET /v2/health/ready HTTP/1.1\r\nHost: t\r\n\r\n").startswith(b"HTTP/1.1 200"):
+                if connection.ask(b"GET /v2/health/ready HTTP/1.1\r\nHost: t\r\n\r\n").startswith(
+                    b"HTTP/1.1 200"
+                ):
                     break
             time.sleep(0.02)
         yield running

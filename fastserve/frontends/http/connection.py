@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fastserve.errors import PayloadTooLarge
 from fastserve.frontends.http.errors import ErrorAnswer, answer, error_body
+from fastserve.frontends.http.one_write import OneWrite
 from fastserve.frontends.http.options import HttpOptions
 from fastserve.frontends.http.raw import render
 from fastserve_core.lane import Exchange, Lane, Shared
@@ -167,6 +168,7 @@ class GatedProtocol(HttpToolsProtocol):
                 if not cycle.disconnected:
                     raise
 
+        cycle.transport = OneWrite(self.transport, cycle)
         self._task = task = self.loop.create_task(cycle.run_asgi(withdrawable))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
@@ -174,6 +176,7 @@ class GatedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """uvicorn has written the last byte of an answer."""
         self.server_state.total_requests += 1
+        self.cycle.transport.flush()
         if self.transport.is_closing():
             return
         self.flow.resume_reading()

@@ -3,11 +3,17 @@
 from collections.abc import Mapping
 from http import HTTPStatus
 
-_STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+_STATUS_LINES = {
+    status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus
+}
 
 
 def render(
-    status: int, default_headers: bytes, headers: Mapping[str, str], body: bytes, content_type: str = "application/json"
+    status: int,
+    default_headers: bytes,
+    headers: Mapping[str, str],
+    body: bytes,
+    content_type: str = "application/json",
 ) -> bytes:
     """One response in one piece: header and body leave in one write.
 
@@ -31,6 +37,7 @@ def recompress(response: bytes, default_headers: bytes, body: bytes, headers: Ma
     own = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1")
     lines = [line for line in head[prefix:].split(b"\r\n") if line]
     kept = b"".join(
-        (b"content-length: %d" % len(body) if line.startswith(b"content-length:") else line) + b"\r\n" for line in lines
+        (b"content-length: %d" % len(body) if line.startswith(b"content-length:") else line) + b"\r\n"
+        for line in lines
     )
     return b"%s%s%s\r\n%s" % (head[:prefix], own, kept, body)
