@@ -5,6 +5,7 @@ Run it as `python -m benchmarks.http_bench --figures` (the promised ratios) or `
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -56,8 +57,7 @@ def main(
     if show_figures == show_matrix:
         raise typer.BadParameter("choose one of --figures and --matrix")
     chosen = {part for part in only.split(",") if part}
-    if show_figures and not chosen <= {str(number) for number in figures.FIGURES}:
-        raise typer.BadParameter(f"--only takes figures 1 to {max(figures.FIGURES)}")
+    numbers = figure_numbers(chosen) if show_figures else set()
     try:
         find_wrk()
         layout = machine.layout(server_core, load_core)
@@ -67,17 +67,28 @@ def main(
     with tempfile.TemporaryDirectory(prefix="fastserve-bench-") as directory:
         turns, length = (1, 1) if quick else (repetitions, seconds)
         rig = Rig(Settings(turns, length, layout, models, Path(directory), say))
-        outcomes = figures.measure(rig, {int(part) for part in chosen}) if show_figures else []
+        outcomes = figures.measure(rig, numbers) if show_figures else []
         problems = matrix.measure(rig, chosen) if show_matrix else []
-    grids = [report.figures_grid(outcomes), report.races_grid(rig.races)]
-    facts = machine.describe()
-    report.show(facts, grids)
-    if markdown is not None:
-        markdown.write_text(report.markdown(facts, grids))
+    publish([report.figures_grid(outcomes), report.races_grid(rig.races)], markdown)
     for problem in problems:
         say(problem)
     if problems or not all(outcome.passed for outcome in outcomes):
         raise typer.Exit(1)
+
+
+def figure_numbers(chosen: set[str]) -> set[int]:
+    """The figures that `--only` names."""
+    if not chosen <= {str(number) for number in figures.FIGURES}:
+        raise typer.BadParameter(f"--only takes figures 1 to {max(figures.FIGURES)}")
+    return {int(part) for part in chosen}
+
+
+def publish(grids: Sequence[report.Grid], markdown: Path | None) -> None:
+    """Print the tables and what they were measured on; write them to a file too when asked."""
+    facts = machine.describe()
+    report.show(facts, grids)
+    if markdown is not None:
+        markdown.write_text(report.markdown(facts, grids))
 
 
 if __name__ == "__main__":

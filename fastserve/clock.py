@@ -16,6 +16,7 @@ class ManualClock:
         self.now_ns = now_ns
 
     def __call__(self) -> int:
+        """Nanoseconds now."""
         return self.now_ns
 
     def advance(self, *, ns: int = 0, us: int = 0, ms: int = 0, s: int = 0) -> None:

@@ -18,6 +18,7 @@ class JsonFormatter(logging.Formatter):
     """One JSON object a line, written by a serialiser."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """The record as one line."""
         fields = {
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
             "level": record.levelname.lower(),

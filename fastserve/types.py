@@ -66,7 +66,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """Inputs and outputs of a model; `batched` when dimension 0 of every one of them is the variable batch."""
+    """Inputs and outputs of a model; `batched` when dimension 0 of each of them is the variable batch."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]

@@ -1,8 +1,8 @@
-"""The hot half of a connection: one call takes a plain infer request from the socket's bytes into the batch buffer, and
-one call per batch answers all its members.
+"""The hot half of a connection: one call takes a plain infer request from the socket's bytes into the batch
+buffer, and one call per batch answers all its members.
 
-Between the event loop and the model no Python code runs for such a request. Whatever is not plain goes to the owner
-(the protocol class), which sees the same bytes.
+Between the event loop and the model no Python code runs for such a request. Whatever is not plain goes to the
+owner (the protocol class), which sees the same bytes.
 """
 
 cimport cython
@@ -51,7 +51,7 @@ cdef class Shared:
         self.rendered = b""
 
     cpdef bytes default_headers(self, list headers):
-        """The server's default headers as lines; the list is replaced, not changed, when the date moves on."""
+        """The server's default headers as lines; a new date comes in a new list."""
         if headers is not self.seen:
             self.seen = headers
             self.rendered = b"".join([b"%s: %s\r\n" % pair for pair in headers])
@@ -60,14 +60,14 @@ cdef class Shared:
 
 @cython.final
 cdef class Lane:
-    """One served version at one fixed row shape: decoder, queue and encoder side by side. One event loop's thread only.
+    """One served version at one fixed row shape: decoder, queue, encoder. One event loop's thread only.
 
     Parameters
     ----------
     queue : BatchQueue
     owner
-        The batcher: `wake(deadline_ns)` is called when something must happen after a commit, `split(sink, rows)` wraps the
-        sink of a request larger than a batch.
+        The batcher: `wake(deadline_ns)` is called when something must happen after a commit,
+        `split(sink, rows)` wraps the sink of a request larger than a batch.
     clock : callable
         Nanoseconds, monotonic.
     default_timeout_ns : int
@@ -101,7 +101,7 @@ cdef class Lane:
         self.encoder = encoder
 
     cpdef int64_t commit(self, int64_t rows, int64_t now_ns, int64_t deadline_ns, sink) except? -2:
-        """Make the rows just written at the queue's `room_row` a request: its token, or -1 when the queue is full.
+        """Make the rows just written at the queue's `room_row` a request: its token; -1: the queue is full.
 
         The sink may be called before this returns.
         """
@@ -124,7 +124,7 @@ cdef class Lane:
         return 0
 
     cpdef int64_t deadline_ns(self, int64_t timeout_us, int64_t now_ns):
-        """When a request that arrived at `now_ns` and asks for `timeout_us` (0 or less: the default) stops mattering."""
+        """When a request of time `now_ns` with `timeout_us` (0 or less: the default) stops mattering."""
         cdef int64_t timeout_ns = self.default_timeout_ns
         if timeout_us > 0:
             timeout_ns = timeout_us * 1000 if timeout_us < INT64_MAX // 1000 else INT64_MAX
@@ -166,7 +166,8 @@ cdef class Exchange:
     shared : Shared
     owner
         The protocol: `take(data)` gets all bytes that are not one plain request, `fail(error)` and
-        `compressed(response)` finish unusual answers, `answered()` is called after an answer when `attention` is set.
+        `compressed(response)` finish unusual answers, `answered()` is called after an answer when `attention`
+        is set.
     state
         Has `default_headers`, the list of (name, value) that every answer starts with.
     """
@@ -225,13 +226,15 @@ cdef class Exchange:
         """The lane of the request just scanned, or None when the ordinary path must answer it."""
         if self.head.kept.head.content_length > self.shared.max_body_bytes:
             return None
-        return self.shared.routes.get(self.head.part(self.head.kept.method_length, self.head.kept.target_length))
+        return self.shared.routes.get(
+            self.head.part(self.head.kept.method_length, self.head.kept.target_length)
+        )
 
     cpdef int64_t enter(self, Lane lane, data, Py_ssize_t stop) except? -2:
         """Decode the request just scanned, data[:stop], and commit it: its token.
 
-        Negative when it is not plainly valid or finds no room: nothing is left behind and the ordinary path must take it.
-        The answer may have been written before this returns.
+        Negative when it is not plainly valid or finds no room: nothing is left behind and the ordinary path
+        must take it. The answer may have been written before this returns.
         """
         cdef const char* text
         cdef Py_ssize_t size
@@ -287,7 +290,10 @@ cdef class Exchange:
                 outputs, start, rows, self.envelope.id_json, self.envelope.selection,
                 self.shared.default_headers(self.state.default_headers)
             )
-            if self.accept_encoding is not None and PyBytes_GET_SIZE(response) >= self.shared.compress_min_bytes:
+            if (
+                self.accept_encoding is not None
+                and PyBytes_GET_SIZE(response) >= self.shared.compress_min_bytes
+            ):
                 response = self.owner.compressed(response)
             if self.attention:
                 response = self.owner.last_words(response)

@@ -50,7 +50,8 @@ def serve(config: Config) -> int:
 def bind(host: str, port: int, backlog: int, count: int) -> list[socket.socket]:
     """Bind one listening socket per worker to the same address; the kernel spreads connections over them.
 
-    The parent keeps them open, so connections that wait when a worker dies are there for the one that replaces it.
+    The parent keeps them open, so connections that wait when a worker dies are there for the one that
+    replaces it.
 
     Raises
     ------
@@ -133,16 +134,17 @@ class Supervisor:
     def _start(self, slot: Slot, now_s: float) -> None:
         descriptor = slot.listener.fileno()
         slot.process = subprocess.Popen(
-            [sys.executable, "-m", "fastserve.app.worker", str(descriptor), str(self._threads)],
+            [sys.executable, "-m", "fastserve.app.worker_process", str(descriptor), str(self._threads)],
             stdin=subprocess.PIPE,
             pass_fds=[descriptor],
             # Ctrl-C reaches the whole foreground group; the supervisor alone decides when workers stop.
             start_new_session=True,
         )
         slot.started_s = now_s
+        # The pipe stays open: its end tells the worker that this process is dead, however it died.
         assert slot.process.stdin is not None
-        with slot.process.stdin as pipe:
-            pipe.write(self._config.model_dump_json().encode())
+        slot.process.stdin.write(self._config.model_dump_json().encode() + b"\n")
+        slot.process.stdin.flush()
 
     def _stop(self) -> None:
         running = [slot.process for slot in self._slots if slot.process is not None]

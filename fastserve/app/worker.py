@@ -1,13 +1,12 @@
-"""One worker process: an event loop, its models, its share of the connections.
+"""One worker: an event loop, its models, its share of the connections.
 
-Run as `python -m fastserve.app.worker FD THREADS` with the configuration as JSON on standard input, or called in
-process by the supervisor when one worker is all there is.
+It runs in a process of its own (`worker_process`), or in the supervisor's when one worker is all there is.
 """
 
 import asyncio
-import json
+import gc
+import logging
 import socket
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,10 +16,12 @@ from starlette.applications import Starlette
 from fastserve.config import Config
 from fastserve.dataplane import DataPlane
 from fastserve.frontends.http.app import create_app
+from fastserve.frontends.http.connection import Environment, GatedProtocol
 from fastserve.frontends.http.protocol import protocol_class
 from fastserve.lifecycle import Loaded, Loader, Manager
-from fastserve.log import configure_logging
 from fastserve.registry import Registry
+
+log = logging.getLogger("fastserve.app")
 
 _SWEEP_S = 1.0
 
@@ -37,29 +38,37 @@ class Worker:
         )
         self._manager = Manager(registry, config.lifecycle, loader.load)
         self.server: uvicorn.Server | None = None
+        self.environment: Environment | None = None
 
-    def run(self, listener: socket.socket) -> None:
-        """Serve on a listening socket; returns after SIGTERM or SIGINT when everything in flight is answered."""
+    def run(self, listener: socket.socket, lifeline: int | None = None) -> None:
+        """Serve on a listening socket until SIGTERM or SIGINT, then answer everything in flight.
+
+        `lifeline` is a descriptor that becomes readable when the process that started this one is gone.
+        """
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(self._serve(listener))
+            runner.run(self._serve(listener, lifeline))
 
-    async def _serve(self, listener: socket.socket) -> None:
+    async def _serve(self, listener: socket.socket, lifeline: int | None) -> None:
         loop = asyncio.get_running_loop()
+        if lifeline is not None:
+            loop.add_reader(lifeline, self._on_parent_gone, loop, lifeline)
         with ThreadPoolExecutor(self._threads, thread_name_prefix="fastserve-run") as executor:
             plane = DataPlane(self._manager, loop, executor)
             app = create_app(plane, self._config.http)
-            server = self.server = self._server(app, plane)
+            protocol = protocol_class(plane, self._config.http)
+            environment = self.environment = protocol.environment
+            environment.shared.now_s = loop.time()
+            server = self.server = self._server(app, protocol)
             self._start_loading(loop, plane)
-            sweeper = loop.create_task(_sweep(server, plane))
+            sweeper = loop.create_task(_sweep(server, environment, plane))
             try:
                 await server.serve(sockets=[listener])
             finally:
                 sweeper.cancel()
                 plane.close()
 
-    def _server(self, app: Starlette, plane: DataPlane) -> uvicorn.Server:
+    def _server(self, app: Starlette, protocol: type[GatedProtocol]) -> uvicorn.Server:
         config = self._config
-        protocol = protocol_class(plane, config.http)
         settings = uvicorn.Config(
             app,
             http=protocol,
@@ -73,15 +82,22 @@ class Worker:
             timeout_graceful_shutdown=int(config.server.drain_s),
             backlog=config.server.backlog,
         )
-        server = uvicorn.Server(settings)
-        protocol.environment.shared.now_s = asyncio.get_running_loop().time()
-        return server
+        return uvicorn.Server(settings)
+
+    def _on_parent_gone(self, loop: asyncio.AbstractEventLoop, lifeline: int) -> None:
+        loop.remove_reader(lifeline)
+        log.warning("the supervisor is gone; this worker stops")
+        if self.server is not None:
+            self.server.should_exit = True
 
     def _start_loading(self, loop: asyncio.AbstractEventLoop, plane: DataPlane) -> None:
         def on_ready(loaded: Loaded) -> None:
             loop.call_soon_threadsafe(plane.add, loaded)
 
         def on_settled() -> None:
+            # What is loaded by now lives as long as the process: no collection needs to look at it again.
+            gc.collect()
+            gc.freeze()
             loop.call_soon_threadsafe(self._manager.settle)
 
         threading.Thread(
@@ -97,28 +113,14 @@ def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
     return uvloop.Loop
 
 
-async def _sweep(server: uvicorn.Server, plane: DataPlane) -> None:
+async def _sweep(server: uvicorn.Server, environment: Environment, plane: DataPlane) -> None:
     """Move the coarse clock, time out connections, give memory back; once a second."""
     loop = asyncio.get_running_loop()
-    environment = server.config.http.environment  # type: ignore[union-attr]
     period_s = min(_SWEEP_S, environment.options.read_timeout_s / 4)
     while True:
         now_s = environment.shared.now_s = loop.time()
         for connection in list(server.server_state.connections):
-            connection.sweep(now_s)  # type: ignore[union-attr]
+            assert isinstance(connection, GatedProtocol)
+            connection.sweep(now_s)
         plane.housekeep()
         await asyncio.sleep(period_s)
-
-
-def main() -> int:
-    """Entry of a worker process."""
-    descriptor, threads = int(sys.argv[1]), int(sys.argv[2])
-    config = Config.model_validate(json.load(sys.stdin))
-    configure_logging(config.log)
-    listener = socket.socket(fileno=descriptor)
-    Worker(config, threads).run(listener)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -170,7 +170,7 @@ class Batcher:
         return SplitSink(sink, rows)
 
     def wake(self, deadline_ns: int) -> None:
-        """A commit changed something: the model is idle, a batch is full, or a deadline comes before the alarm."""
+        """A commit made a difference: the model is idle, a batch is full, or its deadline is the first."""
         if self._running:
             if deadline_ns < self.lane.alarm_ns:
                 self._arm_expiry()
@@ -178,7 +178,7 @@ class Batcher:
         if not self._scheduled:
             self._schedule()
         if self.queue.waiting_rows >= self.max_batch_rows and not self._dispatching:
-            # A full batch gains nothing by waiting for the end of the turn, and its rows are still in the cache.
+            # A full batch gains nothing by waiting for the end of the turn, and its rows are still cached.
             self._dispatch()
 
     def _schedule(self) -> None:
@@ -200,9 +200,15 @@ class Batcher:
                 self._run_next(now_ns)
         finally:
             self._dispatching = False
-        if self.queue.waiting_requests and not (self._running or self._scheduled):
+        self._rest()
+
+    def _rest(self) -> None:
+        """Come back for what still waits, or sleep until the next commit."""
+        awake = self._running or self._scheduled
+        if self.queue.waiting_requests and not awake:
             self._schedule()
-        self.lane.asleep = not (self._running or self._scheduled)
+        else:
+            self.lane.asleep = not awake
 
     def _run_next(self, now_ns: int) -> None:
         row_ns, base_ns = self._latency.refusal_line()
@@ -342,7 +348,7 @@ class Batcher:
         by_rows.add(run_ns)
 
     def _deliver(self, token: int, offset: int, rows: int, outputs: list[Array], at: int) -> None:
-        """Hand rows [at, at + rows) of the outputs to whoever waits for the token; nobody does after a cancel."""
+        """Hand rows [at, at + rows) of the outputs to whoever waits for the token: nobody after a cancel."""
         sink: Any = self.lane.entries.get(token)
         if type(sink) is SplitSink:
             if not sink.add(outputs, at, rows, offset):

@@ -30,7 +30,8 @@ class BatchingOptions(BaseModel):
         default=0,
         ge=0,
         le=10_000_000,
-        description="How long the first waiting row may wait for others while the model is idle, in µs; 0 = not at all.",
+        description="How long the first waiting row may wait for others while the model is idle, in µs; "
+        "0 = not at all.",
     )
     default_timeout_ms: int = Field(
         default=30_000,
@@ -43,7 +44,8 @@ class BatchingOptions(BaseModel):
         ge=0,
         le=1_000_000,
         description="A batch predicted to run this long or less runs on the event loop's own thread, in µs; "
-        "unset = 1000, or 5000 where a worker has one core and a thread could not run beside the loop anyway.",
+        "unset = 1000, or 5000 where a worker has one core and a thread could not run beside the loop "
+        "anyway.",
     )
     max_shape_buckets: int = Field(
         default=16,

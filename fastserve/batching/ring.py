@@ -51,7 +51,7 @@ class Ring:
             ring[start : start + len(array)] = array
 
     def gather(self, parts: Sequence[Part], held: Mapping[int, list[Array]], rows: int) -> list[Array]:
-        """Views of `rows` staged rows: the parts of a batch in its order, from the ring or from `held` arrays."""
+        """Views of `rows` staged rows: a batch's parts in their order, from the ring or `held` arrays."""
         if self._staging is None:
             self._staging = self._allocate(self.max_batch_rows)
         for index, staging in enumerate(self._staging):

@@ -30,11 +30,13 @@ class FutureSink:
         self.future = future
 
     def deliver(self, outputs: list[Array], start: int, rows: int) -> None:
+        """Copy the rows, unless the task has gone."""
         if not self.future.done():
             whole = rows < 0
             self.future.set_result([(o if whole else o[start : start + rows]).copy() for o in outputs])
 
     def fail(self, error: Exception) -> None:
+        """Raise the error in the task, unless it has gone."""
         if not self.future.done():
             self.future.set_exception(error)
 

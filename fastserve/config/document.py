@@ -27,7 +27,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            mark = self.get_event().start_mark  # type: ignore[no-untyped-call]
+            mark = self.get_event().start_mark  # type: ignore[no-untyped-call]  # in PyYAML's stubs
             raise yaml.MarkedYAMLError(None, None, "aliases (*name) are not allowed", mark)
         return super().compose_node(parent, index)
 

@@ -124,9 +124,10 @@ class DataPlane:
         if version is None:
             if versions:
                 return versions[max(versions)]
-        elif versions and version.isdecimal() and len(version) < 20 and int(version) in versions:
-            if version == str(int(version)):
-                return versions[int(version)]
+        elif versions and version.isdecimal() and len(version) < 20 and version == str(int(version)):
+            served = versions.get(int(version))
+            if served is not None:
+                return served
         known = [record for record in self._manager.records() if record.model == model]
         if not known:
             raise ModelNotFound(model)

@@ -63,7 +63,7 @@ class Manager:
             self._set(Record(model, version, VersionState.LOADING))
             try:
                 loaded = self._load(model, version)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - no model may keep the others from being loaded
                 reason = (
                     str(error) if isinstance(error, FastserveError) else f"{type(error).__name__}: {error}"
                 )

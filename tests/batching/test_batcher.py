@@ -16,8 +16,8 @@ from fastserve.types import Array, DataType
 from fastserve_core.batching import NO_DEADLINE
 from tests.batching.puppet import PuppetRuntime, rows
 
-INLINE = {"inline_max_us": 100_000}
-THREADED = {"inline_max_us": 0}
+INLINE: dict[str, Any] = {"inline_max_us": 100_000}
+THREADED: dict[str, Any] = {"inline_max_us": 0}
 
 
 class Bench:
@@ -72,7 +72,7 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 @pytest.mark.parametrize("where", [INLINE, THREADED], ids=["inline", "threaded"])
-def test_answers_are_those_of_the_rows_asked(where: dict[str, int]) -> None:
+def test_answers_are_those_of_the_rows_asked(where: dict[str, Any]) -> None:
     async def test() -> None:
         async with bench(**where) as b:
             tasks = [b.ask(float(i), float(i) + 0.5) for i in range(10)]
@@ -256,7 +256,7 @@ def test_a_full_queue_refuses_and_forgets() -> None:
 
 @pytest.mark.parametrize("where", [INLINE, THREADED], ids=["inline", "threaded"])
 @pytest.mark.parametrize("size", [8, 9, 16, 61, 200])
-def test_a_request_larger_than_a_batch_is_split_and_put_together(size: int, where: dict[str, int]) -> None:
+def test_a_request_larger_than_a_batch_is_split_and_put_together(size: int, where: dict[str, Any]) -> None:
     async def test() -> None:
         async with bench(max_queue_rows=256, **where) as b:
             small = b.ask(-1.0)
@@ -271,7 +271,7 @@ def test_a_request_larger_than_a_batch_is_split_and_put_together(size: int, wher
 
 
 @pytest.mark.parametrize("where", [INLINE, THREADED], ids=["inline", "threaded"])
-def test_a_row_that_breaks_the_run_harms_only_its_own_request(where: dict[str, int]) -> None:
+def test_a_row_that_breaks_the_run_harms_only_its_own_request(where: dict[str, Any]) -> None:
     async def test() -> None:
         async with bench(PuppetRuntime(poison=3.0), **where) as b:
             tasks = [b.ask(float(i)) for i in range(6)]

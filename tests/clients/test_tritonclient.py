@@ -134,7 +134,7 @@ def test_strings(client: Any, binary: bool) -> None:
 
 
 def test_half_precision(client: Any) -> None:
-    half = np.float16([[0.1, -2.5], [65504, 0]])
+    half = np.array([[0.1, -2.5], [65504, 0]], np.float16)
     np.testing.assert_array_equal(client.infer("half", [tensor("x", half)]).as_numpy("y"), half)
 
 

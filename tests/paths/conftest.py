@@ -1,6 +1,6 @@
 """One registry with a model of every kind, and a worker for each of the two ways."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +12,7 @@ from fastserve.runtime import inspect
 from tests import models
 from tests.paths.workers import worker
 
-MODELS = {
+MODELS: dict[str, Callable[[], bytes]] = {
     "scaled": models.scaled,
     "mlp": lambda: models.mlp(32, 16, 2),
     "int64": lambda: models.identity(TensorProto.INT64, "batch", 2),

@@ -45,14 +45,13 @@ def element(datatype: str) -> st.SearchStrategy[Any]:
         return st.booleans()
     if datatype == "BYTES":
         return names
-    width = 32 if datatype == "FP32" else 64
-    plain = st.floats(allow_nan=False, allow_infinity=False, width=width)
+    plain = st.floats(allow_nan=False, allow_infinity=False, width=32 if datatype == "FP32" else 64)
     return st.one_of(
         plain, st.integers(-1000, 1000), st.sampled_from([0.1, -0.0, 1e-45, 5e-324, 3.4e38, 1e22])
     )
 
 
-bad_values = st.sampled_from(
+bad_values: st.SearchStrategy[Any] = st.sampled_from(
     [
         None,
         True,

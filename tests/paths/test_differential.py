@@ -1,5 +1,6 @@
 """Hypothesis sends the same bytes down both ways; byte for byte the same answer must come back."""
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,7 +35,7 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def pair(both: SimpleNamespace):  # type: ignore[no-untyped-def]
+def pair(both: SimpleNamespace) -> Iterator[Pair]:
     pair = Pair(both)
     yield pair
     pair.close()

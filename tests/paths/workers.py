@@ -13,6 +13,7 @@ from typing import Any
 from fastserve.app.supervisor import bind
 from fastserve.app.worker import Worker
 from fastserve.config import Config
+from fastserve.frontends.http.connection import Environment
 
 
 @dataclass
@@ -23,13 +24,13 @@ class Running:
     port: int
 
     @property
-    def environment(self) -> Any:
-        assert self.worker.server is not None
-        return self.worker.server.config.http.environment  # type: ignore[union-attr]
+    def environment(self) -> Environment:
+        assert self.worker.environment is not None
+        return self.worker.environment
 
     @property
     def fast_requests(self) -> int:
-        return int(self.environment.fast_requests)
+        return self.environment.fast_requests
 
     def connect(self) -> "Connection":
         return Connection(self.port)

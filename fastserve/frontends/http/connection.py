@@ -1,15 +1,15 @@
-"""One HTTP connection without its fast path: the gate, the hand-over to uvicorn, time limits, and orderly endings.
+"""One HTTP connection without its fast path: the gate, the hand-over to uvicorn, time limits, endings.
 
-Every request head passes one strict gate (`wire.head`). A request then goes, bytes untouched and exactly up to its end,
-to uvicorn's own parser and the Starlette application; the next one follows when it is answered, so that pipelined
-answers keep their order whichever way each request takes.
+Every request head passes one strict gate (`wire.head`). A request then goes, bytes untouched and exactly up
+to its end, to uvicorn's own parser and the Starlette application; the next one follows when it is answered,
+so that pipelined answers keep their order whichever way each request takes.
 """
 
 import asyncio
 from enum import IntEnum
 from typing import Any, ClassVar
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from fastserve.errors import PayloadTooLarge
 from fastserve.frontends.http.errors import ErrorAnswer, answer, error_body
@@ -26,7 +26,7 @@ _BYTES_PER_SECOND = 64 * 2**10
 
 
 class Phase(IntEnum):
-    """Where a connection stands; `fastserve_core.lane` moves between HEAD and WAITING, the protocol does the rest."""
+    """Where a connection stands; `fastserve_core.lane` moves between HEAD and WAITING only."""
 
     HEAD = 0
     """Between requests, or a head is arriving."""
@@ -58,17 +58,19 @@ class GatedProtocol(HttpToolsProtocol):
     """uvicorn's protocol behind the gate, one request at a time."""
 
     environment: ClassVar[Environment]
+    _exchange: Exchange
+    """Made by the subclass, whose methods it calls."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._env = self.environment
-        self._exchange = Exchange(self._env.shared, self, self.server_state)
         self._pending = bytearray()
         self._received = 0
         self._closing = False
         self._remaining = 0
         self._chunks: ChunkScanner | None = None
         self._task: asyncio.Task[None] | None = None
+        self._answer: OneWrite | None = None
 
     @property
     def _head(self) -> RequestHead:
@@ -77,6 +79,11 @@ class GatedProtocol(HttpToolsProtocol):
     @property
     def _phase(self) -> int:
         return self._exchange.phase
+
+    @property
+    def _cycle(self) -> RequestResponseCycle | None:
+        """uvicorn's last request; None before the first, which uvicorn's own annotation does not tell."""
+        return self.cycle
 
     def _enter_phase(self, phase: Phase) -> None:
         self._exchange.phase = phase
@@ -157,7 +164,7 @@ class GatedProtocol(HttpToolsProtocol):
             self._keep(data[end:])
             data = data[:end]
         super().data_received(data)
-        if self._remaining == 0 and self.cycle is not None and self.cycle.response_complete:
+        if self._remaining == 0 and self._cycle is not None and self._cycle.response_complete:
             self._finish_ordinary()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
@@ -168,7 +175,7 @@ class GatedProtocol(HttpToolsProtocol):
                 if not cycle.disconnected:
                     raise
 
-        cycle.transport = OneWrite(self.transport, cycle)
+        self._answer = cycle.transport = OneWrite(self.transport, cycle)
         self._task = task = self.loop.create_task(cycle.run_asgi(withdrawable))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
@@ -176,7 +183,8 @@ class GatedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """uvicorn has written the last byte of an answer."""
         self.server_state.total_requests += 1
-        self.cycle.transport.flush()
+        if self._answer is not None:
+            self._answer.flush()
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
@@ -204,8 +212,8 @@ class GatedProtocol(HttpToolsProtocol):
         if self._phase == Phase.DISCARD or self.transport.is_closing():
             return
         started = False
-        if self._phase == Phase.ORDINARY and self.cycle is not None:
-            started = self.cycle.response_started
+        if self._phase == Phase.ORDINARY and self._cycle is not None:
+            started = self._cycle.response_started
             self._abandon_cycle()
         if not started:
             self._write_error(error, closing=True)
@@ -220,7 +228,7 @@ class GatedProtocol(HttpToolsProtocol):
                 self._task.cancel()
 
     def _linger(self) -> None:
-        """Closing with unread bytes resets the connection and may take the answer with it: read them away first."""
+        """Read away what still comes: a close with unread bytes is a reset and may take the answer along."""
         self._enter_phase(Phase.DISCARD)
         self._pending.clear()
         self.flow.resume_reading()
@@ -233,7 +241,7 @@ class GatedProtocol(HttpToolsProtocol):
         lane, token = self._exchange.lane, self._exchange.token
         if lane is not None and token >= 0:
             lane.owner.cancel(token)
-        elif self._phase == Phase.ORDINARY and self.cycle is not None:
+        elif self._phase == Phase.ORDINARY and self._cycle is not None:
             self._abandon_cycle()
         self._exchange.phase = Phase.DISCARD
         self._exchange.close()
@@ -245,8 +253,8 @@ class GatedProtocol(HttpToolsProtocol):
         if phase == Phase.WAITING:
             self._close_after_answer()
             return True
-        if phase == Phase.ORDINARY and self._remaining == 0 and self.cycle is not None:
-            self.cycle.keep_alive = False
+        if phase == Phase.ORDINARY and self._remaining == 0 and self._cycle is not None:
+            self._cycle.keep_alive = False
             return True
         if phase != Phase.DISCARD and self._received:
             self._refuse(ErrorAnswer(400, {}, error_body("the request ended before it was complete")))

@@ -1,4 +1,7 @@
-"""Header and body of an ordinary answer leave in one write: two cost a second packet, and with delayed ACKs up to 40 ms."""
+"""Head and body of an ordinary answer leave in one write.
+
+Two writes cost a second packet, and with delayed ACKs up to 40 ms.
+"""
 
 import asyncio
 from typing import Any

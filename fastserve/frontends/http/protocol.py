@@ -1,7 +1,7 @@
-"""The uvicorn protocol with the fast path: plain infer requests are decoded, batched and answered without Starlette.
+"""The uvicorn protocol with the fast path: plain infer requests never see Starlette.
 
-`fastserve_core.lane.Exchange` takes every read that is exactly one plain request by itself. This class sees the rest:
-requests in pieces or in a row, requests to hand over, answers that are compressed, last or errors.
+`fastserve_core.lane.Exchange` takes every read that is exactly one plain request by itself. This class sees
+the rest: requests in pieces or in a row, requests to hand over, answers that are compressed, last or errors.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from fastserve.frontends.http.connection import Environment, GatedProtocol, Phas
 from fastserve.frontends.http.errors import ErrorAnswer, answer, error_body
 from fastserve.frontends.http.options import HttpOptions
 from fastserve.frontends.http.raw import recompress
-from fastserve_core.lane import Lane
+from fastserve_core.lane import Exchange, Lane
 from fastserve_core.wire.head import BAD, FAST, INCOMPLETE
 
 
@@ -23,6 +23,7 @@ class FastProtocol(GatedProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._exchange = Exchange(self._env.shared, self, self.server_state)
         self._lane: Lane | None = None
         self._body = bytearray()
         self._body_stop = 0

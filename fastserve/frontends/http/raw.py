@@ -17,7 +17,8 @@ def render(
 ) -> bytes:
     """One response in one piece: header and body leave in one write.
 
-    The order of the headers is the one that Starlette under uvicorn gives: defaults, the answer's own, length, type.
+    The order of the headers is the one that Starlette under uvicorn gives: defaults, the answer's own,
+    length, type.
     """
     own = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return b"%s%s%scontent-length: %d\r\ncontent-type: %s\r\n\r\n%s" % (

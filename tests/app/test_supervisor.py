@@ -1,0 +1,129 @@
+"""Real supervisor and worker processes: shared load, replacement, orderly and disorderly ends."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fastserve.registry import Registry
+from fastserve.runtime import inspect
+from tests import models
+from tests.servers import Server, running
+
+ASK = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1.0, 2.0, 3.0]}]}
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    return False
+
+
+def until(condition: Callable[[], bool], limit_s: float = 40.0) -> None:
+    give_up_s = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < give_up_s
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Path:
+    registry = Registry(tmp_path / "registry")
+    (tmp_path / "model.onnx").write_bytes(models.scaled())
+    registry.publish("scaled", tmp_path / "model.onnx", inspect=inspect)
+    return registry.path
+
+
+@pytest.fixture
+def pair(registry: Path, tmp_path: Path) -> Iterator[Server]:
+    with running(registry, tmp_path, {"server": {"workers": 2}}) as server:
+        until(lambda: len(children(server.process.pid)) == 2)
+        yield server
+
+
+def ask(server: Server) -> int:
+    return server.request("POST", "/v2/models/scaled/infer", ASK).status
+
+
+def ready_everywhere(server: Server) -> None:
+    """New connections land on either worker, so many good answers in a row mean both are ready."""
+    good = 0
+
+    def all_good() -> bool:
+        nonlocal good
+        with contextlib.suppress(OSError):
+            good = good + 1 if server.request("GET", "/v2/health/ready").status == 200 else 0
+            return good >= 30
+        good = 0
+        return False
+
+    until(all_good)
+
+
+def test_a_killed_worker_is_replaced_and_the_other_goes_on(pair: Server) -> None:
+    ready_everywhere(pair)
+    victim, survivor = children(pair.process.pid)
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: len(children(pair.process.pid)) == 2 and victim not in children(pair.process.pid))
+    assert survivor in children(pair.process.pid)
+    ready_everywhere(pair)
+    assert [ask(pair) for _ in range(20)] == [200] * 20
+    assert "starting it again" in pair.log.read_text()
+
+
+def test_sigterm_under_load_answers_everything_in_flight(pair: Server) -> None:
+    ready_everywhere(pair)
+    failures: list[str] = []
+    answers = 0
+    stop = threading.Event()
+
+    def client() -> None:
+        nonlocal answers
+        while not stop.is_set():
+            try:
+                status = ask(pair)
+            except (ConnectionRefusedError, BrokenPipeError):
+                return  # nothing was accepted, or the idle connection ended before the request was sent
+            except OSError as error:
+                failures.append(repr(error))
+                return
+            answers += 1
+            if status != 200:
+                failures.append(str(status))
+
+    threads = [threading.Thread(target=client) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    until(lambda: answers > 100)
+    workers = children(pair.process.pid)
+    pair.process.terminate()
+    assert pair.process.wait(40) == 0
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not any(alive(worker) for worker in workers)
+    # A connection that was accepted but had sent nothing yet may be reset when its listener closes.
+    assert [failure for failure in failures if "reset" not in failure.lower()] == []
+
+
+def test_workers_do_not_outlive_a_killed_supervisor(pair: Server) -> None:
+    workers = children(pair.process.pid)
+    os.kill(pair.process.pid, signal.SIGKILL)
+    pair.process.wait(10)
+    until(lambda: not any(alive(worker) for worker in workers))
+
+
+def test_one_worker_stops_in_order_too(registry: Path, tmp_path: Path) -> None:
+    with running(registry, tmp_path) as server:
+        assert ask(server) == 200
+        server.process.terminate()
+        assert server.process.wait(20) == 0
