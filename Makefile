@@ -26,7 +26,7 @@ $(VENV)/.python:
 
 # The build's own needs come first, so that building here and now uses the very packages the tests will run with.
 $(VENV)/.installed: $(VENV)/.python pyproject.toml
-	$(BIN)/python -m pip install -q --disable-pip-version-check 'setuptools>=77' wheel 'cython>=3.1' 'numpy>=2'
+	$(BIN)/python -m pip install -q --disable-pip-version-check 'setuptools>=77' 'cython>=3.1' 'numpy>=2'
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[cpu,dev,demo]'
 	@touch $@
 

@@ -39,6 +39,7 @@ class Worker:
         self._manager = Manager(registry, config.lifecycle, loader.load)
         self.server: uvicorn.Server | None = None
         self.environment: Environment | None = None
+        self.plane: DataPlane | None = None
 
     def run(self, listener: socket.socket, lifeline: int | None = None) -> None:
         """Serve on a listening socket until SIGTERM or SIGINT, then answer everything in flight.
@@ -53,7 +54,7 @@ class Worker:
         if lifeline is not None:
             loop.add_reader(lifeline, self._on_parent_gone, loop, lifeline)
         with ThreadPoolExecutor(self._threads, thread_name_prefix="fastserve-run") as executor:
-            plane = DataPlane(self._manager, loop, executor)
+            plane = self.plane = DataPlane(self._manager, loop, executor)
             app = create_app(plane, self._config.http)
             protocol = protocol_class(plane, self._config.http)
             environment = self.environment = protocol.environment

@@ -105,6 +105,11 @@ class Served:
                 rows = 1
         return await batcher.infer(arrays, rows, deadline_ns)
 
+    def pending_requests(self) -> int:
+        """Requests that wait or run."""
+        alone = [self._alone] if self._alone else []
+        return sum(len(batcher.lane.entries) for batcher in [*self._batchers.values(), *alone])
+
     def housekeep(self) -> None:
         """Once a second: give back what a burst needed."""
         for batcher in self._batchers.values():
