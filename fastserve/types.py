@@ -1,5 +1,6 @@
 """Values that every room shares: datatypes, tensor specifications, signatures, counters."""
 
+import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -110,3 +111,20 @@ class VersionStats:
     compute_output: Duration = field(default_factory=Duration)
     batches: dict[int, Duration] = field(default_factory=dict)
     """Runs by number of rows in the batch."""
+
+    def count_run(self, rows: int, requests: int, queue_ns: int, run_ns: int, output_ns: int) -> None:
+        """Count one run of `rows` rows that began `requests` requests, which waited `queue_ns` together.
+
+        Every request is charged with the whole of the run that it was part of, as Triton does.
+        """
+        self.execution_count += 1
+        self.inference_count += rows
+        self.last_inference_ms = int(time.time() * 1e3)
+        self.success.add(queue_ns + (run_ns + output_ns) * requests, requests)
+        self.queue.add(queue_ns, requests)
+        self.compute_infer.add(run_ns * requests, requests)
+        self.compute_output.add(output_ns * requests, requests)
+        by_rows = self.batches.get(rows)
+        if by_rows is None:
+            by_rows = self.batches.setdefault(rows, Duration())
+        by_rows.add(run_ns)

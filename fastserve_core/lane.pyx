@@ -17,6 +17,7 @@ from fastserve_core.wire.head cimport RequestHead
 
 cdef enum:
     SCAN_FAST = 1
+    NO_ROOM = -2
 
 # Where a connection stands; HEAD and WAITING are moved here, the others by the owner.
 cdef enum:
@@ -67,7 +68,7 @@ cdef class Lane:
     queue : BatchQueue
     owner
         The batcher: `wake(deadline_ns)` is called when something must happen after a commit,
-        `split(sink, rows)` wraps the sink of a request larger than a batch.
+        `split(sink, rows)` wraps the sink of a request larger than a batch, `refuse(sink)` turns a request away.
     clock : callable
         Nanoseconds, monotonic.
     default_timeout_ns : int
@@ -114,6 +115,11 @@ cdef class Lane:
                 self.high_row = top
             self.enrol(token, rows, deadline_ns, sink)
         return token
+
+    cdef bint is_full(self, int64_t rows):
+        """Whether the queue would refuse so many rows more."""
+        cdef int64_t waiting = self.queue.queue.waiting_rows
+        return waiting > 0 and rows > self.queue.queue.max_queue_rows - waiting
 
     cpdef int enrol(self, int64_t token, int64_t rows, int64_t deadline_ns, sink) except -1:
         """Remember who waits for a token, and wake the batcher where that changes anything."""
@@ -231,10 +237,11 @@ cdef class Exchange:
         )
 
     cpdef int64_t enter(self, Lane lane, data, Py_ssize_t stop) except? -2:
-        """Decode the request just scanned, data[:stop], and commit it: its token.
+        """Decode the request just scanned, data[:stop], and commit it: its token, or 0 when the
+        queue is full and the client has been told.
 
-        Negative when it is not plainly valid or finds no room: nothing is left behind and the ordinary path
-        must take it. The answer may have been written before this returns.
+        Negative when it is not plainly valid or too large for the ring: nothing is left behind and the
+        ordinary path must take it. The answer may have been written before this returns.
         """
         cdef const char* text
         cdef Py_ssize_t size
@@ -249,28 +256,35 @@ cdef class Exchange:
             text, size, self.head.kept.head.head_length, <Py_ssize_t> self.head.kept.head.json_length, stop,
             lane.buffers, <Py_ssize_t> lane.queue.queue.ring.room_row(), <Py_ssize_t> room, self.envelope
         )
+        if rows == NO_ROOM and lane.is_full(self.envelope.rows):
+            self.hold(lane)
+            lane.owner.refuse(self)
+            return 0
         if rows < 0:
             return -1
         cdef int64_t timeout_us = self.envelope.timeout_us
         if timeout_us <= 0:
             timeout_us = self.head.kept.head.timeout_us
         cdef int64_t now_ns = lane.clock()
-        self.serial += 1
+        self.hold(lane)
         cdef int64_t serial = self.serial
-        self.phase = PHASE_WAITING
-        self.lane = lane
-        self.token = -1
-        self.accept_encoding = self.head.accept_encoding if self.head.kept.head.has_accept_encoding else None
         cdef int64_t token = lane.commit(rows, now_ns, lane.deadline_ns(timeout_us, now_ns), self)
         if token < 0:
-            self.phase = PHASE_HEAD
-            self.lane = None
-            return -1
+            lane.owner.refuse(self)
+            return 0
         self.shared.fast_requests += 1
         # The answer may be on its way already, and the next request in: then this token is history.
         if self.serial == serial and self.phase == PHASE_WAITING:
             self.token = token
         return token
+
+    cdef void hold(self, Lane lane):
+        """The request just scanned is this lane's from now on."""
+        self.serial += 1
+        self.phase = PHASE_WAITING
+        self.lane = lane
+        self.token = -1
+        self.accept_encoding = self.head.accept_encoding if self.head.kept.head.has_accept_encoding else None
 
     def deliver(self, list outputs not None, Py_ssize_t start, Py_ssize_t rows):
         """Answer with rows [start, start + rows) of the outputs."""

@@ -62,6 +62,10 @@ def bind(host: str, port: int, backlog: int, count: int) -> list[socket.socket]:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
+        # With SO_REUSEPORT a second server on the same port would go unnoticed: the first bind asks without it.
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
         listeners: list[socket.socket] = []
         for _ in range(count):
             listener = socket.socket(family, socket.SOCK_STREAM)
@@ -133,8 +137,9 @@ class Supervisor:
 
     def _start(self, slot: Slot, now_s: float) -> None:
         descriptor = slot.listener.fileno()
+        when = "when-loaded" if slot.deaths else "at-once"
         slot.process = subprocess.Popen(
-            [sys.executable, "-m", "fastserve.app.worker_process", str(descriptor), str(self._threads)],
+            [sys.executable, "-m", "fastserve.app.worker_process", str(descriptor), str(self._threads), when],
             stdin=subprocess.PIPE,
             pass_fds=[descriptor],
             # Ctrl-C reaches the whole foreground group; the supervisor alone decides when workers stop.
@@ -147,6 +152,7 @@ class Supervisor:
         slot.process.stdin.flush()
 
     def _stop(self) -> None:
+        log.info("stopping: what is in flight is answered first")
         running = [slot.process for slot in self._slots if slot.process is not None]
         for process in running:
             process.terminate()

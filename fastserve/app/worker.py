@@ -6,6 +6,7 @@ It runs in a process of its own (`worker_process`), or in the supervisor's when 
 import asyncio
 import gc
 import logging
+import math
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -41,15 +42,16 @@ class Worker:
         self.environment: Environment | None = None
         self.plane: DataPlane | None = None
 
-    def run(self, listener: socket.socket, lifeline: int | None = None) -> None:
+    def run(self, listener: socket.socket, lifeline: int | None = None, *, load_first: bool = False) -> None:
         """Serve on a listening socket until SIGTERM or SIGINT, then answer everything in flight.
 
-        `lifeline` is a descriptor that becomes readable when the process that started this one is gone.
+        `lifeline` is a descriptor that becomes readable when the process that started this one is gone. With
+        `load_first` no connection is accepted before every model is loaded or has failed.
         """
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(self._serve(listener, lifeline))
+            runner.run(self._serve(listener, lifeline, load_first))
 
-    async def _serve(self, listener: socket.socket, lifeline: int | None) -> None:
+    async def _serve(self, listener: socket.socket, lifeline: int | None, load_first: bool) -> None:
         loop = asyncio.get_running_loop()
         if lifeline is not None:
             loop.add_reader(lifeline, self._on_parent_gone, loop, lifeline)
@@ -60,9 +62,11 @@ class Worker:
             environment = self.environment = protocol.environment
             environment.shared.now_s = loop.time()
             server = self.server = self._server(app, protocol)
-            self._start_loading(loop, plane)
+            settled = self._start_loading(loop, plane)
             sweeper = loop.create_task(_sweep(server, environment, plane))
             try:
+                if load_first:
+                    await settled.wait()
                 await server.serve(sockets=[listener])
             finally:
                 sweeper.cancel()
@@ -80,7 +84,7 @@ class Worker:
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=int(config.http.keep_alive_s) + 1,
-            timeout_graceful_shutdown=int(config.server.drain_s),
+            timeout_graceful_shutdown=math.ceil(config.server.drain_s),
             backlog=config.server.backlog,
         )
         return uvicorn.Server(settings)
@@ -91,7 +95,9 @@ class Worker:
         if self.server is not None:
             self.server.should_exit = True
 
-    def _start_loading(self, loop: asyncio.AbstractEventLoop, plane: DataPlane) -> None:
+    def _start_loading(self, loop: asyncio.AbstractEventLoop, plane: DataPlane) -> asyncio.Event:
+        settled = asyncio.Event()
+
         def on_ready(loaded: Loaded) -> None:
             loop.call_soon_threadsafe(plane.add, loaded)
 
@@ -100,10 +106,12 @@ class Worker:
             gc.collect()
             gc.freeze()
             loop.call_soon_threadsafe(self._manager.settle)
+            loop.call_soon_threadsafe(settled.set)
 
         threading.Thread(
             target=self._manager.bring_up, args=(on_ready, on_settled), name="fastserve-load", daemon=True
         ).start()
+        return settled
 
 
 def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":

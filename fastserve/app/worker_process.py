@@ -1,4 +1,4 @@
-"""What the supervisor starts: `python -m fastserve.app.worker_process FD THREADS`, configuration on stdin.
+"""What the supervisor starts: `python -m fastserve.app.worker_process FD THREADS at-once|when-loaded`, configuration on stdin.
 
 A module of its own, which nothing imports: one that the package had imported already would be run twice.
 """
@@ -14,10 +14,12 @@ from fastserve.log import configure_logging
 
 def main() -> None:
     """Serve on the inherited socket FD until told to stop."""
-    descriptor, threads = int(sys.argv[1]), int(sys.argv[2])
+    descriptor, threads, when = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     config = Config.model_validate(json.loads(sys.stdin.readline()))
     configure_logging(config.log)
-    Worker(config, threads).run(socket.socket(fileno=descriptor), lifeline=sys.stdin.fileno())
+    worker = Worker(config, threads)
+    # A worker that replaces a dead one lets connections wait until it can answer them.
+    worker.run(socket.socket(fileno=descriptor), lifeline=sys.stdin.fileno(), load_first=when == "when-loaded")
 
 
 if __name__ == "__main__":

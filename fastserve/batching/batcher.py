@@ -1,7 +1,6 @@
 """Runs one model version at one row shape: the compiled queue decides, this class runs and answers."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from fastserve.batching.sinks import FutureSink, Sink, SplitSink
 from fastserve.clock import Clock, monotonic_ns
 from fastserve.errors import DeadlineExceeded, NotReady, QueueFull
 from fastserve.runtime.protocol import Runtime
-from fastserve.types import Array, DataType, Duration, VersionStats
+from fastserve.types import Array, DataType, VersionStats
 from fastserve_core.batching import NO_DEADLINE, Batch, BatchQueue
 from fastserve_core.lane import Lane
 
@@ -131,8 +130,7 @@ class Batcher:
                 self._held[token] = arrays
                 self.lane.enrol(token, rows, deadline_ns, sink)
         if token < 0:
-            self.stats.rejected += 1
-            self.stats.fail.add(0)
+            self._count_refusal()
             raise QueueFull(self.target.model, self._limit_rows)
         return token
 
@@ -164,6 +162,15 @@ class Batcher:
             self.lane.high_row = 0
 
     # -- scheduling ---------------------------------------------------------------------------------------
+
+    def refuse(self, sink: Sink) -> None:
+        """Turn a request away because the queue is full."""
+        self._count_refusal()
+        sink.fail(QueueFull(self.target.model, self._limit_rows))
+
+    def _count_refusal(self) -> None:
+        self.stats.rejected += 1
+        self.stats.fail.add(0)
 
     def split(self, sink: Sink, rows: int) -> SplitSink:
         """Wrap the sink of a request that is larger than a batch."""
@@ -264,6 +271,7 @@ class Batcher:
     def _expire(self, tokens: Sequence[int]) -> None:
         for token in tokens:
             self.stats.expired += 1
+            self.stats.fail.add(0)
             self._fail(token, DeadlineExceeded(self.target.model))
 
     # -- running ------------------------------------------------------------------------------------------
@@ -327,25 +335,10 @@ class Batcher:
         if isinstance(outcome, list):
             for token, offset, rows, at in self.lane.deliver(batch, outcome):
                 self._deliver(token, offset, rows, outcome, at)
-            self._count(batch, run_ns, self._clock() - ended_ns)
+            output_ns = self._clock() - ended_ns
+            self.stats.count_run(batch.rows, batch.first_parts, batch.queue_ns, run_ns, output_ns)
         else:
             self._deliver_apart(batch, outcome, run_ns)
-
-    def _count(self, batch: Batch, run_ns: int, output_ns: int) -> None:
-        stats = self.stats
-        # Every request is charged with the whole of the run that it was part of, as Triton does.
-        requests = batch.first_parts
-        stats.execution_count += 1
-        stats.inference_count += batch.rows
-        stats.last_inference_ms = int(time.time() * 1e3)
-        stats.success.add(batch.queue_ns + (run_ns + output_ns) * requests, requests)
-        stats.queue.add(batch.queue_ns, requests)
-        stats.compute_infer.add(run_ns * requests, requests)
-        stats.compute_output.add(output_ns * requests, requests)
-        by_rows = stats.batches.get(batch.rows)
-        if by_rows is None:
-            by_rows = stats.batches.setdefault(batch.rows, Duration())
-        by_rows.add(run_ns)
 
     def _deliver(self, token: int, offset: int, rows: int, outputs: list[Array], at: int) -> None:
         """Hand rows [at, at + rows) of the outputs to whoever waits for the token: nobody after a cancel."""
@@ -364,16 +357,17 @@ class Batcher:
     def _deliver_apart(self, batch: Batch, answers: Apart, run_ns: int) -> None:
         """The batch failed as a whole and every part was tried alone."""
         stats = self.stats
-        stats.execution_count += 1 + len(batch.parts)
-        for part, answer in zip(batch.parts, answers, strict=True):
+        stats.execution_count += 1
+        queue_ns = batch.queue_ns // len(batch.parts)
+        for (token, offset, rows, _place), answer in zip(batch.parts, answers, strict=True):
             if isinstance(answer, Exception):
-                self.queue.cancel(part[0])  # what is left of a split request
+                self.queue.cancel(token)  # what is left of a split request
+                stats.execution_count += 1
                 stats.fail.add(run_ns)
-                self._fail(part[0], answer)
+                self._fail(token, answer)
             else:
-                stats.inference_count += part[2]
-                stats.success.add(run_ns)
-                self._deliver(part[0], part[1], part[2], answer, 0)
+                self._deliver(token, offset, rows, answer, 0)
+                stats.count_run(rows, 1, queue_ns, run_ns, 0)
 
     def _fail(self, token: int, error: Exception) -> None:
         entry = self.lane.entries.pop(token, None)

@@ -130,6 +130,8 @@ class DataPlane:
                 return served
         known = [record for record in self._manager.records() if record.model == model]
         if not known:
+            if not self._manager.settled():
+                raise NotReady(model, version or "", "the server is still loading its models")
             raise ModelNotFound(model)
         for record in reversed(known):
             if version is None or version == str(record.version):

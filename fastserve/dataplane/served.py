@@ -8,7 +8,7 @@ from fastserve.batching import Batcher, BatchingOptions, LatencyModel, Target
 from fastserve.clock import Clock
 from fastserve.dataplane.check import check_inputs
 from fastserve.lifecycle import Loaded
-from fastserve.types import Array, DataType, Signature, VersionStats
+from fastserve.types import Array, Signature, VersionStats
 from fastserve_core.batching import NO_DEADLINE
 from fastserve_core.lane import Lane
 from fastserve_core.wire.decode import RequestDecoder
@@ -50,7 +50,7 @@ class Served:
         """Fixed row shapes can be decoded straight into the batch buffer; others go through `infer`."""
         shapes = tuple(spec.shape[1:] for spec in self.signature.inputs)
         fixed = self.max_batch_rows > 0 and all(dim > 0 for shape in shapes for dim in shape)
-        if not fixed or any(spec.datatype is DataType.FP16 for spec in self.signature.inputs):
+        if not fixed:
             return None
         lane = self._batcher(shapes).lane
         decoder = RequestDecoder(

@@ -53,7 +53,7 @@ def run(folder: Path, registry: Path, keep_serving: bool) -> None:
             _ask_some(console, client, data.test)
             _time(console, client, data.test)
         _write_bodies(folder, data.test)
-        console.print(report.curl_lines(server.port if keep_serving else 8000, folder))
+        console.print(report.curl_lines(server.port if keep_serving else 8000, folder), soft_wrap=True)
         if keep_serving:
             console.print(f"\nServing on http://{HOST}:{server.port}; Ctrl-C ends it.")
             _wait(server)

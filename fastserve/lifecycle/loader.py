@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from pydantic import ValidationError
 
@@ -91,4 +92,8 @@ class Loader:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
+            if first["type"] == "extra_forbidden":
+                near = get_close_matches(where, BatchingOptions.model_fields, 1)
+                hint = f"; did you mean '{near[0]}'?" if near else ""
+                raise RegistryError(f"model.yaml of model '{model}': batching.{where} is not a setting{hint}") from error
             raise RegistryError(f"model.yaml of model '{model}': batching.{where}: {first['msg']}") from error

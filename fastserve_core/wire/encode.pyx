@@ -24,7 +24,7 @@ cdef extern from "shortest.hpp" namespace "fastserve::answer" nogil:
     void set_power(int k, uint64_t high, uint64_t low) noexcept
 
 cdef enum:
-    MAX_DIMS = 8
+    MAX_DIMS = 64
     BYTES_KIND = 12  # the last of encode.hpp's Kind
 
 # In the order of encode.hpp's Kind: v2 datatype, NumPy kind, item size.

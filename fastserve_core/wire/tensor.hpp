@@ -138,13 +138,27 @@ struct Writer<StringRun> {
     bool run(Cursor& cursor, int64_t count) noexcept { return read_run(cursor, out, count); }
 };
 
+// More lists in one tensor are handed over: the ordinary path bounds the lists of a whole document.
+constexpr int64_t kMaxLists = 65'536;
+
+inline bool few_lists(const TensorSpec& spec, int64_t rows) noexcept {
+    int64_t lists = rows;
+    int64_t all = rows;
+    for (size_t level = 0; level + 1 < spec.row_dims.size() && all <= kMaxLists; ++level) {
+        if (spec.row_dims[level] > kMaxLists) return false;
+        lists *= spec.row_dims[level];
+        all += lists;
+    }
+    return all <= kMaxLists;
+}
+
 // `data` flat in row-major order, or nested exactly like [rows, *row_dims]. Every dimension is at least 1.
 template <class T>
 bool read_data(Cursor& cursor, const TensorSpec& spec, int64_t rows, Writer<T> writer) noexcept {
     const int last = static_cast<int>(spec.row_dims.size());
     if (!cursor.take('[')) return false;
     if (cursor.peek() != '[') return writer.run(cursor, rows * spec.row_elements) && cursor.take(']');
-    if (last == 0 || last >= kMaxDepth) return false;
+    if (last == 0 || last >= kMaxDepth || !few_lists(spec, rows)) return false;
     int64_t left[kMaxDepth];
     left[0] = rows;
     for (int level = 0;;) {

@@ -233,7 +233,7 @@ def test_the_deadline_comes_from_the_parameter_or_else_the_header(
 ERRORS: list[tuple[FastserveError, int, list[tuple[str, str]]]] = [
     (QueueFull("scaled", 10, 3), 503, [("retry-after", "3")]),
     (DeadlineExceeded("scaled"), 504, []),
-    (NotReady("scaled", "1", "draining"), 503, []),
+    (NotReady("scaled", "1", "draining"), 503, [("retry-after", "1")]),
 ]
 
 

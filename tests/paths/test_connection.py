@@ -235,12 +235,17 @@ def test_a_truncated_body_is_answered(way: Running) -> None:
         assert connection.closed()
 
 
-def test_half_closed_clients_get_their_answer(way: Running) -> None:
+def test_upgrade_is_ignored_and_the_body_kept(way: Running) -> None:
+    h2c = ["Connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"]
     with way.connect() as connection:
-        connection.raw.sendall(infer(4.0))
-        connection.raw.shutdown(socket.SHUT_WR)
+        for _ in range(2):
+            assert first(connection.ask(infer(4.0, *h2c))) == 8.0
+        head, content = infer(4.0, *h2c).split(b"\r\n\r\n", 1)
+        connection.raw.sendall(head + b"\r\n\r\n")
+        time.sleep(0.05)
+        connection.raw.sendall(content)
         assert first(connection.response()) == 8.0
-        assert connection.closed()
+        assert first(connection.ask(infer(1.0))) == 2.0
 
 
 def test_clients_that_vanish_harm_nobody(way: Running) -> None:

@@ -6,6 +6,7 @@ so that pipelined answers keep their order whichever way each request takes.
 """
 
 import asyncio
+import re
 from enum import IntEnum
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from fastserve.frontends.http.raw import render
 from fastserve_core.lane import Exchange, Lane, Shared
 from fastserve_core.wire.head import ChunkScanner, RequestHead
 
+_UPGRADE = re.compile(rb"(?i)\r\nupgrade:[^\r]*")
 _LINGER_S = 2.0
 _PENDING_LIMIT = 64 * 2**10
 _BYTES_PER_SECOND = 64 * 2**10
@@ -133,6 +135,11 @@ class GatedProtocol(HttpToolsProtocol):
         self._chunks = ChunkScanner() if head.chunked else None
         self._remaining = 1 if head.chunked else max(head.content_length, 0)
         stop = head.head_length
+        if b"pgrade:" in data[:stop]:
+            # A server may ignore Upgrade (RFC 9110, 7.8); uvicorn's parser would lose the body over it.
+            head_text = _UPGRADE.sub(b"", data[:stop])
+            data = head_text + data[stop:]
+            stop = len(head_text)
         if self._chunks is None and len(data) <= stop + self._remaining:
             self._remaining -= len(data) - stop
             super().data_received(data)
@@ -248,15 +255,13 @@ class GatedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """A client that has sent everything may still read: answer what is in hand, then close."""
+        """The client has closed its side: it is gone, and what it waited for is withdrawn with the connection.
+
+        A client that only half-closes looks the same; answering it would mean working for all who have left.
+        """
         phase = self._phase
-        if phase == Phase.WAITING:
-            self._close_after_answer()
-            return True
-        if phase == Phase.ORDINARY and self._remaining == 0 and self._cycle is not None:
-            self._cycle.keep_alive = False
-            return True
-        if phase != Phase.DISCARD and self._received:
+        waiting = phase == Phase.WAITING or (phase == Phase.ORDINARY and self._remaining == 0)
+        if phase != Phase.DISCARD and self._received and not waiting:
             self._refuse(ErrorAnswer(400, {}, error_body("the request ended before it was complete")))
         return None
 

@@ -71,6 +71,8 @@ def answer(error: Exception) -> ErrorAnswer:
         headers["accept-encoding"] = "gzip, deflate"
     elif isinstance(error, QueueFull):
         headers["retry-after"] = str(error.retry_after_s)
+    elif isinstance(error, NotReady):
+        headers["retry-after"] = "1"
     if isinstance(error, Unsupported):
         return ErrorAnswer(501, headers, error_body(str(error)))
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
@@ -94,9 +96,19 @@ def error_response(error: Exception) -> Response:
 
 async def on_error(_: Request, error: Exception) -> Response:
     """Answer an error of the tree."""
-    if not isinstance(error, (InvalidRequest, NotFound, Unsupported)):
-        log.info("request failed: %s", error)
+    log_failure(error)
     return error_response(error)
+
+
+def log_failure(error: Exception) -> None:
+    """Log what is not the client's doing; overload only for those who look for it, or the log would add to it."""
+    if isinstance(error, (QueueFull, DeadlineExceeded)):
+        log.debug("request refused: %s", error)
+    elif isinstance(error, FastserveError):
+        if not isinstance(error, (InvalidRequest, NotFound)):
+            log.warning("request failed: %s", error)
+    elif not isinstance(error, Unsupported):
+        log.error("request failed", exc_info=error)
 
 
 async def on_http_exception(_: Request, error: Exception) -> Response:

@@ -14,15 +14,9 @@ class HttpOptions(BaseModel):
         le=2**40,
         description="Largest request body, in bytes, before and after decompression; more is answered 413.",
     )
-    max_head_bytes: int = Field(
-        default=64 * 2**10,
-        ge=1_024,
-        le=64 * 2**10,
-        description="Largest request head (request line and headers), in bytes; more is answered 431.",
-    )
     max_json_depth: int = Field(
         default=100,
-        ge=8,
+        ge=40,
         le=500,
         description="Deepest nesting of a JSON request, in levels; more is answered 400.",
     )

@@ -8,10 +8,9 @@ import asyncio
 from typing import Any
 
 from fastserve.dataplane import DataPlane
-from fastserve.errors import FastserveError
 from fastserve.frontends.http.compression import choose, compress, encoding_headers
 from fastserve.frontends.http.connection import Environment, GatedProtocol, Phase
-from fastserve.frontends.http.errors import ErrorAnswer, answer, error_body
+from fastserve.frontends.http.errors import ErrorAnswer, answer, error_body, log_failure
 from fastserve.frontends.http.options import HttpOptions
 from fastserve.frontends.http.raw import recompress
 from fastserve_core.lane import Exchange, Lane
@@ -118,8 +117,7 @@ class FastProtocol(GatedProtocol):
 
     def fail(self, error: Exception) -> None:
         """Answer the fast request with an error, as the ordinary path would."""
-        if not isinstance(error, FastserveError):
-            self.logger.error("a fast request failed", exc_info=error)
+        log_failure(error)
         self._write_error(answer(error), closing=self._closing)
         self._exchange.settle()
 

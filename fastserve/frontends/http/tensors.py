@@ -12,8 +12,6 @@ from fastserve.frontends.http.errors import quoted
 from fastserve.types import Array, DataType
 
 _FLOATS = (DataType.FP16, DataType.FP32, DataType.FP64)
-_EXACT = 2**53
-"""Above it, a float literal no longer tells which integer was meant."""
 _MAX_RANK = 32
 
 
@@ -90,10 +88,11 @@ def _integers(flat: list[Any], datatype: DataType, field: str) -> Array:
 
 
 def _integral(flat: list[Any], at: int, datatype: DataType, field: str) -> int:
-    """Accept 1.0 and 1e3 as the integers they are."""
+    """Accept 1.0 and 1e3 as the integers they are: the nearest double, which must be whole."""
     value = flat[at]
     if isinstance(value, float):
-        if abs(value) > _EXACT:
+        # An integer literal beyond 64 bits arrives as a double too, rounded: at the edge it would look fine.
+        if abs(value) >= 2.0**63:
             raise _out_of_range(flat, at, datatype, field)
         if not value.is_integer():
             raise InvalidRequest(f"{field}: value {at} is {value!r}, {datatype} needs whole numbers", field)

@@ -33,7 +33,6 @@ def config(served: Served) -> dict[str, Any]:
         "name": served.name,
         "platform": PLATFORM,
         "backend": "onnxruntime",
-        "version_policy": {"latest": {"num_versions": 1}},
         "max_batch_size": served.max_batch_rows,
         "input": [_config_input(spec, batched) for spec in served.signature.inputs],
         "output": [_config_output(spec, batched) for spec in served.signature.outputs],

@@ -28,7 +28,6 @@ EXTENSIONS = [
     "model_configuration",
     "model_repository(index)",
     "parameters",
-    "schedule_policy",
     "statistics",
 ]
 
