@@ -24,7 +24,6 @@ cdef extern from "shortest.hpp" namespace "fastserve::answer" nogil:
     void set_power(int k, uint64_t high, uint64_t low) noexcept
 
 cdef enum:
-    MAX_DIMS = 64
     BYTES_KIND = 12  # the last of encode.hpp's Kind
 
 # In the order of encode.hpp's Kind: v2 datatype, NumPy kind, item size.
@@ -234,8 +233,6 @@ cdef class ResponseEncoder:
             raise ValueError(f"output {self.names[index]}: array is not C-contiguous, aligned and in native "
                              "byte order")
         ndim = cnp.PyArray_NDIM(array)
-        if ndim > MAX_DIMS:
-            raise ValueError(f"output {self.names[index]}: array has {ndim} dimensions, limit {MAX_DIMS}")
         if rows == -1 and start == 0:
             return cnp.PyArray_SIZE(array)
         length = cnp.PyArray_DIM(array, 0) if ndim else 0
