@@ -68,7 +68,8 @@ cdef class Lane:
     queue : BatchQueue
     owner
         The batcher: `wake(deadline_ns)` is called when something must happen after a commit,
-        `split(sink, rows)` wraps the sink of a request larger than a batch, `refuse(sink)` turns a request away.
+        `split(sink, rows)` wraps the sink of a request larger than a batch, `refuse(sink)` turns a request
+        away.
     clock : callable
         Nanoseconds, monotonic.
     default_timeout_ns : int

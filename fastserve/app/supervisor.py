@@ -62,7 +62,7 @@ def bind(host: str, port: int, backlog: int, count: int) -> list[socket.socket]:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        # With SO_REUSEPORT a second server on the same port would go unnoticed: the first bind asks without it.
+        # With SO_REUSEPORT a second server on this port would go unnoticed: the first bind is without it.
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)

@@ -1,4 +1,5 @@
-"""What the supervisor starts: `python -m fastserve.app.worker_process FD THREADS at-once|when-loaded`, configuration on stdin.
+"""What the supervisor starts, with the configuration on standard input:
+`python -m fastserve.app.worker_process FD THREADS at-once|when-loaded`.
 
 A module of its own, which nothing imports: one that the package had imported already would be run twice.
 """
@@ -19,7 +20,9 @@ def main() -> None:
     configure_logging(config.log)
     worker = Worker(config, threads)
     # A worker that replaces a dead one lets connections wait until it can answer them.
-    worker.run(socket.socket(fileno=descriptor), lifeline=sys.stdin.fileno(), load_first=when == "when-loaded")
+    worker.run(
+        socket.socket(fileno=descriptor), lifeline=sys.stdin.fileno(), load_first=when == "when-loaded"
+    )
 
 
 if __name__ == "__main__":

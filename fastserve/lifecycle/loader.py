@@ -95,5 +95,7 @@ class Loader:
             if first["type"] == "extra_forbidden":
                 near = get_close_matches(where, BatchingOptions.model_fields, 1)
                 hint = f"; did you mean '{near[0]}'?" if near else ""
-                raise RegistryError(f"model.yaml of model '{model}': batching.{where} is not a setting{hint}") from error
+                raise RegistryError(
+                    f"model.yaml of model '{model}': batching.{where} is not a setting{hint}"
+                ) from error
             raise RegistryError(f"model.yaml of model '{model}': batching.{where}: {first['msg']}") from error

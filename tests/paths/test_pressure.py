@@ -57,7 +57,9 @@ def binary(values: np.ndarray[Any, Any]) -> bytes:
         "parameters": {"binary_data_size": values.nbytes},
     }
     text = json.dumps({"inputs": [tensor]}).encode()
-    return post("/v2/models/large/infer", text + values.tobytes(), f"Inference-Header-Content-Length: {len(text)}")
+    return post(
+        "/v2/models/large/infer", text + values.tobytes(), f"Inference-Header-Content-Length: {len(text)}"
+    )
 
 
 def outputs(response: bytes) -> list[float]:
@@ -115,11 +117,10 @@ def test_a_deadline_passes_while_the_model_is_busy_and_its_rows_never_run(busy: 
     with way.connect() as connection:
         outputs(connection.ask(ask(np.zeros((1, WIDTH), np.float32))))
         rows_before, expired_before = stats(way).inference_count, stats(way).expired
-        for header, parameters in ((["X-Request-Timeout-Ms: 1"], {}), ([], {"parameters": {"timeout": 1}})):
-            late = connection.ask(ask(np.ones((60, WIDTH), np.float32), *header, **parameters))
-            assert status(late) in (200, 504)
-            if parameters:
-                assert status(late) == 504
+        rows = np.ones((60, WIDTH), np.float32)
+        by_header = connection.ask(ask(rows, "X-Request-Timeout-Ms: 1"))
+        assert status(by_header) in (200, 504)
+        assert status(connection.ask(ask(rows, parameters={"timeout": 1}))) == 504
         assert stats(way).expired > expired_before
         ran = stats(way).inference_count - rows_before
         assert ran == 60 * (2 - (stats(way).expired - expired_before))
@@ -136,7 +137,9 @@ def test_clients_that_leave_mid_batch_harm_nobody(way: Running) -> None:
         connection.raw.sendall(ask(v))
     leaving = [0, 5, 11, 12, 23]
     for i in leaving:
-        connections[i].raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+        connections[i].raw.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00"
+        )
         connections[i].raw.close()
     for i, connection in enumerate(connections):
         if i not in leaving:
@@ -157,7 +160,7 @@ def test_a_waiting_client_that_leaves_is_withdrawn(way: Running) -> None:
     before = stats(way).execution_count
     until(lambda: stats(way).execution_count > before)
     connection.raw.close()
-    until(lambda: stats(way).cancelled == cancelled + 1)
+    until(lambda: stats(way).cancelled > cancelled)
     runs = stats(way).execution_count
     time.sleep(0.3)
     assert stats(way).execution_count <= runs + 2, "the rest of the request still runs"
@@ -202,7 +205,11 @@ def test_memory_comes_back_after_large_bodies(zoo: Path, tmp_path: Path) -> None
 
     with running(zoo, tmp_path) as server:
         small = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]}
-        good = b'{"inputs":[{"name":"x","shape":[300000,3],"datatype":"FP32","data":[' + b"0.25," * 899_999 + b"1]}]}"
+        good = (
+            b'{"inputs":[{"name":"x","shape":[300000,3],"datatype":"FP32","data":['
+            + b"0.25," * 899_999
+            + b"1]}]}"
+        )
         for _ in range(3):
             assert server.request("POST", "/v2/models/scaled/infer", good).status == 200
             assert server.request("POST", "/v2/models/scaled/infer", good[:-2]).status == 400

@@ -255,14 +255,15 @@ class GatedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """The client has closed its side: it is gone, and what it waited for is withdrawn with the connection.
+        """The client has closed its side: it is gone, and what it waited for is withdrawn with it.
 
         A client that only half-closes looks the same; answering it would mean working for all who have left.
         """
         phase = self._phase
         waiting = phase == Phase.WAITING or (phase == Phase.ORDINARY and self._remaining == 0)
         if phase != Phase.DISCARD and self._received and not waiting:
-            self._refuse(ErrorAnswer(400, {}, error_body("the request ended before it was complete")))
+            error = error_body("the request ended before it was complete")
+            self._refuse(ErrorAnswer(400, {}, error))
         return None
 
     def _close_after_answer(self) -> None:

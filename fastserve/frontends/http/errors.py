@@ -101,7 +101,7 @@ async def on_error(_: Request, error: Exception) -> Response:
 
 
 def log_failure(error: Exception) -> None:
-    """Log what is not the client's doing; overload only for those who look for it, or the log would add to it."""
+    """Log what is not the client's doing; overload only when asked to, or the log would add to it."""
     if isinstance(error, (QueueFull, DeadlineExceeded)):
         log.debug("request refused: %s", error)
     elif isinstance(error, FastserveError):
