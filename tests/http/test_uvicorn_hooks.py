@@ -1,0 +1,17 @@
+"""The private places of uvicorn that the protocol overrides must exist, or they would silently never be called."""
+
+import inspect
+
+import pytest
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+
+@pytest.mark.parametrize(
+    "name", ["_start_asgi_task", "on_response_complete", "send_400_response", "data_received", "eof_received"]
+)
+def test_overridden_methods_exist(name: str) -> None:
+    assert callable(getattr(HttpToolsProtocol, name))
+
+
+def test_cycles_write_through_their_transport() -> None:
+    assert "self.transport.write" in inspect.getsource(RequestResponseCycle.send)
