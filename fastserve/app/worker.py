@@ -21,6 +21,7 @@ from fastserve.frontends.http.connection import Environment, GatedProtocol
 from fastserve.frontends.http.protocol import protocol_class
 from fastserve.lifecycle import Loaded, Loader, Manager
 from fastserve.registry import Registry
+from fastserve.runtime.memory import use_huge_pages
 
 log = logging.getLogger("fastserve.app")
 
@@ -105,6 +106,7 @@ class Worker:
             # What is loaded by now lives as long as the process: no collection needs to look at it again.
             gc.collect()
             gc.freeze()
+            use_huge_pages()
             loop.call_soon_threadsafe(self._manager.settle)
             loop.call_soon_threadsafe(settled.set)
 
