@@ -27,6 +27,7 @@ MODELS: dict[str, Callable[[], bytes]] = {
     "picky": models.failing_on_negative,
     "ragged": models.variable_inner,
     "fixed": models.fixed_batch,
+    "unique": models.unique_rows,
 }
 
 

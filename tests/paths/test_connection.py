@@ -310,6 +310,14 @@ def test_deadlines_come_from_the_parameter_and_from_the_header(way: Running) -> 
         assert "deadline" in json.loads(body(late))["error"]
 
 
+def test_a_model_that_drops_rows_answers_what_it_gives(way: Running) -> None:
+    tensor = {"name": "x", "shape": [2, 3], "datatype": "FP32", "data": [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]}
+    with way.connect() as connection:
+        answer = connection.ask(post("/v2/models/unique/infer", json.dumps({"inputs": [tensor]}).encode()))
+        assert status(answer) == 200
+        assert json.loads(body(answer))["outputs"][0]["shape"] == [1, 3]
+
+
 def test_a_new_connection_after_all_of_this(way: Running) -> None:
     connection: Connection
     with way.connect() as connection:
