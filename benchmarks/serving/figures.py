@@ -7,6 +7,7 @@ from statistics import median
 
 from benchmarks.serving import decoding
 from benchmarks.serving.load import LoadError, run_wrk, write_script
+from benchmarks.serving.machine import Cores
 from benchmarks.serving.models import LARGE, SMALL
 from benchmarks.serving.rig import IN_PROCESS, Ratio, Rig
 from benchmarks.serving.servers import Server, ServerError
@@ -92,15 +93,28 @@ def heavy_model(rig: Rig) -> list[Outcome]:
 
 
 def two_workers(rig: Rig) -> list[Outcome]:
-    """Twice the cores, twice the work."""
+    """Twice the cores, twice the work.
+
+    On a machine with two cores wrk has to share them with the two workers. One worker is then measured both
+    ways: with wrk on its core, so that client and server have one core against two, and with wrk beside it.
+    """
     payload = rig.payload(LARGE, 1, "json")
-    one = rig.fastserve(payload, "fastserve 1 worker")
+    cores = rig.settings.layout
+    beside = rig.fastserve(payload, "fastserve 1 worker")
     two = rig.fastserve(payload, "fastserve 2 workers", workers=2)
-    race = rig.race(payload, [one, two], [64])
-    ratio = race.ratio((two.name, 64), (one.name, 64), "rows_per_s")
-    note = f"two workers on cores {two.cores.server}, wrk on {two.cores.load}"
+    arms = [beside, two]
     what = "large MLP, 2 workers on 2 cores ÷ 1 worker on 1 core, rows/s"
-    return [Outcome(6, what, 1.7, True, ratio, note)]
+    said = {beside: f"wrk on {cores.one.load} for one worker, on {cores.two.load} for two"}
+    if cores.two.load == cores.two.server:
+        shared = Cores(cores.one.server, cores.one.server)
+        alike = rig.fastserve(payload, "fastserve 1 worker, wrk on its core", cores=shared)
+        arms.insert(0, alike)
+        said = {alike: "wrk on the workers' cores, for one and for two", **said}
+    race = rig.race(payload, arms, [64])
+    return [
+        Outcome(6, what, 1.7, True, race.ratio((two.name, 64), (arm.name, 64), "rows_per_s"), note)
+        for arm, note in said.items()
+    ]
 
 
 def idle_batching(rig: Rig) -> list[Outcome]:

@@ -10,7 +10,7 @@ from typing import Literal
 from benchmarks.serving import servers
 from benchmarks.serving.inprocess import InProcess
 from benchmarks.serving.load import run_wrk, write_script
-from benchmarks.serving.machine import Layout
+from benchmarks.serving.machine import Cores, Layout
 from benchmarks.serving.models import BenchmarkModel
 from benchmarks.serving.payloads import Payload, Wire
 from benchmarks.serving.servers import Server, ServerSpec
@@ -115,10 +115,15 @@ class Rig:
         return self._registries[name]
 
     def fastserve(
-        self, payload: Payload, name: str = "fastserve", workers: int = 1, config: Path | None = None
+        self,
+        payload: Payload,
+        name: str = "fastserve",
+        workers: int = 1,
+        config: Path | None = None,
+        cores: Cores | None = None,
     ) -> ServerSpec:
-        """The server of this tree, with one worker on one core, or two on two."""
-        cores = self.settings.layout.one if workers == 1 else self.settings.layout.two
+        """The server of this tree, with one worker on one core, or two on two, unless told other cores."""
+        cores = cores or (self.settings.layout.one if workers == 1 else self.settings.layout.two)
         return servers.fastserve(self.registry(payload), cores, name=name, workers=workers, config=config)
 
     def fastapi(self, payload: Payload) -> ServerSpec:
