@@ -102,18 +102,16 @@ def two_workers(rig: Rig) -> list[Outcome]:
     cores = rig.settings.layout
     beside = rig.fastserve(payload, "fastserve 1 worker")
     two = rig.fastserve(payload, "fastserve 2 workers", workers=2)
-    arms = [beside, two]
     what = "large MLP, 2 workers on 2 cores ÷ 1 worker on 1 core, rows/s"
-    said = {beside: f"wrk on {cores.one.load} for one worker, on {cores.two.load} for two"}
+    arms = [(beside, f"wrk on {cores.one.load} for one worker, on {cores.two.load} for two")]
     if cores.two.load == cores.two.server:
         shared = Cores(cores.one.server, cores.one.server)
         alike = rig.fastserve(payload, "fastserve 1 worker, wrk on its core", cores=shared)
-        arms.insert(0, alike)
-        said = {alike: "wrk on the workers' cores, for one and for two", **said}
-    race = rig.race(payload, arms, [64])
+        arms.insert(0, (alike, "wrk on the workers' cores, for one and for two"))
+    race = rig.race(payload, [*(arm for arm, _ in arms), two], [64])
     return [
         Outcome(6, what, 1.7, True, race.ratio((two.name, 64), (arm.name, 64), "rows_per_s"), note)
-        for arm, note in said.items()
+        for arm, note in arms
     ]
 
 
