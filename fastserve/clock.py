@@ -6,6 +6,8 @@ from collections.abc import Callable
 Clock = Callable[[], int]
 """A function without arguments that gives nanoseconds on a clock that never goes back."""
 
+NS_PER_S = 1_000_000_000
+
 monotonic_ns: Clock = time.monotonic_ns
 
 

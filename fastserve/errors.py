@@ -31,6 +31,13 @@ class UnsupportedEncoding(InvalidRequest):
         )
 
 
+class Unauthorized(FastserveError):
+    """The request changes state and does not carry the right token."""
+
+    def __init__(self) -> None:
+        super().__init__("this needs the admin token: send the header 'Authorization: Bearer TOKEN'")
+
+
 class NotFound(FastserveError):
     """No such model or version."""
 

@@ -111,6 +111,8 @@ class VersionStats:
     compute_output: Duration = field(default_factory=Duration)
     batches: dict[int, Duration] = field(default_factory=dict)
     """Runs by number of rows in the batch."""
+    failed_runs: int = 0
+    """Runs that failed for everybody, since the last one that answered somebody."""
 
     def count_run(self, rows: int, requests: int, queue_ns: int, run_ns: int, output_ns: int) -> None:
         """Count one run of `rows` rows that began `requests` requests, which waited `queue_ns` together.
@@ -119,6 +121,7 @@ class VersionStats:
         """
         self.execution_count += 1
         self.inference_count += rows
+        self.failed_runs = 0
         self.last_inference_ms = int(time.time() * 1e3)
         self.success.add(queue_ns + (run_ns + output_ns) * requests, requests)
         self.queue.add(queue_ns, requests)

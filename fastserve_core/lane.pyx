@@ -85,6 +85,7 @@ cdef class Lane:
     cdef ResponseEncoder encoder
     cdef public RowBuffers buffers
     cdef public bint asleep
+    cdef readonly bint closed
     cdef public int64_t alarm_ns
     cdef public int64_t high_row
 
@@ -101,6 +102,13 @@ cdef class Lane:
         """Let connections in; `buffers` must be those of the decoder's signature."""
         self.decoder = decoder
         self.encoder = encoder
+
+    def close(self):
+        """Take nothing more, ever: who still comes is sent the ordinary way. Breaks the circle of references
+        with the owner; nothing may wait here.
+        """
+        self.closed = True
+        self.owner = self.decoder = self.encoder = self.buffers = None
 
     cpdef int64_t commit(self, int64_t rows, int64_t now_ns, int64_t deadline_ns, sink) except? -2:
         """Make the rows just written at the queue's `room_row` a request: its token; -1: the queue is full.
@@ -246,6 +254,8 @@ cdef class Exchange:
         """
         cdef const char* text
         cdef Py_ssize_t size
+        if lane.closed:
+            return -1
         if PyBytes_CheckExact(data):
             text, size = PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)
         elif PyByteArray_CheckExact(data):

@@ -4,24 +4,22 @@ It runs in a process of its own (`worker_process`), or in the supervisor's when 
 """
 
 import asyncio
-import gc
 import logging
 import math
 import socket
-import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
 
+from fastserve.app.wiring import Lifecycle, open_registry
 from fastserve.config import Config
 from fastserve.dataplane import DataPlane
 from fastserve.frontends.http.app import create_app
 from fastserve.frontends.http.connection import Environment, GatedProtocol
 from fastserve.frontends.http.protocol import protocol_class
-from fastserve.lifecycle import Loaded, Loader, Manager
-from fastserve.registry import Registry
-from fastserve.runtime.memory import use_huge_pages
+from fastserve.lifecycle import Loader
 
 log = logging.getLogger("fastserve.app")
 
@@ -34,11 +32,10 @@ class Worker:
     def __init__(self, config: Config, threads: int) -> None:
         self._config = config
         self._threads = threads
-        registry = Registry(config.registry_dir())
-        loader = Loader(
-            registry, config.runtime, config.batching, threads=threads, verify=config.lifecycle.verify
+        self._registry = open_registry(config)
+        self._loader = Loader(
+            self._registry, config.runtime, config.batching, config.lifecycle, threads=threads
         )
-        self._manager = Manager(registry, config.lifecycle, loader.load)
         self.server: uvicorn.Server | None = None
         self.environment: Environment | None = None
         self.plane: DataPlane | None = None
@@ -57,21 +54,22 @@ class Worker:
         if lifeline is not None:
             loop.add_reader(lifeline, self._on_parent_gone, loop, lifeline)
         with ThreadPoolExecutor(self._threads, thread_name_prefix="fastserve-run") as executor:
-            plane = self.plane = DataPlane(self._manager, loop, executor)
-            app = create_app(plane, self._config.http)
+            lifecycle = Lifecycle(self._config, self._registry, self._loader, loop, executor, self._threads)
+            plane = self.plane = lifecycle.plane
+            app = create_app(plane, self._config.http, lifecycle.control)
             protocol = protocol_class(plane, self._config.http)
             environment = self.environment = protocol.environment
             environment.shared.now_s = loop.time()
             server = self.server = self._server(app, protocol)
-            settled = self._start_loading(loop, plane)
+            lifecycle.start()
             sweeper = loop.create_task(_sweep(server, environment, plane))
             try:
                 if load_first:
-                    await settled.wait()
+                    await lifecycle.settled.wait()
                 await server.serve(sockets=[listener])
             finally:
                 sweeper.cancel()
-                plane.close()
+                lifecycle.stop()
 
     def _server(self, app: Starlette, protocol: type[GatedProtocol]) -> uvicorn.Server:
         config = self._config
@@ -88,7 +86,7 @@ class Worker:
             timeout_graceful_shutdown=math.ceil(config.server.drain_s),
             backlog=config.server.backlog,
         )
-        return uvicorn.Server(settings)
+        return _Server(settings, self)
 
     def _on_parent_gone(self, loop: asyncio.AbstractEventLoop, lifeline: int) -> None:
         loop.remove_reader(lifeline)
@@ -96,24 +94,19 @@ class Worker:
         if self.server is not None:
             self.server.should_exit = True
 
-    def _start_loading(self, loop: asyncio.AbstractEventLoop, plane: DataPlane) -> asyncio.Event:
-        settled = asyncio.Event()
 
-        def on_ready(loaded: Loaded) -> None:
-            loop.call_soon_threadsafe(plane.add, loaded)
+class _Server(uvicorn.Server):
+    """Says that it is not ready from the moment it is told to stop."""
 
-        def on_settled() -> None:
-            # What is loaded by now lives as long as the process: no collection needs to look at it again.
-            gc.collect()
-            gc.freeze()
-            use_huge_pages()
-            loop.call_soon_threadsafe(self._manager.settle)
-            loop.call_soon_threadsafe(settled.set)
+    def __init__(self, settings: uvicorn.Config, worker: Worker) -> None:
+        super().__init__(settings)
+        self._worker = worker
 
-        threading.Thread(
-            target=self._manager.bring_up, args=(on_ready, on_settled), name="fastserve-load", daemon=True
-        ).start()
-        return settled
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM or SIGINT has come."""
+        if self._worker.plane is not None:
+            self._worker.plane.draining = True
+        super().handle_exit(sig, frame)
 
 
 def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":

@@ -1,8 +1,9 @@
 """Futures and callbacks over the compiled queue: who runs with whom, when, and on which thread."""
 
-from fastserve.batching.batcher import Batcher, Target
+from fastserve.batching.batcher import Batcher
 from fastserve.batching.latency import LatencyModel
 from fastserve.batching.options import BatchingOptions
 from fastserve.batching.sinks import Sink
+from fastserve.batching.target import Target
 
 __all__ = ["Batcher", "BatchingOptions", "LatencyModel", "Sink", "Target"]

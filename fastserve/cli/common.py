@@ -4,13 +4,17 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import orjson
 import typer
 from rich.markup import escape
 from typer.core import TyperCommand, TyperOption
 
 from fastserve.errors import FastserveError
+
+if TYPE_CHECKING:
+    from fastserve.config import Config
 
 _state = {"debug": False}
 
@@ -44,6 +48,9 @@ ConfigFile = Annotated[
         help="YAML file with settings, which the environment and the flags win over.",
     ),
 ]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON for programs instead of a table for people.")
+]
 
 
 class Described(TyperCommand):
@@ -66,6 +73,7 @@ SETTINGS = {
     "--grpc-port": ("server", "grpc_port"),
     "--control-port": ("server", "control_port"),
     "--workers": ("server", "workers"),
+    "--require-signature": ("lifecycle", "require_signature"),
     "--log-level": ("log", "level"),
 }
 """The flags that stand for settings."""
@@ -85,11 +93,26 @@ def complain(error: BaseException) -> None:
 
 def note(line: str) -> None:
     """One line for the person at the terminal, on stderr."""
-    sys.stderr.write(f"fastserve: {line}\n")
+    sys.stderr.write(f"fastserve: {plain(line)}\n")
 
 
-def registry_dir(flag: Path | None, config: Path | None) -> Path:
-    """The registry that the flag, the environment or the configuration names; ConfigError when none does."""
+def say(line: str) -> None:
+    """One line of what the command was asked for, on stdout."""
+    sys.stdout.write(plain(line) + "\n")
+
+
+def print_json(value: Any) -> None:
+    """Write a value for programs to stdout."""
+    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+def plain(text: str) -> str:
+    """Escape what would move the cursor or colour the terminal: names and tags come from strangers' files."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def settings(registry: Path | None, config: Path | None) -> "Config":
+    """The configuration with the flag over it; ConfigError when it is wrong."""
     from fastserve.config import load
 
-    return load(config, os.environ, {"--registry": (("registry",), flag)}).registry_dir()
+    return load(config, os.environ, {"--registry": (("registry",), registry)})

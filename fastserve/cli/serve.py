@@ -2,8 +2,9 @@
 
 import os
 import signal
+from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,6 +26,10 @@ def serve(
     grpc_port: Annotated[str | None, typer.Option("--grpc-port", metavar="PORT")] = None,
     control_port: Annotated[str | None, typer.Option("--control-port", metavar="PORT")] = None,
     workers: Annotated[str | None, typer.Option("--workers", metavar="N")] = None,
+    keys: Annotated[
+        list[Path] | None,
+        typer.Option("--require-signature", metavar="PUB", exists=True, dir_okay=False),
+    ] = None,
     config: ConfigFile = None,
     log_level: Annotated[str | None, typer.Option("--log-level", metavar="LEVEL")] = None,
     debug: Debug = False,
@@ -32,12 +37,13 @@ def serve(
     """Serve every model of a registry over HTTP until Ctrl-C or SIGTERM."""
     from fastserve.config import load
 
-    given = {
+    given: dict[str, Any] = {
         "--host": host,
         "--port": port,
         "--grpc-port": grpc_port,
         "--control-port": control_port,
         "--workers": workers,
+        "--require-signature": keys or None,
         "--log-level": log_level,
     }
     flags = {flag: (SETTINGS[flag], value) for flag, value in given.items()}

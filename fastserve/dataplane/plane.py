@@ -1,7 +1,7 @@
 """Names to versions to answers: what HTTP, gRPC and every later front end stand on."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -10,12 +10,14 @@ import numpy as np
 from fastserve.clock import Clock, monotonic_ns
 from fastserve.dataplane.served import Served
 from fastserve.errors import ModelNotFound, NotReady, VersionNotFound
-from fastserve.lifecycle import Loaded, Manager
+from fastserve.lifecycle import Loaded, Manager, Route
 from fastserve.types import Array
 from fastserve_core.batching import NO_DEADLINE
 from fastserve_core.lane import Lane
 
 __all__ = ["Context", "DataPlane", "IndexEntry"]
+
+_NOWHERE = Route()
 
 
 @dataclass(slots=True)
@@ -38,51 +40,85 @@ class IndexEntry:
 
 
 class DataPlane:
-    """Serves what the manager has loaded. Event-loop thread only."""
+    """Serves what the manager has loaded: its stage. Event-loop thread only, apart from `prepare`."""
 
     def __init__(
         self,
-        manager: Manager,
+        manager: Manager[Served],
         loop: asyncio.AbstractEventLoop,
         executor: Executor,
         clock: Clock = monotonic_ns,
+        withdraw_after_runs: int = 0,
     ) -> None:
         self._manager = manager
         self._loop = loop
         self._executor = executor
         self._clock = clock
+        self._withdraw_after_runs = withdraw_after_runs
         self._served: dict[str, dict[int, Served]] = {}
+        self._retired: set[Served] = set()
+        self._routes: dict[str, Route] = {}
+        self._targets: dict[str, list[bytes]] = {}
+        """Request targets of a model that are in `fast_routes`."""
+        self.draining = False
+        """Set when the process is about to end: it answers, and says that it is not ready."""
         self.fast_routes: dict[bytes, Lane] = {}
         """Request target of an infer call → lane, for versions whose bodies can be decoded in place."""
 
-    # -- what is served -----------------------------------------------------------------------------------
+    # -- the manager's stage ------------------------------------------------------------------------------
 
-    def add(self, loaded: Loaded) -> None:
-        """A version is loaded and warm: serve it from now on."""
-        served = Served(loaded, self._loop, self._executor, self._clock)
-        self._served.setdefault(loaded.model, {})[loaded.version] = served
-        self._route(loaded.model)
+    def prepare(self, loaded: Loaded) -> Served:
+        """Make everything that a version needs to serve; any thread, so that `add` takes no time."""
+        return Served(loaded, self._loop, self._executor, self._clock)
 
-    def remove(self, model: str, version: int) -> None:
-        """Stop serving a version; what runs is still answered."""
-        served = self._served.get(model, {}).pop(version, None)
-        if served is not None:
-            self._route(model)
-            served.close()
+    def add(self, held: Served) -> None:
+        """Serve a version from now on, to those who name it."""
+        held.watch_health(self._withdraw_after_runs, self._manager.withdraw)
+        self._served.setdefault(held.name, {})[held.number] = held
+        self._refresh(held.name)
 
-    def _route(self, model: str) -> None:
-        prefix = f"/v2/models/{model}".encode()
-        for target in [
-            t for t in self.fast_routes if t.startswith((prefix + b"/infer", prefix + b"/versions/"))
-        ]:
+    def remove(self, held: Served, drained: Callable[[], None]) -> None:
+        """Let no new request in; `drained` is called when the last one is answered."""
+        versions = self._served.get(held.name, {})
+        versions.pop(held.number, None)
+        if not versions:
+            self._served.pop(held.name, None)
+        self._refresh(held.name)
+        self._retired.add(held)
+
+        def done() -> None:
+            self._retired.discard(held)
+            drained()
+
+        held.retire(done)
+
+    def route(self, model: str, route: Route) -> None:
+        """Say where requests go that name no version, or an alias."""
+        if route == _NOWHERE:
+            self._routes.pop(model, None)
+        else:
+            self._routes[model] = route
+        self._refresh(model)
+
+    def _refresh(self, model: str) -> None:
+        """Put the model's lanes under every address that leads to them."""
+        for target in self._targets.pop(model, ()):
             del self.fast_routes[target]
+        prefix, route = f"/v2/models/{model}".encode(), self._routes.get(model, _NOWHERE)
         versions = self._served.get(model, {})
-        for number, served in versions.items():
-            if served.lane is not None:
-                self.fast_routes[b"%s/versions/%d/infer" % (prefix, number)] = served.lane
-        newest = versions[max(versions)].lane if versions else None
-        if newest is not None:
-            self.fast_routes[prefix + b"/infer"] = newest
+        addresses = [(b"%s/versions/%d/infer" % (prefix, number), number) for number in versions]
+        for alias, number in route.aliases.items():
+            addresses.append((b"%s/versions/%s/infer" % (prefix, alias.encode()), number))
+        if route.default is not None:
+            addresses.append((prefix + b"/infer", route.default))
+        lanes = {
+            address: lane
+            for address, number in addresses
+            if number in versions and (lane := versions[number].lane) is not None
+        }
+        self.fast_routes.update(lanes)
+        if lanes:
+            self._targets[model] = list(lanes)
 
     # -- what front ends ask ------------------------------------------------------------------------------
 
@@ -97,6 +133,10 @@ class DataPlane:
             raise ModelNotFound(model)
         return [str(number) for number in sorted(ready or {})]
 
+    def aliases(self, model: str) -> dict[str, str]:
+        """Aliases that lead to a version now."""
+        return {alias: str(number) for alias, number in self._routes.get(model, _NOWHERE).aliases.items()}
+
     def index(self) -> list[IndexEntry]:
         """Every version that should be served, with its state."""
         return [
@@ -105,8 +145,8 @@ class DataPlane:
         ]
 
     def ready(self) -> bool:
-        """True when loading is done and every model has a version that serves."""
-        return self._manager.settled() and all(self._served.get(model) for model in self.models())
+        """True when every model that is wished for has a warm version that answers, and more may come."""
+        return self._manager.ready() and not self.draining
 
     def served(self) -> Iterable[Served]:
         """Every version that serves."""
@@ -114,31 +154,38 @@ class DataPlane:
             yield from versions.values()
 
     def resolve(self, model: str, version: str | None = None) -> Served:
-        """Find the version to serve: the one named, else the highest that is ready.
+        """Find the version to serve: the number or alias named, else the one that answers for the model.
 
         Raises
         ------
         ModelNotFound, VersionNotFound, NotReady
         """
-        versions = self._served.get(model)
-        if version is None:
-            if versions:
-                return versions[max(versions)]
-        elif versions and version.isdecimal() and len(version) < 20 and version == str(int(version)):
-            served = versions.get(int(version))
-            if served is not None:
-                return served
+        route = self._routes.get(model, _NOWHERE)
+        number = route.default if version is None else _number(version)
+        if number is None and version is not None:
+            number = route.aliases.get(version)
+        served = self._served.get(model, {}).get(number) if number is not None else None
+        if served is not None:
+            return served
+        raise self._missing(model, version)
+
+    def _missing(self, model: str, version: str | None) -> Exception:
+        """Say why nothing can be served."""
         known = [record for record in self._manager.records() if record.model == model]
         if not known:
             if not self._manager.settled():
-                raise NotReady(model, version or "", "the server is still loading its models")
-            raise ModelNotFound(model)
+                return NotReady(model, version or "", "the server is still loading its models")
+            return ModelNotFound(model)
+        number = self._manager.wished_for(model, version) if version is None else _number(version)
+        if version is not None and number is None:
+            number = self._manager.wished_for(model, version)
         for record in reversed(known):
-            if version is None or version == str(record.version):
+            if record.version == number or (version is None and number is None):
                 reason = record.reason or f"its state is {record.state}"
-                raise NotReady(model, str(record.version), reason)
-        assert version is not None
-        raise VersionNotFound(model, version)
+                return NotReady(model, str(record.version), reason)
+        if version is None:
+            return NotReady(model, "", "none of its versions can serve")
+        return VersionNotFound(model, version)
 
     async def infer(self, served: Served, inputs: Mapping[str, Array], context: Context) -> list[np.ndarray]:
         """Answer tensors with tensors, batched with whoever else asks; outputs in signature order.
@@ -161,5 +208,12 @@ class DataPlane:
 
     def close(self) -> None:
         """Fail what waits; used when the process ends."""
-        for served in self.served():
+        for served in [*self.served(), *self._retired]:
             served.close()
+
+
+def _number(version: str) -> int | None:
+    """Read a version number as addresses write it; None for anything else, an alias for one."""
+    if version.isdecimal() and version.isascii() and len(version) < 20 and version == str(int(version)):
+        return int(version)
+    return None

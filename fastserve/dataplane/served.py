@@ -1,8 +1,9 @@
 """One version that serves: its signature, its codecs, its counters, and the batchers over its runtime."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
+from contextlib import contextmanager
 
 from fastserve.batching import Batcher, BatchingOptions, LatencyModel, Target
 from fastserve.clock import Clock
@@ -13,6 +14,8 @@ from fastserve_core.batching import NO_DEADLINE
 from fastserve_core.lane import Lane
 from fastserve_core.wire.decode import RequestDecoder
 from fastserve_core.wire.encode import ResponseEncoder
+
+_DRAIN_LOOK_S = 0.005
 
 RowShapes = tuple[tuple[int, ...], ...]
 
@@ -27,7 +30,9 @@ class Served:
         self, loaded: Loaded, loop: asyncio.AbstractEventLoop, executor: Executor, clock: Clock
     ) -> None:
         self.name = loaded.model
+        self.number = loaded.version
         self.version = str(loaded.version)
+        self.loaded = loaded
         self.signature: Signature = loaded.runtime.signature
         self.max_batch_rows = loaded.max_batch_rows
         self.options: BatchingOptions = loaded.batching
@@ -43,6 +48,9 @@ class Served:
         self._batchers: dict[RowShapes, Batcher] = {}
         self._alone: Batcher | None = None
         self._default_ns = self.options.default_timeout_ms * 1_000_000
+        self._holders = 0
+        self._drained: Callable[[], None] | None = None
+        self._failing = _Health(0, lambda *_: None)
         self.lane: Lane | None = self._open_lane()
         """Where connections put plain requests directly; None when every request must go through `infer`."""
 
@@ -80,6 +88,7 @@ class Served:
             max_batch_rows=max_batch_rows,
             latency=self._latency,
             stats=self.stats,
+            on_failed_run=self._on_failed_run,
         )
         return Batcher(target, self.options, self._loop, self._executor, self._clock)
 
@@ -107,15 +116,73 @@ class Served:
 
     def pending_requests(self) -> int:
         """Requests that wait or run."""
-        alone = [self._alone] if self._alone else []
-        return sum(len(batcher.lane.entries) for batcher in [*self._batchers.values(), *alone])
+        return sum(len(batcher.lane.entries) for batcher in self._all_batchers())
 
     def housekeep(self) -> None:
         """Once a second: give back what a burst needed."""
         for batcher in self._batchers.values():
             batcher.housekeep()
 
+    # -- coming and going ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the version while a request that has found it is still being read or answered."""
+        self._holders += 1
+        try:
+            yield
+        finally:
+            self._holders -= 1
+
+    def watch_health(self, limit_runs: int, sick: Callable[[str, int, str], None]) -> None:
+        """Call `sick(model, version, reason)` once `limit_runs` runs in a row have failed; 0: never."""
+        self._failing = _Health(limit_runs, sick)
+
+    def _on_failed_run(self, error: Exception) -> None:
+        if self._failing.is_sick(self.stats.failed_runs):
+            reason = f"{self.stats.failed_runs} runs in a row failed, the last with: {error}"
+            # Not from within the run: who withdraws also takes this version's batchers apart.
+            self._loop.call_soon(self._failing.tell, self.name, self.number, reason)
+
+    def retire(self, drained: Callable[[], None]) -> None:
+        """No address leads here any more: call `drained` when all that came before is answered."""
+        self._drained = drained
+        self._look_whether_drained()
+
+    def _look_whether_drained(self) -> None:
+        drained = self._drained
+        if drained is None:
+            return
+        if self._holders or not all(batcher.idle for batcher in self._all_batchers()):
+            self._loop.call_later(_DRAIN_LOOK_S, self._look_whether_drained)
+            return
+        self._drained = None
+        for batcher in self._all_batchers():
+            batcher.free()
+        self._batchers.clear()
+        self._alone = self.lane = None
+        drained()
+
+    def _all_batchers(self) -> list[Batcher]:
+        return [*self._batchers.values(), *([self._alone] if self._alone else [])]
+
     def close(self) -> None:
         """Refuse and fail what waits; what runs is still answered."""
-        for batcher in [*self._batchers.values(), *([self._alone] if self._alone else [])]:
+        for batcher in self._all_batchers():
             batcher.close()
+
+
+class _Health:
+    """Whether a version is past hope; says so once."""
+
+    def __init__(self, limit_runs: int, tell: Callable[[str, int, str], None]) -> None:
+        self.limit_runs = limit_runs
+        self.tell = tell
+        self.told = False
+
+    def is_sick(self, failed_runs: int) -> bool:
+        """True the first time that so many runs in a row are too many."""
+        if self.told or not self.limit_runs or failed_runs < self.limit_runs:
+            return False
+        self.told = True
+        return True

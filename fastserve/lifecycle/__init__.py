@@ -1,8 +1,27 @@
-"""From versions on disk to loaded, warmed versions in memory."""
+"""From versions on disk to loaded, warmed versions in memory, and back."""
 
+from fastserve.lifecycle.control import LoadControl
 from fastserve.lifecycle.loader import Loaded, Loader
-from fastserve.lifecycle.manager import Manager, Record
+from fastserve.lifecycle.manager import Manager
 from fastserve.lifecycle.options import LifecycleOptions
-from fastserve.lifecycle.states import VersionState
+from fastserve.lifecycle.scanning import Scanner
+from fastserve.lifecycle.states import Record, VersionState
+from fastserve.lifecycle.threads import LoadThreads
+from fastserve.lifecycle.watch import Watcher
+from fastserve.lifecycle.wishes import CHAMPION, Route, Wish
 
-__all__ = ["LifecycleOptions", "Loaded", "Loader", "Manager", "Record", "VersionState"]
+__all__ = [
+    "CHAMPION",
+    "LifecycleOptions",
+    "LoadControl",
+    "LoadThreads",
+    "Loaded",
+    "Loader",
+    "Manager",
+    "Record",
+    "Route",
+    "Scanner",
+    "VersionState",
+    "Watcher",
+    "Wish",
+]

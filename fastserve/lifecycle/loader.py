@@ -1,6 +1,7 @@
 """One version from its directory to a warm session, with all checks on the way."""
 
 import logging
+import threading
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -8,13 +9,18 @@ from pydantic import ValidationError
 
 from fastserve.batching import BatchingOptions
 from fastserve.errors import RegistryError
-from fastserve.registry import Registry
+from fastserve.lifecycle.memory import Room
+from fastserve.lifecycle.options import LifecycleOptions
+from fastserve.lifecycle.probe import Prober
+from fastserve.registry import Hold, Registry, VersionRecord
 from fastserve.runtime import OnnxRuntime, Runtime, RuntimeOptions, warm
+from fastserve.runtime.memory import use_huge_pages
 
 log = logging.getLogger("fastserve.lifecycle")
 
 _INLINE_US = 1_000
 _INLINE_ONE_CORE_US = 5_000
+_LARGE_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,10 @@ class Loaded:
     base_ns: float
     """est(n) = row_ns·n + base_ns, from the warm-up's table."""
     batching: BatchingOptions
+    hold: Hold | None = None
+    """Keeps the version's directory from being collected."""
+    size_bytes: int = 0
+    """Of the version's files."""
 
 
 class Loader:
@@ -40,48 +50,92 @@ class Loader:
         registry: Registry,
         runtime: RuntimeOptions,
         batching: BatchingOptions,
+        lifecycle: LifecycleOptions | None = None,
         *,
         threads: int,
-        verify: bool,
     ) -> None:
         self._registry = registry
         self._runtime = runtime
         self._batching = batching
+        self._lifecycle = lifecycle or LifecycleOptions()
         self._threads = threads
-        self._verify = verify
+        self._room = Room(self._lifecycle.memory_bytes)
+        self._prober = Prober(registry.path, self._lifecycle) if self._lifecycle.probe else None
+        # Two warm-ups side by side would time each other.
+        self._one_warms = threading.Lock()
 
     def load(self, model: str, version: int) -> Loaded:
         """Check, load and warm one version.
 
         Raises
         ------
-        RegistryError, ModelRejected, ProviderUnavailable, RuntimeMissing
+        RegistryError, ModelRejected, ProviderUnavailable, RuntimeMissing, ModelFailed, NotEnoughMemory
         """
-        record = self._registry.describe(model, version)
-        if self._verify:
-            self._registry.verify(model, version)
-        batching = self._batching_of(model)
+        # Held before it is read: nothing is collected between the check and the load.
+        hold = self._registry.hold(model, version)
+        size_bytes = 0
+        try:
+            look = self._registry.verify if self._lifecycle.verify else self._registry.describe
+            record = look(model, version)
+            size_bytes = self._room.take(record)
+            if self._prober is not None:
+                self._prober.check(record)
+            return self._load(record, hold, size_bytes)
+        except BaseException:
+            self._room.give(size_bytes)
+            hold.close()
+            raise
+
+    def free(self, loaded: Loaded) -> None:
+        """Give back what a version held; nobody uses it any more."""
+        loaded.runtime.close()
+        self._room.give(loaded.size_bytes)
+        if loaded.hold is not None:
+            loaded.hold.close()
+
+    def close(self) -> None:
+        """End the process that test loads happen in."""
+        if self._prober is not None:
+            self._prober.close()
+
+    def _load(self, record: VersionRecord, hold: Hold, size_bytes: int) -> Loaded:
+        batching = self._batching_of(record.model)
         runtime = OnnxRuntime(record.path, self._runtime, self._threads)
         record.check_signature(runtime.signature)
-        table = warm(
-            runtime,
-            batching.max_batch_rows,
-            self._runtime.warmup_budget_ms,
-            max_bucket_ms=self._runtime.max_bucket_ms,
-        )
+        with self._one_warms:
+            table = warm(
+                runtime,
+                batching.max_batch_rows,
+                self._runtime.warmup_budget_ms,
+                max_bucket_ms=self._runtime.max_bucket_ms,
+            )
+        if size_bytes >= _LARGE_BYTES:
+            use_huge_pages()
         max_batch_rows = table.max_rows if table.batchable else 0
         if runtime.signature.batched and not table.batchable:
-            log.warning("model %s version %d is served unbatched: %s", model, version, table.reason)
+            log.warning(
+                "model %s version %d is served unbatched: %s", record.model, record.version, table.reason
+            )
         log.info(
             "model %s version %d is warm on %s: est(n) = %.1f us + %.2f us * n, up to %d rows a batch",
-            model,
-            version,
+            record.model,
+            record.version,
             runtime.provider,
             table.b_ns / 1e3,
             table.a_ns / 1e3,
             max_batch_rows,
         )
-        return Loaded(model, version, runtime, max_batch_rows, table.a_ns, table.b_ns, batching)
+        return Loaded(
+            record.model,
+            record.version,
+            runtime,
+            max_batch_rows,
+            table.a_ns,
+            table.b_ns,
+            batching,
+            hold,
+            size_bytes,
+        )
 
     def _batching_of(self, model: str) -> BatchingOptions:
         settings = {**self._batching.model_dump(), **self._registry.settings(model).batching}

@@ -3,8 +3,9 @@
 import fcntl
 import hashlib
 import os
+import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +15,17 @@ from fastserve.registry.manifest import FileRecord
 
 _CHUNK_BYTES = 1024 * 1024
 _READ_ONLY = 0o444
+
+TEMPORARY_PREFIX = ".tmp-"
+
+on_step: Callable[[str], None] | None = None
+"""Told before and after every write, sync and rename; how tests let a process die just there."""
+
+
+def step(name: str) -> None:
+    """Mark a moment at which a process may be killed, and everything must still be right."""
+    if on_step is not None:
+        on_step(name)
 
 
 def copy_hashed(source: Path, target: Path) -> FileRecord:
@@ -35,6 +47,27 @@ def write_synced(target: Path, content: bytes) -> None:
         _finish(writer)
 
 
+def replace_synced(target: Path, content: bytes) -> None:
+    """Put a new content in a file's place: whoever reads finds the old one or the new one, whatever dies."""
+    temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}")
+    try:
+        with temporary.open("xb") as writer:
+            step(f"{target.name}: opened")
+            writer.write(content)
+            writer.flush()
+            step(f"{target.name}: written")
+            os.fsync(writer.fileno())
+        step(f"{target.name}: synced")
+        temporary.rename(target)
+        step(f"{target.name}: renamed")
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_directory(target.parent)
+    step(f"{target.name}: durable")
+
+
 def hash_file(path: Path) -> str:
     """Give the file's sha256 as hexadecimal digits."""
     digest = hashlib.sha256()
@@ -47,11 +80,10 @@ def hash_file(path: Path) -> str:
 def open_regular(path: Path) -> BinaryIO:
     """Open a file for reading; RegistryError for a directory, a pipe or a device, and no waiting on one."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    file = os.fdopen(descriptor, "rb")
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        file.close()
+        os.close(descriptor)
         raise RegistryError(f"{path.name} is not a regular file")
-    return file
+    return os.fdopen(descriptor, "rb")
 
 
 def sync_directory(path: Path) -> None:

@@ -1,75 +1,115 @@
 """How a version gets in: staged out of sight, checked, hashed, synced, then visible by one rename."""
 
 import errno
+import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from fastserve.errors import RegistryError
-from fastserve.registry import files
-from fastserve.registry.external import external_locations
-from fastserve.registry.manifest import MANIFEST_FILE, MODEL_FILE, FileRecord, Manifest, is_file_name
-from fastserve.registry.names import check_model, parse_version
+from fastserve.errors import FastserveError, ModelRejected, RegistryError
+from fastserve.registry import audit, changes, files
+from fastserve.registry.holding import Hold, hold_directory
+from fastserve.registry.manifest import (
+    MANIFEST_FILE,
+    MAX_MANIFEST_BYTES,
+    MODEL_FILE,
+    FileRecord,
+    Manifest,
+    is_file_name,
+)
+from fastserve.registry.names import check_alias, check_model, parse_version
+from fastserve.registry.rules import FileRules, check_model_file
+from fastserve.registry.signing import SIGNATURE_FILE, SigningKey
 from fastserve.types import Signature
 
-LOCK_FILE = ".lock"
 STAGING_PREFIX = ".staging-"
 
-_RESERVED = frozenset({MODEL_FILE, MANIFEST_FILE, "profile.npz"})
+_CHUNK_BYTES = 1024 * 1024
+_READ_ONLY = 0o444
+_RESERVED = frozenset({MODEL_FILE, MANIFEST_FILE, SIGNATURE_FILE, "profile.npz"})
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
 def publish(
-    root: Path, model: str, file: Path, inspect: Callable[[Path], Signature], provenance: dict[str, Any]
+    root: Path,
+    model: str,
+    file: Path,
+    inspect: Callable[[Path], Signature],
+    provenance: dict[str, Any],
+    *,
+    rules: FileRules,
+    sign: SigningKey | None = None,
+    alias: str | None = None,
 ) -> int:
     """Publish `file` as the next version of `model`, give its number; a failure leaves nothing behind."""
     check_model(model)
+    if alias is not None:
+        check_alias(alias)
     _check_json(provenance)
     if not file.is_file():
         raise RegistryError(f"'{file}' is not a file")
     directory = root / model
     try:
-        is_new = not directory.exists()
-        staging = _make_staging(root, directory)
-        try:
-            recorded = _stage(file, staging)
+        with _staging(root, directory) as staging:
+            recorded = _stage(file, staging, rules)
+            # May take seconds, so the lock that numbers are given under is not held.
             signature = inspect(staging / MODEL_FILE)
-            return _commit(directory, staging, recorded, signature, provenance)
+            version = _commit(directory, staging, recorded, signature, provenance, sign)
+            # Still held: nothing is collected before the alias keeps it.
+            if alias is not None:
+                _point(directory, alias, version)
+        return version
+    except OSError as error:
+        raise RegistryError(f"cannot publish to '{directory}': {error.strerror or error}") from error
+
+
+@contextmanager
+def _staging(root: Path, directory: Path) -> Iterator[Path]:
+    """Give a directory that nobody sees and no collector removes; what is still there when it fails, goes."""
+    is_new = not directory.exists()
+    staging, held = _make_staging(root, directory)
+    with held:
+        try:
+            yield staging
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             if is_new:
                 with suppress(OSError):  # not empty: another publisher has begun
                     directory.rmdir()
             raise
-    except OSError as error:
-        raise RegistryError(f"cannot publish to '{directory}': {error.strerror or error}") from error
 
 
-def _make_staging(root: Path, directory: Path) -> Path:
+def _make_staging(root: Path, directory: Path) -> tuple[Path, Hold]:
+    if directory.is_symlink() and not directory.resolve().is_relative_to(root.resolve()):
+        raise RegistryError(f"cannot publish to '{directory}': it is a link that leaves the registry")
     staging = directory / f"{STAGING_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
     for _ in range(100):
         directory.mkdir(parents=True, exist_ok=True)
+        files.step(f"{directory.name}: made")
         files.sync_directory(root)
-        try:
+        # Without the directory a publisher that failed has just removed what it had made; without the
+        # staging, a collector was there before the lock.
+        with suppress(FileNotFoundError):
             staging.mkdir()
-        except FileNotFoundError:  # a publisher that failed has just removed the directory it had made
-            continue
-        return staging
+            files.step(f"{STAGING_PREFIX}: made")
+            return staging, hold_directory(staging)
     raise RegistryError(f"cannot publish to '{directory}': it vanishes as soon as it is made")
 
 
-def _stage(source: Path, staging: Path) -> dict[str, FileRecord]:
-    """Copy the model and the external data it refers to."""
-    recorded = {MODEL_FILE: files.copy_hashed(source, staging / MODEL_FILE)}
+def _stage(source: Path, staging: Path, rules: FileRules) -> dict[str, FileRecord]:
+    """Copy the model and the external data it refers to, and check what was copied."""
+    room = _Room(source.name, rules.max_version_bytes)
+    recorded = {MODEL_FILE: _copy(source, staging / MODEL_FILE, room)}
     # Asked of the copy: the source may change while this runs.
-    for location in sorted(external_locations(staging / MODEL_FILE)):
+    for location in sorted(check_model_file(staging / MODEL_FILE, rules, source.name)):
         if not is_file_name(location) or location in _RESERVED:
             raise RegistryError(
                 f"the model reads external data from {location[:128]!r}; only files beside the model are read"
@@ -79,8 +119,67 @@ def _stage(source: Path, staging: Path) -> dict[str, FileRecord]:
             raise RegistryError(
                 f"the model reads external data from '{location[:128]}', not a file beside it"
             )
-        recorded[location] = files.copy_hashed(beside, staging / location)
+        recorded[location] = _copy(beside, staging / location, room)
+    if len(recorded) > 1:  # again, now that offsets and lengths can be compared with the files
+        check_model_file(staging / MODEL_FILE, rules, source.name)
     return recorded
+
+
+class _Room:
+    """How many more bytes a version may take."""
+
+    def __init__(self, name: str, limit_bytes: int) -> None:
+        self._name = name
+        self._limit_bytes = limit_bytes
+        self._left_bytes = limit_bytes
+
+    def take(self, size_bytes: int) -> None:
+        """Take some of it; ModelRejected when there is less."""
+        self.check(size_bytes)
+        self._left_bytes -= size_bytes
+
+    def check(self, size_bytes: int) -> None:
+        """Raise ModelRejected when there is less than that."""
+        if size_bytes > self._left_bytes:
+            raise ModelRejected(
+                f"{self._name}, with its external data, is larger than the limit of "
+                f"{self._limit_bytes} bytes (max_version_bytes)"
+            )
+
+
+def _copy(source: Path, target: Path, room: _Room) -> FileRecord:
+    """Copy a regular file to a new, read-only, synced one and record the bytes that were really copied."""
+    digest, size = hashlib.sha256(), 0
+    with files.open_regular(source) as reader:
+        room.check(os.fstat(reader.fileno()).st_size)  # asked first: no disk is filled in vain
+        with target.open("xb") as writer:
+            files.step(f"{target.name}: opened")
+            while chunk := reader.read(_CHUNK_BYTES):
+                room.take(len(chunk))  # asked again: it may grow meanwhile
+                digest.update(chunk)
+                writer.write(chunk)
+                size += len(chunk)
+                files.step(f"{target.name}: written")
+            _finish(writer, target.name)
+    return FileRecord(sha256=digest.hexdigest(), bytes=size)
+
+
+def _write(target: Path, content: bytes) -> None:
+    """Write a new, read-only file and sync it; in the place of one that an earlier number was written into."""
+    target.unlink(missing_ok=True)
+    with target.open("xb") as writer:
+        files.step(f"{target.name}: opened")
+        writer.write(content)
+        _finish(writer, target.name)
+
+
+def _finish(writer: BinaryIO, name: str) -> None:
+    with suppress(OSError):  # not every mounted file system has modes
+        os.fchmod(writer.fileno(), _READ_ONLY)
+    writer.flush()
+    files.step(f"{name}: flushed")
+    os.fsync(writer.fileno())
+    files.step(f"{name}: synced")
 
 
 def _commit(
@@ -89,11 +188,12 @@ def _commit(
     recorded: dict[str, FileRecord],
     signature: Signature,
     provenance: dict[str, Any],
+    sign: SigningKey | None,
 ) -> int:
     """Give the staged files the next free number; the lock keeps two publishers from taking the same one."""
-    with files.locked(directory / LOCK_FILE):
+    with audit.writing(directory) as log:
         while True:
-            version = _next_version(directory)
+            version = _next_version(directory, log.newest_version())
             manifest = Manifest(
                 model=directory.name,
                 version=version,
@@ -101,24 +201,66 @@ def _commit(
                 files=recorded,
                 signature=signature,
                 provenance=provenance,
-            )
-            (staging / MANIFEST_FILE).unlink(missing_ok=True)
-            files.write_synced(staging / MANIFEST_FILE, manifest.to_bytes())
-            files.sync_directory(staging)
+            ).to_bytes()
+            _seal(staging, manifest, sign)
+            details = {
+                "version": version,
+                "manifest_sha256": hashlib.sha256(manifest).hexdigest(),
+                "signed": sign is not None,
+                "files": len(recorded),
+                "bytes": sum(record.bytes for record in recorded.values()),
+            }
             try:
-                staging.rename(directory / str(version))
+                log.commit("publish", details, partial(_show, staging, directory / str(version)))
             except OSError as error:
                 if error.errno not in _TAKEN:
                     raise
                 continue  # someone who knows no locks, such as rsync, has just made that directory
-            files.sync_directory(directory)
             return version
 
 
-def _next_version(directory: Path) -> int:
-    """Give the number after the highest one in use, whole or not, directory or not."""
+def _seal(staging: Path, manifest: bytes, sign: SigningKey | None) -> None:
+    """Write the manifest, and its signature, beside the files it lists."""
+    if len(manifest) > MAX_MANIFEST_BYTES:
+        raise RegistryError(
+            f"the provenance makes a {MANIFEST_FILE} of {len(manifest)} bytes, "
+            f"more than the limit of {MAX_MANIFEST_BYTES}"
+        )
+    _write(staging / MANIFEST_FILE, manifest)
+    if sign is not None:
+        _write(staging / SIGNATURE_FILE, sign.sign(manifest))
+    files.sync_directory(staging)
+    files.step(f"{STAGING_PREFIX}: synced")
+
+
+def _show(staging: Path, target: Path) -> None:
+    """Give the staged directory its name, durably or not at all."""
+    staging.rename(target)
+    files.step(f"{STAGING_PREFIX}: renamed")
+    try:
+        files.sync_directory(target.parent)
+    except OSError:
+        target.rename(staging)
+        raise
+    files.step(f"{STAGING_PREFIX}: durable")
+
+
+def _point(directory: Path, alias: str, version: int) -> None:
+    """Let an alias point to what has just been published; the error says that it has been."""
+    try:
+        changes.set_alias(directory, alias, version)
+    except (FastserveError, OSError) as error:
+        reason = (error.strerror or error) if isinstance(error, OSError) else error
+        raise RegistryError(
+            f"version {version} of '{directory.name}' is published, "
+            f"but '{alias}' does not point to it: {reason}"
+        ) from error
+
+
+def _next_version(directory: Path, newest_ever: int) -> int:
+    """Give the number after the highest one in use, whole or not, directory or not, or ever published."""
     taken = [parse_version(entry.name) or 0 for entry in directory.iterdir()]
-    version = max(taken, default=0) + 1
+    version = max([*taken, newest_ever]) + 1
     if parse_version(str(version)) is None:
         raise RegistryError(f"'{directory}' has no version number left after {version - 1}")
     return version

@@ -1,21 +1,41 @@
-"""The registry directory: list, describe and verify what is there, publish what is new.
+"""The registry directory: list, describe and verify what is there, publish what is new, write what is wished.
 
 A version becomes visible by one rename of a directory that is complete, hashed and synced, so there is no
 moment at which half of it can be seen, whatever dies; and what has a name is never written to again.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fastserve.errors import ModelNotFound, RegistryError, VersionNotFound
-from fastserve.registry import files, publishing, verifying
+from fastserve.registry import (
+    audit,
+    changes,
+    checking,
+    collecting,
+    files,
+    holding,
+    listing,
+    publishing,
+    verifying,
+)
+from fastserve.registry.chain import AuditLine
+from fastserve.registry.collecting import Removed
+from fastserve.registry.holding import Hold
 from fastserve.registry.manifest import MANIFEST_FILE, MODEL_FILE, Manifest
 from fastserve.registry.names import is_model, parse_version
+from fastserve.registry.rules import FileRules
 from fastserve.registry.settings import SETTINGS_FILE, ModelSettings, load_settings
+from fastserve.registry.signing import SigningKey, TrustedKeys
+from fastserve.registry.state import ALIASES_FILE, DESIRED_FILE, ModelState, read_state
 from fastserve.types import Signature
+
+_DEFAULT_RULES = FileRules()
+_MAX_LOG_BYTES = 256 * 1024 * 1024
+"""A log larger than that is checked and continued, but not given as one list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +62,31 @@ class VersionRecord:
 
 
 class Registry:
-    """A registry directory; keeps nothing in memory. Safe from any number of threads and processes."""
+    """A registry directory; keeps nothing in memory. Safe from any number of threads and processes.
 
-    def __init__(self, path: Path) -> None:
+    Parameters
+    ----------
+    rules
+        What a version's files may be, to be published or verified.
+    trusted
+        Whose signature a version must have to be verified; None where none is asked for.
+    """
+
+    def __init__(
+        self, path: Path, *, rules: FileRules = _DEFAULT_RULES, trusted: TrustedKeys | None = None
+    ) -> None:
         self.path = path
+        self._rules = rules
+        self._trusted = trusted
 
     def models(self) -> list[str]:
         """Names of the models that have a whole version, sorted; RegistryError without a registry."""
-        root = self.path.resolve()
-        try:
-            with os.scandir(self.path) as entries:
-                names = [entry.name for entry in entries if is_model(entry.name)]
-        except OSError as error:
-            raise RegistryError(f"registry '{self.path}' cannot be read: {error.strerror}") from error
-        inside = (name for name in names if _is_directory_inside(self.path / name, root))
-        return sorted(name for name in inside if any(True for _ in _scan(self.path / name, root)))
+        return listing.models(self.path)
 
     def versions(self, model: str) -> list[int]:
         """Numbers of a model's whole versions, ascending; ModelNotFound when there is no such model."""
         directory, root = self._find(model)
-        return sorted(_scan(directory, root))
+        return sorted(listing.versions(directory, root))
 
     def describe(self, model: str, version: int) -> VersionRecord:
         """Find one version and read its manifest; RegistryError when that is broken."""
@@ -69,10 +94,10 @@ class Registry:
         return VersionRecord(model, version, directory / MODEL_FILE, verifying.read_manifest(directory, root))
 
     def verify(self, model: str, version: int) -> VersionRecord:
-        """Describe a version once its files match its manifest; RegistryError names what is wrong."""
+        """Describe a version once its files match manifest and rules; RegistryError says what is wrong."""
         directory, root = self._find_version(model, version)
         record = self.describe(model, version)
-        verifying.verify(directory, record.manifest, root)
+        verifying.verify(directory, record.manifest, root, self._rules, self._trusted)
         return record
 
     def settings(self, model: str) -> ModelSettings:
@@ -83,6 +108,64 @@ class Registry:
             raise RegistryError(f"{model}/{SETTINGS_FILE} is a link that leaves the registry")
         return load_settings(path)
 
+    def fingerprint(self, model: str) -> tuple[object, ...]:
+        """Give what differs once anything of a model has changed, at three system calls; or ModelNotFound."""
+        if not is_model(model):
+            raise ModelNotFound(model)
+        directory = f"{self.path}/{model}"
+        found = _stamp(directory)
+        if found is None:
+            raise ModelNotFound(model)
+        return (found, _stamp(f"{directory}/{ALIASES_FILE}"), _stamp(f"{directory}/{DESIRED_FILE}"))
+
+    def state(self, model: str) -> ModelState:
+        """Read what is wished for; RegistryError names the file that is broken, and what is wrong in it."""
+        return read_state(self._find(model)[0])
+
+    def set_alias(self, model: str, alias: str, version: int) -> None:
+        """Point an alias to a version; RegistryError unless it is there and not archived."""
+        changes.set_alias(self._find(model)[0], alias, version)
+
+    def remove_alias(self, model: str, alias: str) -> None:
+        """Take an alias away; RegistryError when there is none."""
+        changes.remove_alias(self._find(model)[0], alias)
+
+    def rollback(self, model: str, alias: str) -> tuple[int | None, int]:
+        """Point an alias to the version before, by the audit log; once more goes one further back.
+
+        Versions that are archived or gone are passed over. Gives what it was and what it is now;
+        RegistryError when there is nothing to go back to.
+        """
+        return changes.rollback(self._find(model)[0], alias)
+
+    def tag(self, model: str, version: int, key: str, value: str | None) -> None:
+        """Put a tag on a version, in the place of one with the same key; None takes it away."""
+        changes.tag(self._find_version(model, version)[0].parent, version, key, value)
+
+    def archive(self, model: str, version: int, on: bool) -> None:
+        """Put a version away, or bring it back; RegistryError when an alias points to it."""
+        changes.archive(self._find_version(model, version)[0].parent, version, on)
+
+    def set_loaded(self, model: str, loaded: bool) -> None:
+        """Say whether a model is to be served at all."""
+        changes.set_loaded(self._find(model)[0], loaded)
+
+    def record(self, model: str, event: str, *, version: int, reason: str, pid: int) -> None:
+        """Write into the audit log what happened to a version without changing what is wished for."""
+        changes.record(self._find(model)[0], event, version, reason, pid)
+
+    def audit(self, model: str) -> list[AuditLine]:
+        """Give every line of the audit log, the oldest first; RegistryError at one that cannot be read."""
+        directory, _ = self._find(model)
+        size = _stamp(f"{directory}/{audit.LOG_FILE}")
+        if size is not None and size[2] > _MAX_LOG_BYTES:
+            raise RegistryError(f"{model}/{audit.LOG_FILE} is larger than {_MAX_LOG_BYTES} bytes")
+        return list(audit.lines(directory))
+
+    def check_audit(self, model: str) -> list[str]:
+        """Say which lines of the audit log were edited, moved or removed; empty when it is sound."""
+        return checking.check(self._find(model)[0])
+
     def publish(
         self,
         model: str,
@@ -90,48 +173,62 @@ class Registry:
         *,
         inspect: Callable[[Path], Signature],
         provenance: Mapping[str, Any] | None = None,
+        sign: SigningKey | None = None,
+        alias: str | None = None,
     ) -> int:
         """Copy an ONNX file, and the external data beside it, into the registry as the next version.
 
         `inspect` loads the copy and gives its signature, or raises why it cannot be served. On any failure
         nothing is left behind. Makes the registry directory if there is none.
         """
-        return publishing.publish(self.path, model, file, inspect, dict(provenance or {}))
+        return publishing.publish(
+            self.path,
+            model,
+            file,
+            inspect,
+            dict(provenance or {}),
+            rules=self._rules,
+            sign=sign,
+            alias=alias,
+        )
+
+    def hold(self, model: str, version: int) -> Hold:
+        """Keep a version from being collected until the hold is closed, or this process ends."""
+        return holding.hold(self._find_version(model, version)[0])
+
+    def gc(self, keep: int, model: str | None = None, *, dry_run: bool = False) -> list[Removed]:
+        """Remove what is neither among the newest `keep` versions of its model nor in use, and leftovers.
+
+        Gives what was removed, or with `dry_run` what would be.
+        """
+        names = listing.directories(self.path) if model is None else [model]
+        directories = [self._find(name)[0] for name in names]
+        removed = collecting.gc(self.path, keep, names, dry_run=dry_run)
+        for directory in () if dry_run else directories:
+            changes.forget_gone(directory)
+        return removed
 
     def _find(self, model: str) -> tuple[Path, Path]:
         """Give the model's directory and the resolved registry."""
         root = self.path.resolve()
-        if not is_model(model) or not _is_directory_inside(self.path / model, root):
+        if not is_model(model) or not listing.is_directory_inside(self.path / model, root):
             raise ModelNotFound(model)
         return self.path / model, root
 
     def _find_version(self, model: str, version: int) -> tuple[Path, Path]:
         directory, root = self._find(model)
         name = str(version)
-        if parse_version(name) is None or not _is_whole(directory / name, root):
+        if parse_version(name) is None or not listing.is_whole(directory / name, root):
             raise VersionNotFound(model, name)
         return directory / name, root
 
 
-def _scan(directory: Path, root: Path) -> Iterator[int]:
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    """Inode, modified, bytes; None for what is not there."""
     try:
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                version = parse_version(entry.name)
-                if version is not None and _is_whole(Path(entry.path), root):
-                    yield version
+        found = os.stat(path)  # noqa: PTH116 - asked of every model once a second
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
-        raise RegistryError(f"model '{directory.name}' cannot be read: {error.strerror}") from error
-
-
-def _is_whole(directory: Path, root: Path) -> bool:
-    """Tell whether a version can be tried: publishing renames whole directories, so model.onnx says it."""
-    return _is_directory_inside(directory, root) and files.is_regular_inside(directory / MODEL_FILE, root)
-
-
-def _is_directory_inside(path: Path, root: Path) -> bool:
-    """Tell whether this is a directory, or a link to one, that does not lie outside the registry."""
-    try:
-        return path.is_dir() and (not path.is_symlink() or path.resolve(strict=True).is_relative_to(root))
-    except (OSError, RuntimeError):  # RuntimeError: a link that points to itself
-        return False
+        raise RegistryError(f"'{path}' cannot be read: {error.strerror}") from error
+    return found.st_ino, found.st_mtime_ns, found.st_size

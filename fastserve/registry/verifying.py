@@ -1,13 +1,16 @@
 """Is a version on disk what was published? Asked before every load, never trusting what can be asked."""
 
 import os
+import stat
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from fastserve.errors import RegistryError
 from fastserve.registry import files
-from fastserve.registry.external import external_locations
 from fastserve.registry.manifest import (
     MANIFEST_FILE,
     MAX_MANIFEST_BYTES,
@@ -15,43 +18,146 @@ from fastserve.registry.manifest import (
     Manifest,
     is_file_name,
 )
+from fastserve.registry.rules import FileRules, check_model_file
+from fastserve.registry.signing import MAX_SIGNATURE_BYTES, SIGNATURE_FILE, TrustedKeys
+
+_MAX_ENTRIES = 10_000
+_DEFAULT_RULES = FileRules()
 
 
 def read_manifest(directory: Path, root: Path) -> Manifest | None:
     """Read a version's manifest; None without one, RegistryError when it is broken or lies outside `root`."""
-    path, label = directory / MANIFEST_FILE, _label(directory, MANIFEST_FILE)
+    data = _read(directory, MANIFEST_FILE, root, MAX_MANIFEST_BYTES)
+    return None if data is None else _parse(directory, data)
+
+
+def verify(
+    directory: Path,
+    manifest: Manifest | None,
+    root: Path,
+    rules: FileRules = _DEFAULT_RULES,
+    trusted: TrustedKeys | None = None,
+) -> None:
+    """Compare every file with the manifest, sizes first; RegistryError names the first that is wrong.
+
+    Without a manifest the model file and the kinds and sizes of files are all there is to check. `root` is
+    the resolved registry; with `trusted` keys one of them must have signed the manifest.
+
+    Raises
+    ------
+    RegistryError, ModelRejected
+    """
+    try:
+        found = list(_files_of(directory))
+        _verify_size(directory, found, rules)
+        if trusted is not None:
+            _verify_signature(directory, manifest, root, trusted)
+        if manifest is not None:
+            _verify_belonging(directory, manifest)
+            _verify_files(directory, manifest, root)
+        _verify_model(directory, manifest, root, rules)
+        _verify_kinds(directory, found, root)
+    except OSError as error:
+        raise RegistryError(f"{_label(directory)} cannot be read: {error.strerror}") from error
+
+
+def _read(directory: Path, name: str, root: Path, limit_bytes: int) -> bytes | None:
+    """Read a small file of a version, once; None without it."""
+    path, label = directory / name, _label(directory, name)
     if not os.path.lexists(path):
         return None
     if not files.is_regular_inside(path, root):
         raise RegistryError(f"{label} is not a regular file inside the registry")
     try:
         with files.open_regular(path) as reader:
-            data = reader.read(MAX_MANIFEST_BYTES + 1)
-        if len(data) > MAX_MANIFEST_BYTES:
-            raise RegistryError(f"{label} is larger than {MAX_MANIFEST_BYTES} bytes")
-        return Manifest.model_validate_json(data)
+            data = reader.read(limit_bytes + 1)
     except OSError as error:
         raise RegistryError(f"{label} cannot be read: {error.strerror}") from error
+    if len(data) > limit_bytes:
+        raise RegistryError(f"{label} is larger than {limit_bytes} bytes")
+    return data
+
+
+def _parse(directory: Path, data: bytes) -> Manifest:
+    try:
+        return Manifest.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RegistryError(
-            f"{label} is not a manifest: {where + ': ' if where else ''}{first['msg']}"
+            f"{_label(directory, MANIFEST_FILE)} is not a manifest: "
+            f"{where + ': ' if where else ''}{first['msg']}"
         ) from error
 
 
-def verify(directory: Path, manifest: Manifest | None, root: Path) -> None:
-    """Compare every file with the manifest, sizes first; RegistryError names the first that is wrong.
+def _files_of(directory: Path) -> Iterator[Path]:
+    """Give everything in a version that is not a directory, links to directories too."""
+    pending, count = [directory], 0
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                count += 1
+                if count > _MAX_ENTRIES:
+                    raise RegistryError(f"{_label(directory)} has more than {_MAX_ENTRIES} files")
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(Path(entry.path))
+                else:
+                    yield Path(entry.path)
 
-    Without a manifest the places of external data are all there is to check. `root` is the resolved registry.
-    """
-    try:
-        if manifest is not None:
-            _verify_belonging(directory, manifest)
-            _verify_files(directory, manifest, root)
-        _verify_external(directory, manifest, root)
-    except OSError as error:
-        raise RegistryError(f"{_label(directory)} cannot be read: {error.strerror}") from error
+
+def _verify_size(directory: Path, found: list[Path], rules: FileRules) -> None:
+    """Sum up the sizes, which is cheap, before any byte is read."""
+    total = 0
+    for path in found:
+        with suppress(OSError):  # a link that leads nowhere has no size, and is refused further on
+            total += path.stat().st_size
+    if total > rules.max_version_bytes:
+        raise RegistryError(
+            f"{_label(directory)} has {total} bytes, more than the limit of {rules.max_version_bytes} "
+            "(lifecycle.max_version_bytes)"
+        )
+
+
+def _verify_signature(directory: Path, manifest: Manifest | None, root: Path, trusted: TrustedKeys) -> None:
+    """Check who signed the manifest, and that it says what `manifest` says."""
+    data = _read(directory, MANIFEST_FILE, root, MAX_MANIFEST_BYTES)
+    signature = _read(directory, SIGNATURE_FILE, root, MAX_SIGNATURE_BYTES)
+    if data is None or signature is None:
+        missing = MANIFEST_FILE if data is None else SIGNATURE_FILE
+        raise RegistryError(f"{_label(directory)} is not signed: it has no {missing}")
+    if not trusted.accept(data, signature):
+        raise RegistryError(f"{_label(directory)} is not signed by a trusted key")
+    # The bytes that were signed are the ones that count, whatever stood there when `manifest` was read.
+    if _parse(directory, data) != manifest:
+        raise RegistryError(f"{_label(directory, MANIFEST_FILE)} changed while it was read")
+
+
+def _verify_kinds(directory: Path, found: list[Path], root: Path) -> None:
+    """Refuse what is no regular file, and files that have a name elsewhere too, by which they can change."""
+    names: dict[tuple[int, int], set[str]] = defaultdict(set)
+    links: dict[tuple[int, int], tuple[int, Path]] = {}
+    for path in found:
+        label = f"{_label(directory)}/{path.relative_to(directory)}"
+        try:
+            real = path.resolve(strict=True) if path.is_symlink() else path
+        except (OSError, RuntimeError) as error:  # RuntimeError: a link that points to itself
+            raise RegistryError(f"{label} is a link that leads nowhere") from error
+        if real is not path and not real.is_relative_to(root):
+            raise RegistryError(f"{label} is a link that leaves the registry")
+        status = real.stat()
+        if stat.S_ISDIR(status.st_mode):
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            raise RegistryError(f"{label} is not a regular file")
+        inode = status.st_dev, status.st_ino
+        names[inode].add(str(real if real is not path else path.parent.resolve() / path.name))
+        links[inode] = status.st_nlink, path
+    for inode, (count, path) in links.items():
+        if count > len(names[inode]):
+            raise RegistryError(
+                f"{_label(directory)}/{path.relative_to(directory)} is a hard link to a file that has "
+                "another name elsewhere; copy it instead"
+            )
 
 
 def _verify_belonging(directory: Path, manifest: Manifest) -> None:
@@ -84,12 +190,12 @@ def _verify_files(directory: Path, manifest: Manifest, root: Path) -> None:
             )
 
 
-def _verify_external(directory: Path, manifest: Manifest | None, root: Path) -> None:
-    for location in sorted(external_locations(directory / MODEL_FILE)):
+def _verify_model(directory: Path, manifest: Manifest | None, root: Path, rules: FileRules) -> None:
+    label = _label(directory, MODEL_FILE)
+    for location in sorted(check_model_file(directory / MODEL_FILE, rules, label)):
         if not is_file_name(location) or not files.is_regular_inside(directory / location, root):
             raise RegistryError(
-                f"{_label(directory, MODEL_FILE)} reads external data from {location[:128]!r}, "
-                "which is not a file beside it"
+                f"{label} reads external data from {location[:128]!r}, which is not a file beside it"
             )
         if manifest is not None and location not in manifest.files:
             raise RegistryError(f"{_label(directory, location)} holds weights but is not in the manifest")

@@ -1,6 +1,7 @@
 """The command itself: help, version, what it imports, how it ends."""
 
 import http.client
+import json
 import signal
 import subprocess
 import sys
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Run, environment
+from fastserve.registry import Registry, SigningKey
+from fastserve.registry.signing import generate
+from tests.cli.conftest import Run, environment, publish
 from tests.servers import free_port, running
 
 
@@ -19,17 +22,36 @@ from tests.servers import free_port, running
         ((), ("serve", "models", "demo", "Exit codes: 0 done, 1 failed, 2 wrong use.")),
         (
             ("serve",),
-            ("--registry", "--grpc-port", "--control-port", "--workers", "[default: 8000]", "Example:"),
+            (
+                "--registry",
+                "--grpc-port",
+                "--control-port",
+                "--workers",
+                "--require-signature",
+                "[default: 8000]",
+                "Example:",
+            ),
         ),
-        (("models",), ("publish", "list", "show", "Example:")),
+        (("models",), ("publish", "list", "show", "rollback", "audit", "Example:")),
         (("models", "publish"), ("NAME", "FILE", "--registry", "Example:")),
         (("models", "list"), ("--json", "Example:")),
         (("models", "show"), ("NAME[@VERSION]", "--json", "Example:")),
+        (("models", "alias"), ("[ALIAS]", "[VERSION]", "--remove", "Example:")),
+        (("models", "rollback"), ("NAME", "--alias", "Example:")),
+        (("models", "tag"), ("NAME@VERSION", "key=value", "Example:")),
+        (("models", "archive"), ("NAME@VERSION", "--undo", "Example:")),
+        (("models", "verify"), ("--all", "--require-signature", "Example:")),
+        (("models", "audit"), ("--verify", "--last", "Example:")),
+        (("models", "gc"), ("--keep", "--dry-run", "Example:")),
+        (("models", "import"), ("DIR", "--name", "--dry-run", "<model>/<version>/model.onnx", "Example:")),
+        (("models", "keygen"), ("PRIVATE", "PUBLIC", "fastserve[sign]", "Example:")),
+        (("models", "load"), ("NAME", "Example:")),
+        (("models", "unload"), ("NAME", "Example:")),
         (("demo",), ("--dir", "--keep-serving", "fastserve[demo,cpu]", "Example:")),
     ],
 )
-def test_help(run: Run, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
-    done = run(*arguments, "--help")
+def test_help(call: Run, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+    done = call(*arguments, "--help")
     assert done.returncode == 0
     for word in words:
         assert word in done.stdout
@@ -92,20 +114,21 @@ def test_serving_imports_nothing_of_training() -> None:
         ),
         (("serve", "--registry", ".", "--log-level", "loud"), "fastserve: --log-level: log.level is 'loud'"),
         (("serve", "--config", "none.yaml"), "none.yaml"),
+        (("serve", "--registry", ".", "--require-signature", "none.pem"), "none.pem"),
         (("serve", "--prot", "1"), "--prot"),
         (("serv",), "serv"),
     ],
 )
-def test_wrong_use_exits_2(run: Run, arguments: tuple[str, ...], words: str) -> None:
-    done = run(*arguments)
+def test_wrong_use_exits_2(call: Run, arguments: tuple[str, ...], words: str) -> None:
+    done = call(*arguments)
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_wrong_key_in_the_configuration(run: Run, tmp_path: Path) -> None:
+def test_a_wrong_key_in_the_configuration(call: Run, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("registry: .\nserver:\n  prot: 80\n")
-    done = run("serve", "--config", "c.yaml")
+    done = call("serve", "--config", "c.yaml")
     assert done.returncode == 2
     assert (
         done.stderr
@@ -120,8 +143,10 @@ def test_a_registry_that_is_not_there_exits_1(run: Run) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_serving_with_0(tmp_path: Path, model: Path, run: Run, number: signal.Signals) -> None:
-    assert run("models", "publish", "double", model, "--registry", "reg").returncode == 0
+def test_a_signal_ends_serving_with_0(
+    tmp_path: Path, model: Path, store: Registry, number: signal.Signals
+) -> None:
+    publish(store, model)
     with running(tmp_path / "reg", tmp_path) as server:
         answer = server.request(
             "POST",
@@ -154,6 +179,75 @@ def test_ports_of_what_is_not_there_are_taken_with_a_word(tmp_path: Path) -> Non
         process.terminate()
         process.communicate(timeout=30)
     assert process.returncode == 0
+
+
+_SHOW = (
+    "import fastserve.app, fastserve.cli\n"
+    "fastserve.app.serve = lambda settings: print(*settings.lifecycle.require_signature) or 0\n"
+    "fastserve.cli.main()\n"
+)
+
+
+def test_a_key_may_be_given_again(tmp_path: Path) -> None:
+    for name in ("a.pem", "b.pem"):
+        (tmp_path / name).touch()
+    (tmp_path / "c.yaml").write_text("registry: .\nlifecycle:\n  require_signature: [c.pem]\n")
+    for flags, keys in (
+        (("--require-signature", "a.pem", "--require-signature", "b.pem"), "a.pem b.pem\n"),
+        ((), "c.pem\n"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", _SHOW, "serve", "--config", "c.yaml", *flags],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.returncode, done.stdout) == (0, keys), done.stderr
+
+
+def test_serving_asks_for_signatures(tmp_path: Path, model: Path, store: Registry) -> None:
+    generate(tmp_path / "own.pem", tmp_path / "own.pub.pem")
+    publish(store, model)
+    publish(store, model, sign=SigningKey.load(tmp_path / "own.pem"))
+    publish(store, model)
+    port = free_port()
+    command = [sys.executable, "-m", "fastserve.cli", "serve", "--registry", "reg", "--port", str(port)]
+    process = subprocess.Popen(
+        [*command, "--require-signature", "own.pub.pem"],
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait_alive(port)
+        rows = _settled(port, versions=3)
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+    assert [(row["version"], row["state"]) for row in rows] == [
+        ("1", "UNAVAILABLE"),
+        ("2", "READY"),
+        ("3", "UNAVAILABLE"),
+    ]
+    assert "sign" in rows[0]["reason"]
+
+
+def _settled(port: int, versions: int) -> list[dict[str, str]]:
+    """Wait until no version is about to be loaded; give the index, ordered by version."""
+    rows: list[dict[str, str]] = []
+    give_up_s = time.monotonic() + 30
+    while time.monotonic() < give_up_s:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection.request("POST", "/v2/repository/index")
+        rows = sorted(json.loads(connection.getresponse().read()), key=lambda row: row["version"])
+        connection.close()
+        states = {row["state"] for row in rows}
+        if len(rows) == versions and states <= {"READY", "UNAVAILABLE"}:
+            return rows
+        time.sleep(0.05)
+    raise AssertionError(f"nothing settles: {rows}")
 
 
 def _wait_alive(port: int) -> None:

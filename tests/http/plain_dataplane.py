@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import onnxruntime
@@ -30,6 +31,9 @@ class PlainServed:
             name, version, [(spec.name, str(spec.datatype)) for spec in self.signature.outputs]
         )
 
+    def held(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
 
 class PlainDataPlane:
     """Serves what it was given; `failure` makes every run fail, `pause` makes every run wait."""
@@ -56,6 +60,9 @@ class PlainDataPlane:
         if model not in self.models():
             raise ModelNotFound(model)
         return sorted(self.loaded.get(model, {}), key=int)
+
+    def aliases(self, model: str) -> dict[str, str]:
+        return {}
 
     def index(self) -> list[IndexEntry]:
         ready = [

@@ -10,14 +10,24 @@ from onnx import TensorProto, helper
 from onnx.external_data_helper import _get_all_tensors, uses_external_data
 
 from fastserve.errors import ModelRejected
-from fastserve.registry.external import external_locations
+from fastserve.registry.rules import FileRules, check_model_file
 from tests import models
+
+HEAD = b"\x08\x08\x42\x02\x10\x11"
+"""IR version 8, operator set 17."""
 
 
 def locations(tmp_path: Path, data: bytes) -> set[str]:
     path = tmp_path / "model.onnx"
     path.write_bytes(data)
-    return external_locations(path)
+    return check_model_file(path, FileRules())
+
+
+def field_length(size: int) -> bytes:
+    encoded = b""
+    while size > 127:
+        encoded, size = encoded + bytes([size & 127 | 128]), size >> 7
+    return encoded + bytes([size])
 
 
 def outside(name: str, location: str) -> TensorProto:
@@ -51,6 +61,7 @@ def nested() -> onnx.ModelProto:
     graph.node.append(constant)
     model = helper.make_model(graph)
     function = model.functions.add(name="f", domain="local")
+    function.opset_import.append(helper.make_opsetid("", 17))
     function.node.append(helper.make_node("Constant", [], ["c"], value=outside("c", "function.bin")))
     function.attribute_proto.append(helper.make_attribute("default", outside("d", "default.bin")))
     model.training_info.add().initialization.initializer.append(outside("t", "training.bin"))
@@ -102,18 +113,16 @@ def test_a_location_behind_an_unusual_encoding(tmp_path: Path) -> None:
     assert entry in data
     tensor_proto = b"\x6a" + bytes([entry[1] + 1]) + b"\x0a\x88\x00location" + b"\x12\x0bweights.bin"
     graph = b"\x2a" + bytes([len(tensor_proto)]) + tensor_proto
-    assert locations(tmp_path, b"\x3a" + bytes([len(graph)]) + graph) == {"weights.bin"}
+    assert locations(tmp_path, HEAD + b"\x3a" + bytes([len(graph)]) + graph) == {"weights.bin"}
 
 
 def test_graphs_in_graphs_do_not_recurse(tmp_path: Path) -> None:
     data = b""
     for _ in range(3_000):
         for tag in (b"\x32", b"\x2a", b"\x0a"):  # attribute.g, node.attribute, graph.node
-            size, length = len(data), b""
-            while size > 127:
-                length, size = length + bytes([size & 127 | 128]), size >> 7
-            data = tag + length + bytes([size]) + data
-    assert locations(tmp_path, b"\x42\x08location" + data) == set()
+            data = tag + field_length(len(data)) + data
+    with pytest.raises(ModelRejected, match=r"nested more than 100 deep"):
+        locations(tmp_path, HEAD + b"\x3a" + field_length(len(data)) + data)
 
 
 @given(st.binary(max_size=200), st.integers(0, 200), st.integers(0, 200))
@@ -124,9 +133,9 @@ def test_any_bytes_give_an_answer_or_a_refusal(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "noise.onnx"
     data = models.external_data()[0]
-    path.write_bytes(data[:start] + noise + data[stop:] + b"location")
+    path.write_bytes(data[:start] + noise + data[stop:])
     try:
-        found = external_locations(path)
+        found = check_model_file(path, FileRules())
     except ModelRejected:
         return
     assert all(isinstance(location, str) for location in found)

@@ -10,12 +10,14 @@ from fastserve.frontends.http.answers import json_response
 from fastserve.frontends.http.docs_routes import DocsRoutes
 from fastserve.frontends.http.errors import HANDLERS
 from fastserve.frontends.http.options import HttpOptions
+from fastserve.frontends.http.repository_routes import RepositoryRoutes
 from fastserve.frontends.http.v1_routes import V1Routes
 from fastserve.frontends.http.v2_routes import V2Routes
+from fastserve.lifecycle import LoadControl
 
 
-def create_app(plane: DataPlane, options: HttpOptions) -> Starlette:
-    """Build the application over one data plane."""
+def create_app(plane: DataPlane, options: HttpOptions, control: LoadControl | None = None) -> Starlette:
+    """Build the application over one data plane; `control` loads and unloads where options allow it."""
 
     async def healthz(_: Request) -> Response:
         """GET /healthz: the process answers; whether every model serves is in the body."""
@@ -24,6 +26,7 @@ def create_app(plane: DataPlane, options: HttpOptions) -> Starlette:
     routes = [
         *V2Routes(plane, options).routes(),
         *V1Routes(plane, options).routes(),
+        *RepositoryRoutes(plane, options, control).routes(),
         Route("/healthz", healthz, methods=["GET"]),
         *(DocsRoutes(plane, options).routes() if options.docs else []),
     ]

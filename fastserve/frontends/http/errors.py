@@ -17,6 +17,7 @@ from fastserve.errors import (
     NotReady,
     PayloadTooLarge,
     QueueFull,
+    Unauthorized,
     UnsupportedEncoding,
 )
 
@@ -26,6 +27,7 @@ STATUS: dict[type[Exception], int] = {
     InvalidRequest: 400,
     PayloadTooLarge: 413,
     UnsupportedEncoding: 415,
+    Unauthorized: 401,
     NotFound: 404,
     NotReady: 503,
     QueueFull: 503,
@@ -73,6 +75,8 @@ def answer(error: Exception) -> ErrorAnswer:
         headers["retry-after"] = str(error.retry_after_s)
     elif isinstance(error, NotReady):
         headers["retry-after"] = "1"
+    elif isinstance(error, Unauthorized):
+        headers["www-authenticate"] = "Bearer"
     if isinstance(error, Unsupported):
         return ErrorAnswer(501, headers, error_body(str(error)))
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)

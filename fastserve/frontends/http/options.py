@@ -1,6 +1,10 @@
 """Settings of the HTTP front end; the only list of them."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_LEAST_TOKEN = 16
 
 
 class HttpOptions(BaseModel):
@@ -39,3 +43,22 @@ class HttpOptions(BaseModel):
         description="Decode plain infer requests in the compiled core; off = all through Starlette.",
     )
     docs: bool = Field(default=True, description="Serve /openapi.json and the page /docs.")
+    load_control: bool = Field(
+        default=False,
+        description="Let POST /v2/repository/models/NAME/load and unload work; needs admin_token.",
+    )
+    admin_token: str = Field(
+        default="",
+        max_length=1_024,
+        repr=False,
+        description="What requests that change state must send as `Authorization: Bearer TOKEN`.",
+    )
+
+    @model_validator(mode="after")
+    def _needs_token(self) -> Self:
+        if self.load_control and len(self.admin_token) < _LEAST_TOKEN:
+            raise ValueError(
+                f"load_control needs an admin_token of at least {_LEAST_TOKEN} characters "
+                "(FASTSERVE_HTTP__ADMIN_TOKEN keeps it out of files)"
+            )
+        return self

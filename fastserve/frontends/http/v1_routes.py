@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from fastserve.dataplane import Context, DataPlane
+from fastserve.dataplane import Context, DataPlane, Served
 from fastserve.errors import ModelNotFound, VersionNotFound
 from fastserve.frontends.http.answers import (
     body_response,
@@ -44,7 +44,9 @@ class V1Routes:
 
     def routes(self) -> list[BaseRoute]:
         """List the routes; the first that matches wins."""
-        paths = ("/v1/models/{model:name}", "/v1/models/{model:name}/versions/{version:name}")
+        model = "/v1/models/{model:name}"
+        # TensorFlow Serving's labels are aliases here; a version may be named by either.
+        paths = (model, model + "/versions/{version:name}", model + "/labels/{version:name}")
         return [
             *(Route(path + ":predict", self.predict, methods=["POST"]) for path in paths),
             *(Route(path, self.status, methods=["GET"]) for path in paths),
@@ -52,8 +54,12 @@ class V1Routes:
 
     async def predict(self, request: Request) -> Response:
         """POST …:predict: rows or columns in, rows or columns out."""
+        served = self._plane.resolve(request.path_params["model"], request.path_params.get("version"))
+        with served.held():
+            return await self._predict(request, served)
+
+    async def _predict(self, request: Request, served: Served) -> Response:
         plane, options = self._plane, self._options
-        served = plane.resolve(request.path_params["model"], request.path_params.get("version"))
         timeout_us = header_timeout_us(request)
         body = await read_body(request, options.max_body_bytes)
         wanted = decode(body, served.signature, options.max_json_depth)
@@ -69,6 +75,8 @@ class V1Routes:
         entries = [entry for entry in self._plane.index() if entry.name == model]
         if not entries:
             raise ModelNotFound(model)
+        if version is not None:
+            version = self._plane.aliases(model).get(version, version)
         chosen = [entry for entry in entries if version in (None, entry.version)]
         if not chosen:
             raise VersionNotFound(model, str(version))

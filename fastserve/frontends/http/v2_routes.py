@@ -8,7 +8,6 @@ from starlette.routing import BaseRoute, Route
 
 from fastserve import __version__
 from fastserve.dataplane import Context, DataPlane, Served
-from fastserve.errors import InvalidRequest
 from fastserve.frontends.http import triton
 from fastserve.frontends.http.answers import (
     body_response,
@@ -19,14 +18,12 @@ from fastserve.frontends.http.answers import (
 )
 from fastserve.frontends.http.body import read_body
 from fastserve.frontends.http.errors import Unsupported
-from fastserve.frontends.http.json_text import loads
 from fastserve.frontends.http.options import HttpOptions
 from fastserve.frontends.http.v2_codec import decode
 
 EXTENSIONS = [
     "binary_tensor_data",
     "model_configuration",
-    "model_repository(index)",
     "parameters",
     "statistics",
 ]
@@ -52,20 +49,12 @@ class V2Routes:
             *_model("/ready", self.model_ready),
             *_model("/config", self.config),
             *_model("/stats", self.stats),
-            Route("/v2/repository/index", self.index, methods=["POST"]),
-            Route("/v2/repository/{repository}/index", self.index, methods=["POST"]),
             *self._unsupported_routes(),
         ]
 
     def _unsupported_routes(self) -> list[BaseRoute]:
-        loading = (
-            "models are loaded and unloaded by what is in the registry directory: "
-            "publish or remove a version there (fastserve models publish)"
-        )
         memory = "shared memory is not supported; send tensors in the request"
         texts = {
-            "/v2/repository/models/{model}/{verb:path}": loading,
-            "/v2/repository/{repository}/models/{model}/{verb:path}": loading,
             "/v2/systemsharedmemory/{rest:path}": memory,
             "/v2/cudasharedmemory/{rest:path}": memory,
             "/v2/trace/setting": "trace settings are not supported",
@@ -78,7 +67,9 @@ class V2Routes:
 
     async def server(self, _: Request) -> Response:
         """GET /v2: who answers, and what it can do."""
-        return json_response({"name": "fastserve", "version": __version__, "extensions": EXTENSIONS})
+        loading = "model_repository" if self._options.load_control else "model_repository(index)"
+        extensions = sorted([*EXTENSIONS, loading])
+        return json_response({"name": "fastserve", "version": __version__, "extensions": extensions})
 
     async def live(self, _: Request) -> Response:
         """GET /v2/health/live: the process answers."""
@@ -95,17 +86,6 @@ class V2Routes:
         return json_response(
             {"models": [{"name": name, "versions": plane.versions(name)} for name in plane.models()]}
         )
-
-    async def index(self, request: Request) -> Response:
-        """POST /v2/repository/index: every version with its state, or `{"ready": true}` those that serve."""
-        body = await read_body(request, self._options.max_body_bytes)
-        wanted = loads(body, self._options.max_json_depth) if body.strip() else {}
-        only_ready = wanted.get("ready", False) if isinstance(wanted, dict) else None
-        if not isinstance(only_ready, bool):
-            raise InvalidRequest(
-                "the body must be a JSON object with `ready` true or false, or empty", "ready"
-            )
-        return json_response(triton.index(self._plane.index(), only_ready))
 
     # -- about a model ------------------------------------------------------------------------------------
 
@@ -140,6 +120,10 @@ class V2Routes:
     async def infer(self, request: Request) -> Response:
         """POST …/infer: what the compiled path hands over, or everything when it is off."""
         served = self._served(request)
+        with served.held():
+            return await self._infer(request, served)
+
+    async def _infer(self, request: Request, served: Served) -> Response:
         json_bytes, timeout_us = json_length(request), header_timeout_us(request)
         options = self._options
         body = await read_body(request, options.max_body_bytes)

@@ -1,0 +1,79 @@
+"""How a worker's models come and go: watch, manager, loading threads and data plane, put together."""
+
+import asyncio
+import gc
+from collections.abc import Mapping
+from concurrent.futures import Executor
+
+from fastserve.config import Config
+from fastserve.dataplane import DataPlane, Served
+from fastserve.lifecycle import LoadControl, Loader, LoadThreads, Manager, Scanner, Watcher, Wish
+from fastserve.registry import FileRules, Registry, TrustedKeys
+
+
+def open_registry(config: Config) -> Registry:
+    """The registry with the rules that the configuration sets for what is in it.
+
+    Raises
+    ------
+    ConfigError, RegistryError
+        No registry is named; a public key cannot be read.
+    """
+    options = config.lifecycle
+    rules = FileRules(
+        max_version_bytes=options.max_version_bytes, allowed_domains=frozenset(options.allowed_domains)
+    )
+    trusted = TrustedKeys.load(list(options.require_signature)) if options.require_signature else None
+    return Registry(config.registry_dir(), rules=rules, trusted=trusted)
+
+
+class Lifecycle:
+    """Everything between the registry directory and the data plane. Event-loop thread only."""
+
+    def __init__(
+        self,
+        config: Config,
+        registry: Registry,
+        loader: Loader,
+        loop: asyncio.AbstractEventLoop,
+        executor: Executor,
+        threads: int,
+    ) -> None:
+        options = config.lifecycle
+        self._loop = loop
+        self._loader = loader
+        self.settled = asyncio.Event()
+        self._threads: LoadThreads[Served] = LoadThreads(
+            loop,
+            registry,
+            lambda model, version: self.plane.prepare(loader.load(model, version)),
+            lambda served: loader.free(served.loaded),
+            slots=threads,
+            polite=threads == 1,
+        )
+        self._manager: Manager[Served] = Manager(options, self._threads, slots=threads)
+        self.plane = DataPlane(self._manager, loop, executor, withdraw_after_runs=options.withdraw_after_runs)
+        self._watcher = Watcher(Scanner(registry, options), registry.path, options, self._tell)
+        self.control = LoadControl(registry, self._manager, self._watcher)
+
+    def start(self) -> None:
+        """Begin to look and to load."""
+        self._manager.start(self.plane, self._on_settled)
+        self._watcher.start()
+
+    def stop(self) -> None:
+        """The loop is about to end."""
+        self._watcher.stop()
+        self._threads.close()
+        self.plane.close()
+        self._loader.close()
+
+    def _tell(self, wishes: Mapping[str, Wish]) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._manager.wish, wishes)
+
+    def _on_settled(self) -> None:
+        # What is loaded by now mostly lives as long as the process: no collection needs to look at it again.
+        gc.collect()
+        gc.freeze()
+        self.settled.set()

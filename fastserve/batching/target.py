@@ -1,0 +1,25 @@
+"""What a batcher runs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from fastserve.batching.latency import LatencyModel
+from fastserve.runtime.protocol import Runtime
+from fastserve.types import DataType, VersionStats
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a batcher runs: one loaded version, where its counters are, and how its rows look."""
+
+    model: str
+    version: str
+    runtime: Runtime
+    rows: Sequence[tuple[DataType, tuple[int, ...]]]
+    """(datatype, row shape without the batch dimension) of every input, in signature order."""
+    max_batch_rows: int
+    """0: the model has no batch dimension, every request runs alone on its own arrays."""
+    latency: LatencyModel
+    stats: VersionStats = field(default_factory=VersionStats)
+    on_failed_run: Callable[[Exception], None] = field(default=lambda _: None)
+    """Told of every run that failed for all its members."""

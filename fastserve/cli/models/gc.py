@@ -1,0 +1,53 @@
+"""`fastserve models gc`: remove old versions that nothing needs, and what died publishers left behind."""
+
+from typing import Annotated
+
+import typer
+
+from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json, say
+from fastserve.cli.models.naming import find_model
+from fastserve.cli.models.opening import open_registry
+
+_EPILOG = (
+    "Example: [bold]fastserve models gc --keep 5 --dry-run[/bold]"
+    "\n\nThe newest N versions of each model stay, and whatever an alias points to or a running server holds."
+)
+
+
+def gc(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", show_default=False, help="One model; all of them without it."),
+    ] = None,
+    *,
+    keep: Annotated[
+        int, typer.Option("--keep", metavar="N", min=1, help="How many of the newest versions stay.")
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")
+    ] = False,
+    registry: Registry = None,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    debug: Debug = False,
+) -> None:
+    """Remove versions that are neither new nor in use, and leftovers."""
+    store = open_registry(registry, config)
+    model = None if name is None else find_model(store, name)
+    removed = store.gc(keep, model, dry_run=dry_run)
+    freed = sum(one.bytes for one in removed)
+    rows = [{"model": one.model, "what": one.what, "bytes": one.bytes, "why": one.why} for one in removed]
+    if as_json:
+        print_json({"dry_run": dry_run, "bytes": freed, "removed": rows})
+        return
+    from fastserve.cli.tables import show, size, table
+
+    if rows:
+        cells = [[one.model, one.what, size(one.bytes), one.why] for one in removed]
+        show(table(["MODEL", "WOULD BE REMOVED" if dry_run else "REMOVED", "SIZE", "WHY"], cells, right={2}))
+    say(f"{size(freed)} {'would be freed' if dry_run else 'freed'}")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make the verb part of the command."""
+    app.command("gc", epilog=_EPILOG)(gc)

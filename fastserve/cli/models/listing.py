@@ -1,0 +1,92 @@
+"""`fastserve models list`: every version there is, the broken ones with what is wrong with them."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json
+from fastserve.cli.models.naming import find_model
+from fastserve.cli.models.opening import open_registry
+from fastserve.errors import FastserveError
+
+if TYPE_CHECKING:
+    from fastserve.registry import ModelState
+    from fastserve.registry import Registry as RegistryStore
+
+_EPILOG = (
+    "Example: [bold]fastserve models list flights --registry ./registry[/bold]"
+    "\n\nFiles are not compared with their checksums here: that is `fastserve models verify`."
+)
+
+
+def list_models(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", show_default=False, help="One model; all of them without it."),
+    ] = None,
+    registry: Registry = None,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    debug: Debug = False,
+) -> None:
+    """List every version of every model, the newest of each first."""
+    store = open_registry(registry, config)
+    models = store.models() if name is None else [find_model(store, name)]
+    rows = [row for model in models for row in _rows(store, model)]
+    if as_json:
+        print_json(rows)
+    elif not rows:
+        what = f"no models in {store.path}" if name is None else f"model '{name}' has no version"
+        typer.echo(f"{what}; publish one: fastserve models publish {name or 'NAME'} FILE", err=True)
+    else:
+        from fastserve.cli.tables import model_table, show
+
+        show(model_table(rows))
+
+
+def _rows(store: "RegistryStore", model: str) -> Iterator[dict[str, Any]]:
+    problem, state = None, None
+    try:
+        state = store.state(model)
+    except FastserveError as error:
+        problem = str(error)
+    for version in reversed(store.versions(model)):
+        row = _row(store, model, version, state)
+        yield {**row, "problem": row["problem"] or problem}
+
+
+def _row(store: "RegistryStore", model: str, version: int, state: "ModelState | None") -> dict[str, Any]:
+    """One line of the list; a version that cannot be described says why instead of hiding the others."""
+    row: dict[str, Any] = {
+        "model": model,
+        "version": version,
+        "aliases": sorted(alias for alias, at in state.aliases.items() if at == version) if state else [],
+        "archived": state is not None and version in state.archived,
+        "tags": dict(state.tags.get(version, {})) if state else {},
+        "loaded": state is None or state.loaded,
+        "created_at": None,
+        "bytes": None,
+        "inputs": None,
+        "outputs": None,
+        "problem": None,
+    }
+    try:
+        record = store.describe(model, version)
+    except FastserveError as error:
+        return {**row, "problem": str(error)}
+    manifest = record.manifest
+    if manifest is None:
+        return {**row, "bytes": record.path.stat().st_size}
+    return {
+        **row,
+        "created_at": manifest.created_at.isoformat(timespec="seconds"),
+        "bytes": sum(file.bytes for file in manifest.files.values()),
+        "inputs": [tensor.name for tensor in manifest.signature.inputs],
+        "outputs": [tensor.name for tensor in manifest.signature.outputs],
+    }
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make the verb part of the command."""
+    app.command("list", epilog=_EPILOG)(list_models)

@@ -1,0 +1,33 @@
+"""`fastserve models load` and `unload`: whether a model is wanted at all, written where servers read it."""
+
+import typer
+
+from fastserve.cli.common import ConfigFile, Debug, Registry, say
+from fastserve.cli.models.naming import Name, find_model
+from fastserve.cli.models.opening import open_registry
+
+_LOAD = "Example: [bold]fastserve models load flights[/bold]"
+_UNLOAD = (
+    "Example: [bold]fastserve models unload flights[/bold]"
+    "\n\nNothing is deleted, and it stays so over restarts, until [bold]fastserve models load flights[/bold]."
+)
+
+
+def load(name: Name, registry: Registry = None, config: ConfigFile = None, debug: Debug = False) -> None:
+    """Serve a model that was unloaded; running servers follow within a second."""
+    store = open_registry(registry, config)
+    store.set_loaded(find_model(store, name), True)
+    say(f"{name} is to be served")
+
+
+def unload(name: Name, registry: Registry = None, config: ConfigFile = None, debug: Debug = False) -> None:
+    """Stop serving a model on every server of this registry; requests in flight are answered."""
+    store = open_registry(registry, config)
+    store.set_loaded(find_model(store, name), False)
+    say(f"{name} is not to be served until it is loaded again")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make the verbs part of the command."""
+    app.command("load", epilog=_LOAD)(load)
+    app.command("unload", epilog=_UNLOAD)(unload)

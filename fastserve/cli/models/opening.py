@@ -1,0 +1,35 @@
+"""The registry that a verb works on, with the rules that the configuration sets for it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastserve.cli.common import settings
+
+if TYPE_CHECKING:
+    from fastserve.registry import Registry
+
+
+def open_registry(
+    registry: Path | None, config: Path | None, *, keys: Sequence[Path] = (), checks: bool = False
+) -> "Registry":
+    """Open the registry of the flag, the environment or the configuration.
+
+    With `checks` its versions are verified as a server would, by `keys` or else by the configured ones.
+
+    Raises
+    ------
+    ConfigError
+        No registry is named, or the configuration is wrong.
+    RegistryError
+        A key cannot be read.
+    """
+    chosen = settings(registry, config)
+    path, options = chosen.registry_dir(), chosen.lifecycle
+    from fastserve.registry import FileRules, Registry, TrustedKeys
+
+    rules = FileRules(
+        max_version_bytes=options.max_version_bytes, allowed_domains=frozenset(options.allowed_domains)
+    )
+    trusted = list(keys or options.require_signature) if checks else []
+    return Registry(path, rules=rules, trusted=TrustedKeys.load(trusted) if trusted else None)

@@ -1,0 +1,108 @@
+"""`fastserve models show`: everything about one version."""
+
+import hashlib
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json
+from fastserve.cli.models.naming import find_model, split, version_of
+from fastserve.cli.models.opening import open_registry
+from fastserve.errors import FastserveError
+
+if TYPE_CHECKING:
+    from fastserve.registry import Registry as RegistryStore
+    from fastserve.registry import VersionRecord
+    from fastserve.types import Signature
+
+_EPILOG = (
+    "Example: [bold]fastserve models show flights@champion --registry ./registry[/bold]"
+    "\n\nEvery file is compared with its checksum; a version that does not match is an error."
+)
+
+
+def show(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME[@VERSION]",
+            help="A model, and a version of it (number or alias) unless the newest is meant.",
+        ),
+    ],
+    registry: Registry = None,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    debug: Debug = False,
+) -> None:
+    """Show one version: what it takes and gives, its files and checksums, where it came from."""
+    store = open_registry(registry, config, checks=True)
+    model, wanted = split(name)
+    versions = store.versions(find_model(store, model))
+    if not versions:
+        raise FastserveError(f"model '{model}' has no version that can be served")
+    version = versions[-1] if wanted is None else version_of(store, model, wanted)
+    facts = _facts(store, store.verify(model, version))
+    if as_json:
+        print_json(facts)
+    else:
+        from fastserve.cli.tables import fact_tables
+        from fastserve.cli.tables import show as print_tables
+
+        print_tables(*fact_tables(facts))
+
+
+def _facts(store: "RegistryStore", record: "VersionRecord") -> dict[str, Any]:
+    manifest, state, words = record.manifest, store.state(record.model), store.settings(record.model)
+    if manifest is not None:
+        signature = manifest.signature
+        files = {name: file.model_dump() for name, file in manifest.files.items()}
+    else:
+        from fastserve.lifecycle.probe import inspect_apart
+
+        signature = inspect_apart(record.path)
+        files = {record.path.name: _hashed(record)}
+    return {
+        "model": record.model,
+        "version": record.version,
+        "path": str(record.path.parent),
+        "description": words.description,
+        "owner": words.owner,
+        "created_at": manifest.created_at.isoformat(timespec="seconds") if manifest else None,
+        "aliases": sorted(alias for alias, at in state.aliases.items() if at == record.version),
+        "archived": record.version in state.archived,
+        "tags": dict(state.tags.get(record.version, {})),
+        "loaded": state.loaded,
+        "signed": is_signed(record),
+        "signature": _signature(signature),
+        "files": files,
+        "provenance": manifest.provenance if manifest else None,
+    }
+
+
+def is_signed(record: "VersionRecord") -> bool:
+    """Tell whether somebody signed the manifest; by whom, only a public key can tell."""
+    from fastserve.registry import SIGNATURE_FILE
+
+    return (record.path.parent / SIGNATURE_FILE).is_file()
+
+
+def _hashed(record: "VersionRecord") -> dict[str, Any]:
+    with record.path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    return {"sha256": digest.hexdigest(), "bytes": record.path.stat().st_size}
+
+
+def _signature(signature: "Signature") -> dict[str, Any]:
+    def described(tensors: Any) -> list[dict[str, Any]]:
+        return [{"name": t.name, "datatype": t.datatype.value, "shape": list(t.shape)} for t in tensors]
+
+    return {
+        "inputs": described(signature.inputs),
+        "outputs": described(signature.outputs),
+        "batched": signature.batched,
+    }
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make the verb part of the command."""
+    app.command("show", epilog=_EPILOG)(show)

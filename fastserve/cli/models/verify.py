@@ -1,0 +1,153 @@
+"""`fastserve models verify`: whether the registry holds what was published, and a server may load it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, note, print_json
+from fastserve.cli.models.naming import find_model, split, version_of
+from fastserve.cli.models.opening import open_registry
+from fastserve.cli.models.show import is_signed
+from fastserve.errors import ConfigError, FastserveError
+
+if TYPE_CHECKING:
+    from fastserve.registry import Registry as RegistryStore
+
+_EPILOG = (
+    "Example: [bold]fastserve models verify flights --require-signature release.pub.pem[/bold]"
+    "\n\nChecked are sizes and checksums, the signature, where external data lies, opsets and operators, and "
+    "the audit log's chain, as a server does before it loads. Without NAME and --all: every version that is "
+    "not archived."
+)
+
+
+@dataclass(slots=True)
+class _Check:
+    """One version to look at, and what came out."""
+
+    model: str
+    version: int
+    size_bytes: int = 0
+    signed: bool = False
+    problem: str | None = None
+
+
+def verify(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME[@VERSION]]", show_default=False, help="One model or version; all of them without."
+        ),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Archived versions too.")] = False,
+    keys: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--require-signature",
+            metavar="PUB",
+            exists=True,
+            dir_okay=False,
+            help="A public ed25519 key (PEM) that must have signed; may be given again for another one.",
+        ),
+    ] = None,
+    registry: Registry = None,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    debug: Debug = False,
+) -> None:
+    """Check versions and audit logs; exit code 1 when anything is broken, with a line for each problem."""
+    store = open_registry(registry, config, keys=keys or (), checks=True)
+    model, wanted = (None, None) if name is None else split(name)
+    if everything and wanted is not None:
+        raise ConfigError("--all is for a whole model or registry, not for one version")
+    models = store.models() if model is None else [find_model(store, model)]
+    problems = [problem for one in models for problem in _about_model(store, one)]
+    if model is not None and wanted is not None:
+        checks = [_Check(model, version_of(store, model, wanted))]
+    else:
+        checks = [check for one in models for check in _to_check(store, one, everything)]
+    _look(store, checks, quiet=as_json)
+    problems += [check.problem for check in checks if check.problem]
+    _print(checks, problems, as_json)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _to_check(store: "RegistryStore", model: str, everything: bool) -> Iterator[_Check]:
+    try:
+        archived = store.state(model).archived
+    except FastserveError:  # told by _about_model
+        archived = frozenset()
+    for version in store.versions(model):
+        if everything or version not in archived:
+            yield _Check(model, version)
+
+
+def _about_model(store: "RegistryStore", model: str) -> Iterator[str]:
+    """What is wrong beside the versions: aliases, tags, settings, history."""
+    try:
+        state, versions = store.state(model), store.versions(model)
+        for alias, version in sorted(state.aliases.items()):
+            if version not in versions:
+                yield f"{model}/aliases.json: {alias} is version {version}, which is not there"
+    except FastserveError as error:
+        yield str(error)
+    try:
+        store.settings(model)
+    except FastserveError as error:
+        yield str(error)
+    try:
+        yield from store.check_audit(model)
+    except FastserveError as error:
+        yield str(error)
+
+
+def _look(store: "RegistryStore", checks: list[_Check], *, quiet: bool) -> None:
+    """Read every byte; the sizes first, so that the bar knows how far it is."""
+    for check in checks:
+        try:
+            record = store.describe(check.model, check.version)
+            check.signed = is_signed(record)
+            sizes = record.manifest.files.values() if record.manifest else ()
+            check.size_bytes = sum(file.bytes for file in sizes) or record.path.stat().st_size
+        except (FastserveError, OSError):  # told below
+            continue
+    from fastserve.cli.tables import progress
+
+    with progress(sum(check.size_bytes for check in checks), quiet=quiet) as advance:
+        for check in checks:
+            try:
+                store.verify(check.model, check.version)
+            except FastserveError as error:
+                check.problem = str(error)
+            advance(f"{check.model}/{check.version}", check.size_bytes)
+
+
+def _print(checks: list[_Check], problems: list[str], as_json: bool) -> None:
+    if as_json:
+        rows: list[dict[str, Any]] = [
+            {
+                "model": check.model,
+                "version": check.version,
+                "bytes": check.size_bytes,
+                "signed": check.signed,
+                "problem": check.problem,
+            }
+            for check in checks
+        ]
+        print_json({"sound": not problems, "versions": rows, "problems": problems})
+        return
+    from fastserve.cli.tables import check_table, show
+
+    if checks:
+        show(check_table(checks))
+    for problem in problems:
+        note(problem)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make the verb part of the command."""
+    app.command("verify", epilog=_EPILOG)(verify)

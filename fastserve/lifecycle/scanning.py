@@ -1,0 +1,166 @@
+"""From the registry directory to wishes: what is there, whole, and not put away.
+
+A version counts when the files that its manifest lists are there in full size. Without a manifest it counts
+when it has not changed for a while: a copy in progress looks like a version too.
+"""
+
+import logging
+import os
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fastserve.clock import NS_PER_S, Clock, monotonic_ns
+from fastserve.errors import FastserveError
+from fastserve.lifecycle.options import LifecycleOptions
+from fastserve.lifecycle.wishes import Wish
+from fastserve.registry import Registry
+
+log = logging.getLogger("fastserve.lifecycle")
+
+Stamp = tuple[tuple[str, int, int, int], ...]
+"""(name, bytes, modified, inode changed) of every file of a version."""
+
+_MAX_FILES = 1_000
+_GRAIN_NS = 2 * NS_PER_S
+"""A directory may change again within one tick of its file system's clock without looking different."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """What the last look at one model found."""
+
+    fingerprint: tuple[object, ...]
+    seen_ns: int
+    """When it looked like this for the first time."""
+    wish: Wish
+    settled: set[int] = field(default_factory=set)
+    stamps: dict[int, tuple[Stamp, int]] = field(default_factory=dict)
+    """Versions that may still be changing: their files, and since when they look like this."""
+    problem: str = ""
+
+
+class Scanner:
+    """Looks at a registry again and again. One thread at a time."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        options: LifecycleOptions,
+        clock: Clock = monotonic_ns,
+        wall_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._registry = registry
+        self._checked = max(options.versions, 16)
+        self._settle_ns = int(options.settle_s * NS_PER_S)
+        self._clock = clock
+        self._wall_s = wall_s
+        self._known: dict[str, _Known] = {}
+
+    def scan(self) -> dict[str, Wish]:
+        """Look at every model; unchanged ones cost two or three system calls.
+
+        Raises
+        ------
+        RegistryError
+            When the registry itself cannot be read.
+        """
+        names = self._registry.models()
+        for gone in self._known.keys() - set(names):
+            del self._known[gone]
+        return {name: self._look(name) for name in names}
+
+    def unsettled(self) -> bool:
+        """Tell whether some version may count soon, without any further change on disk."""
+        return any(known.stamps for known in self._known.values())
+
+    def _look(self, name: str) -> Wish:
+        known, now_ns = self._known.get(name), self._clock()
+        try:
+            fingerprint = self._registry.fingerprint(name)
+            same_since_ns = now_ns
+            if known is not None and known.fingerprint == fingerprint:
+                same_since_ns = known.seen_ns
+                if not known.stamps and now_ns - same_since_ns > _GRAIN_NS:
+                    return known.wish
+            return self._renew(name, known, fingerprint, same_since_ns)
+        except FastserveError as error:
+            return self._stays(name, known, str(error))
+
+    def _renew(self, name: str, before: _Known | None, fingerprint: tuple[object, ...], seen_ns: int) -> Wish:
+        state = self._registry.state(name)
+        versions = [v for v in reversed(self._registry.versions(name)) if v not in state.archived]
+        known = _Known(fingerprint, seen_ns, Wish(()))
+        if before is not None:
+            known.settled = before.settled & set(versions)
+            known.stamps = before.stamps
+        matter = {*versions[: self._checked], *(set(state.aliases.values()) & set(versions))}
+        unsettled = {v for v in matter if v not in known.settled and not self._settles(name, v, known)}
+        known.settled |= matter - unsettled
+        known.stamps = {v: stamp for v, stamp in known.stamps.items() if v in unsettled}
+        known.wish = Wish(tuple(v for v in versions if v not in unsettled), dict(state.aliases), state.loaded)
+        self._known[name] = known
+        return known.wish
+
+    def _settles(self, name: str, version: int, known: _Known) -> bool:
+        """Tell whether a version is whole: by its manifest, else because nothing happens to it."""
+        directory = self._registry.path / name / str(version)
+        try:
+            manifest = self._registry.describe(name, version).manifest
+            if manifest is not None:
+                sizes = {file: (directory / file).stat().st_size for file in manifest.files}
+                if all(sizes[file] == record.bytes for file, record in manifest.files.items()):
+                    return True
+            files = stamp(directory)
+        except FileNotFoundError:
+            files = ()
+        except (OSError, FastserveError):
+            # Whatever is wrong will be said when it is loaded, if it stays as it is.
+            files = _stamp_or_nothing(directory)
+        return self._unchanged(version, files, known)
+
+    def _unchanged(self, version: int, files: Stamp, known: _Known) -> bool:
+        now_ns = self._clock()
+        last, since_ns = known.stamps.get(version, (None, now_ns))
+        if last is None:
+            # Seen for the first time: the inodes tell since when it has been lying there, if clocks agree.
+            age_ns = self._wall_s() * NS_PER_S - max((changed for *_, changed in files), default=0)
+            if files and age_ns > max(self._settle_ns, _GRAIN_NS):
+                return True
+        if last != files:
+            since_ns = now_ns
+        known.stamps[version] = (files, since_ns)
+        return bool(files) and now_ns - since_ns >= self._settle_ns
+
+    def _stays(self, name: str, known: _Known | None, problem: str) -> Wish:
+        """Something of the model cannot be read: what was wished for before stays wished for."""
+        if known is None:
+            known = _Known((), 0, Wish(()))
+            self._known[name] = known
+        if known.problem != problem:
+            known.problem = problem
+            log.error("model %s: %s; what it served before stays", name, problem)
+        known.fingerprint = ()
+        return known.wish
+
+
+def stamp(directory: Path) -> Stamp:
+    """Describe the files of a version so that any change shows."""
+    found: list[tuple[str, int, int, int]] = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            facts = entry.stat()
+            if stat.S_ISREG(facts.st_mode):
+                found.append((entry.name, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns))
+            if len(found) >= _MAX_FILES:
+                break
+    return tuple(sorted(found))
+
+
+def _stamp_or_nothing(directory: Path) -> Stamp:
+    try:
+        return stamp(directory)
+    except OSError:
+        return ()

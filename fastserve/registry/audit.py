@@ -1,0 +1,295 @@
+"""The audit log of one model: a change and its line become true together, whatever dies in between.
+
+A line is appended and synced, then the change is made visible by one rename, then `.audit-head` is replaced.
+A line beyond the head belongs to a writer at work or killed: whether it counts, what it says decides.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from fastserve.errors import RegistryError
+from fastserve.registry import chain, files
+from fastserve.registry.chain import MAX_LINE_BYTES, AuditLine, Head
+from fastserve.registry.state import is_visible
+
+LOG_FILE = "audit.jsonl"
+HEAD_FILE = ".audit-head"
+LOCK_FILE = ".lock"
+
+_NEW_HEAD = f"{HEAD_FILE}.new"
+"""Always the same name, so that what a killed writer leaves is the next one's to write over."""
+
+
+class Damaged(RegistryError):
+    """The log or its head is not what a writer, killed or not, could have left."""
+
+
+@contextmanager
+def writing(directory: Path) -> Iterator["AuditLog"]:
+    """Hold the lock of a model's directory, its log repaired, for reading state and committing changes.
+
+    Raises
+    ------
+    OSError
+        The directory cannot be written to.
+    """
+    with files.locked(directory / LOCK_FILE):
+        descriptor = _open(directory / LOG_FILE)
+        try:
+            log = AuditLog(directory, descriptor)
+            log.repair()
+            yield log
+        finally:
+            os.close(descriptor)
+
+
+class AuditLog:
+    """The log while its lock is held. One thread at a time."""
+
+    def __init__(self, directory: Path, descriptor: int) -> None:
+        self._directory = directory
+        self._descriptor = descriptor
+        self._head = Head()
+
+    def commit(
+        self, event: str, details: Mapping[str, Any], apply: Callable[[], object] | None = None
+    ) -> AuditLine:
+        """Log a change and make it; when `apply` raises, which it must only do unchanged, nothing happened.
+
+        Raises
+        ------
+        RegistryError
+            The line is too long.
+        OSError
+            The directory cannot be written to.
+        """
+        if os.fstat(self._descriptor).st_size != self._head.size:
+            self.repair()
+        line = chain.new_line(self._head, event, details)
+        data = line.to_bytes()
+        head = chain.head_after(self._head, line, data)
+        try:
+            self._append(data)
+            # Written before the change: a disk that is full by now must not leave a change without its head.
+            self._prepare_head(head)
+            if apply is not None:
+                apply()
+        except (
+            Exception
+        ):  # what is no Exception, such as Ctrl-C, leaves it to the next writer, as a kill does
+            self._cut()
+            raise
+        self._replace_head(head)
+        return line
+
+    def newest_version(self) -> int:
+        """Give the highest version that was ever published here, gone or not; 0 without one."""
+        return self._head.newest_version
+
+    def lines(self) -> Iterator[AuditLine]:
+        """Give every line, the oldest first; RegistryError at one that cannot be read."""
+        return lines(self._directory)
+
+    def last(self) -> AuditLine | None:
+        """Give the newest line; None in a log that has none, or where it cannot be read."""
+        try:
+            return chain.parse_line(_line_before(self._descriptor, self._head.size))
+        except ValueError:
+            return None
+
+    def repair(self) -> None:
+        """Settle what a killed writer left; damage is kept for all to see, and the log goes on behind it.
+
+        Raises
+        ------
+        RegistryError
+            A killed writer's line is there, and whether it counts cannot be read.
+        """
+        size = os.fstat(self._descriptor).st_size
+        try:
+            head = read_head(self._directory)
+            if head is None and size == 0:
+                head = Head()
+                # From now on a log without a head is one that somebody took the head from.
+                self._prepare_head(head)
+                self._replace_head(head)
+            if head is None:
+                raise Damaged(no_head(self._directory))
+            self._settle(head, size)
+        except Damaged as problem:
+            self._go_on(size, str(problem))
+
+    def _settle(self, head: Head, size: int) -> None:
+        """Take in, or cut off, the one line beyond the head; Damaged when no killed writer explains it."""
+        where = _label(self._directory, LOG_FILE)
+        if size < head.size:
+            raise Damaged(cut_off(self._directory, head, size))
+        if head.size and chain.digest(_line_before(self._descriptor, head.size)) != head.sha256:
+            raise Damaged(f"{where}: its last line is not the one that {HEAD_FILE} knows")
+        self._head = head
+        tail = os.pread(self._descriptor, MAX_LINE_BYTES + 1, head.size)
+        if len(tail) > MAX_LINE_BYTES or b"\n" in tail[:-1]:
+            raise Damaged(f"{where} goes on by more than one line beyond what {HEAD_FILE} knows")
+        if not tail.endswith(b"\n"):
+            if tail:
+                self._cut()
+            return
+        line = following(head, tail)
+        if line is None:
+            raise Damaged(f"{where}: its last line does not follow the one that {HEAD_FILE} knows")
+        if is_visible(self._directory, line.event, line.details):
+            after = chain.head_after(head, line, tail)
+            self._prepare_head(after)
+            self._replace_head(after)
+        else:
+            self._cut()
+
+    def _go_on(self, size: int, problem: str) -> None:
+        """Write a line that says what is wrong and follows what the head knew: the damage stays visible."""
+        try:
+            known = read_head(self._directory) or Head()
+        except Damaged:
+            known = Head()
+        seq, newest = known.seq, known.newest_version
+        for _, data in raw_lines(self._directory):
+            with suppress(ValueError):
+                line = chain.parse_line(data)
+                seq = max(seq, line.seq)
+                newest = max(newest, chain.head_after(Head(), line, data).newest_version)
+        if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+            _write_all(self._descriptor, b"\n")
+        self._head = Head(seq, known.sha256, os.fstat(self._descriptor).st_size, newest)
+        self.commit(chain.BROKEN, {"problem": problem[:2048]})
+
+    def _append(self, data: bytes) -> None:
+        files.step(f"{LOG_FILE}: opened")
+        _write_all(self._descriptor, data)
+        files.step(f"{LOG_FILE}: written")
+        os.fsync(self._descriptor)
+        files.step(f"{LOG_FILE}: synced")
+
+    def _cut(self) -> None:
+        """Take back what was appended; where even that fails, the next writer does it."""
+        with suppress(OSError):
+            (self._directory / _NEW_HEAD).unlink(missing_ok=True)
+            os.ftruncate(self._descriptor, self._head.size)
+            files.step(f"{LOG_FILE}: cut")
+            os.fsync(self._descriptor)
+
+    def _prepare_head(self, head: Head) -> None:
+        with (self._directory / _NEW_HEAD).open("wb") as writer:
+            writer.write(head.to_bytes())
+            writer.flush()
+            files.step(f"{HEAD_FILE}: written")
+            os.fsync(writer.fileno())
+        files.step(f"{HEAD_FILE}: synced")
+
+    def _replace_head(self, head: Head) -> None:
+        (self._directory / _NEW_HEAD).rename(self._directory / HEAD_FILE)
+        self._head = head
+        files.step(f"{HEAD_FILE}: renamed")
+        files.sync_directory(self._directory)
+        files.step(f"{HEAD_FILE}: durable")
+
+
+def lines(directory: Path) -> Iterator[AuditLine]:
+    """Give every line that counts, the oldest first, without the lock; Damaged at one that is no line."""
+    head, at = read_head(directory), 0
+    for number, data in raw_lines(directory):
+        beyond = head is not None and at >= head.size
+        at += len(data)
+        if beyond and not data.endswith(b"\n"):
+            return
+        try:
+            line = chain.parse_line(data)
+        except ValueError as error:
+            raise Damaged(f"{_label(directory, LOG_FILE)}: line {number} is not an audit line") from error
+        if not beyond or _counts(directory, line):
+            yield line
+
+
+def _counts(directory: Path, line: AuditLine) -> bool:
+    """Tell whether a line beyond the head counts: the head has come to know it, or its change is made."""
+    newer = read_head(directory)
+    if newer is not None and newer.seq >= line.seq:
+        return True
+    return is_visible(directory, line.event, line.details)
+
+
+def read_head(directory: Path) -> Head | None:
+    """Read what is kept apart of the log; None without it, Damaged when it is none."""
+    where = _label(directory, HEAD_FILE)
+    try:
+        with files.open_regular(directory / HEAD_FILE) as reader:
+            return chain.parse_head(reader.read(chain.MAX_HEAD_BYTES + 1))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RegistryError(f"{where} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise Damaged(f"{where} is damaged") from error
+
+
+def raw_lines(directory: Path) -> Iterator[tuple[int, bytes]]:
+    """Give the lines of the log, numbered from 1, as bytes; one that is too long comes in pieces."""
+    try:
+        with files.open_regular(directory / LOG_FILE) as reader:
+            number = 0
+            while data := reader.readline(MAX_LINE_BYTES + 1):
+                number += 1
+                yield number, data
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RegistryError(f"{_label(directory, LOG_FILE)} cannot be read: {error.strerror}") from error
+
+
+def following(head: Head, data: bytes) -> AuditLine | None:
+    """Read a line if it is the one that comes after what the head knows."""
+    try:
+        line = chain.parse_line(data)
+    except ValueError:
+        return None
+    return line if (line.seq, line.previous) == (head.seq + 1, head.sha256) else None
+
+
+def no_head(directory: Path) -> str:
+    """Say that there is a log whose head is gone."""
+    return f"{_label(directory, HEAD_FILE)} is missing, and {LOG_FILE} is there"
+
+
+def cut_off(directory: Path, head: Head, size: int) -> str:
+    """Say that the log does not go as far as its head knows."""
+    where = _label(directory, LOG_FILE)
+    return f"{where} has {size} bytes, but {HEAD_FILE} knows of {head.size}: its end was cut off"
+
+
+def _open(path: Path) -> int:
+    """Open a log for reading and appending, made if need be; never a link, a pipe or a device."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o644)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise RegistryError(f"{_label(path.parent, path.name)} is not a regular file")
+    return descriptor
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    written = 0
+    while written < len(data):
+        written += os.write(descriptor, data[written:])
+
+
+def _line_before(descriptor: int, end: int) -> bytes:
+    """Give the line that ends at a position, its end of line included, without reading what is before it."""
+    start = max(0, end - MAX_LINE_BYTES - 1)
+    data = os.pread(descriptor, end - start, start)
+    return data[data.rfind(b"\n", 0, len(data) - 1) + 1 :]
+
+
+def _label(directory: Path, name: str) -> str:
+    return f"{directory.name}/{name}"

@@ -1,0 +1,210 @@
+"""Every change of a model's wishes: checked and written under the lock, with its line in the audit log."""
+
+import errno
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fastserve.errors import RegistryError, VersionNotFound
+from fastserve.registry import audit, chain, files, listing
+from fastserve.registry.audit import AuditLog
+from fastserve.registry.chain import AuditLine
+from fastserve.registry.names import check_alias
+from fastserve.registry.state import (
+    MAX_TAGS,
+    ModelState,
+    after,
+    changes_state,
+    check_tag,
+    contents,
+    read_state,
+)
+
+_MAX_REASON = 4096
+_SHOWN = 8
+_FORGET_AT_ONCE = 1000
+_NOT_FREE = frozenset({"publish", "gc", chain.BROKEN})
+"""Events that mean something beyond their line."""
+
+
+def set_alias(directory: Path, alias: str, version: int) -> None:
+    """Point an alias to a version; RegistryError unless it is there and not archived."""
+    check_alias(alias)
+    with _changing(directory) as (log, state):
+        check_target(directory, state, alias, version)
+        details = {"alias": alias, "before": state.aliases.get(alias), "version": version}
+        put(log, directory, state, "alias", details)
+
+
+def check_target(directory: Path, state: ModelState, alias: str, version: int) -> None:
+    """Raise RegistryError, saying what there is, unless an alias may point to this version."""
+    if version in state.archived:
+        raise RegistryError(
+            f"version {version} of model '{directory.name}' is archived: "
+            f"bring it back before '{alias}' points to it"
+        )
+    if not _is_there(directory, version):
+        known = sorted(listing.versions(directory, directory.parent.resolve()))
+        shown = ", ".join(["…"] * (len(known) > _SHOWN) + [str(one) for one in known[-_SHOWN:]])
+        raise RegistryError(
+            f"'{alias}' cannot point to version {version} of model '{directory.name}', which is not there; "
+            f"{'it has ' + shown if known else 'it has none'}"
+        )
+
+
+def remove_alias(directory: Path, alias: str) -> None:
+    """Take an alias away; RegistryError when there is none."""
+    with _changing(directory) as (log, state):
+        if alias not in state.aliases:
+            known = ", ".join(sorted(state.aliases)) or "none"
+            raise RegistryError(
+                f"model '{directory.name}' has no alias '{alias[:128]}'; its aliases: {known}"
+            )
+        put(log, directory, state, "unalias", {"alias": alias, "before": state.aliases[alias]})
+
+
+def rollback(directory: Path, alias: str) -> tuple[int | None, int]:
+    """Point an alias to what it was before, by the audit log; give what it was and what it is now."""
+    check_alias(alias)
+    with _changing(directory) as (log, state):
+        now = state.aliases.get(alias)
+        was = history(log.lines(), alias)
+        if was and was[-1] == now:
+            was.pop()
+        for version in reversed(was):
+            whole = version is not None and _is_there(directory, version)
+            if version is not None and whole and version != now and version not in state.archived:
+                details = {"alias": alias, "before": now, "version": version}
+                put(log, directory, state, "rollback", details)
+                return now, version
+        is_now = "is not set" if now is None else f"is version {now}"
+        raise RegistryError(
+            f"'{alias}' of model '{directory.name}' {is_now}, and its audit log knows of none before "
+            "that is still there and not archived"
+        )
+
+
+def history(lines: Iterator[AuditLine], alias: str) -> list[int | None]:
+    """Give what an alias was, as a stack: the newest last, without what has been rolled back from."""
+    was: list[int | None] = []
+    for line in lines:
+        if line.event not in ("alias", "rollback", "unalias") or line.details.get("alias") != alias:
+            continue
+        before, version = line.details.get("before"), line.details.get("version")
+        if before is not None and (not was or was[-1] != before):
+            was.append(before)  # set by other hands, which leave no line
+        if line.event == "rollback":
+            while was and was[-1] != version:
+                was.pop()
+        if not was or was[-1] != version:
+            was.append(version)
+    return was
+
+
+def tag(directory: Path, version: int, key: str, value: str | None) -> None:
+    """Put a tag on a version, or take it away."""
+    check_tag(key, value)
+    with _changing(directory) as (log, state):
+        _check_there(directory, version)
+        tags = state.tags.get(version, {})
+        if value is not None and key not in tags and len(tags) >= MAX_TAGS:
+            raise RegistryError(
+                f"version {version} of model '{directory.name}' has {MAX_TAGS} tags, the most there may be"
+            )
+        details = {"version": version, "key": key, "before": tags.get(key), "value": value}
+        put(log, directory, state, "tag", details)
+
+
+def archive(directory: Path, version: int, on: bool) -> None:
+    """Put a version away, or bring it back; RegistryError when an alias needs it."""
+    with _changing(directory) as (log, state):
+        _check_there(directory, version)
+        pointing = sorted(alias for alias, at in state.aliases.items() if at == version)
+        if on and pointing:
+            raise RegistryError(
+                f"version {version} of model '{directory.name}' cannot be archived: "
+                f"{', '.join(pointing)} point{'s' * (len(pointing) == 1)} to it"
+            )
+        put(log, directory, state, "archive" if on else "unarchive", {"version": version})
+
+
+def set_loaded(directory: Path, loaded: bool) -> None:
+    """Say whether a model is to be served at all."""
+    # Asked for again and again, also of a registry that may only be read.
+    if read_state(directory).loaded == loaded:
+        return
+    with _changing(directory) as (log, state):
+        put(log, directory, state, "load" if loaded else "unload", {})
+
+
+def forget_gone(directory: Path) -> None:
+    """Drop what is said about versions whose directories are gone; their numbers are never given again."""
+    state = read_state(directory)
+    if not _gone(directory, {*state.archived, *state.tags}):
+        return
+    with _changing(directory) as (log, state):
+        for event, said in (("forget-archived", state.archived), ("forget-tags", state.tags)):
+            gone = _gone(directory, said)
+            for start in range(0, len(gone), _FORGET_AT_ONCE):
+                details = {"versions": gone[start : start + _FORGET_AT_ONCE]}
+                state = put(log, directory, state, event, details)
+
+
+def record(directory: Path, event: str, version: int, reason: str, pid: int) -> None:
+    """Write down that something happened to a version which changes no wish."""
+    if event in _NOT_FREE or changes_state(event):
+        raise RegistryError(f"'{event}' cannot be recorded: it is written by what does it")
+    details = {"version": version, "reason": reason[:_MAX_REASON], "pid": pid}
+    with _changing(directory) as (log, _):
+        log.commit(event, details)
+
+
+def put(
+    log: AuditLog, directory: Path, state: ModelState, event: str, details: Mapping[str, Any]
+) -> ModelState:
+    """Commit one event and the one file that it changes, nothing if it changes none; give the new state."""
+    new = after(state, event, details)
+    if new == state:
+        return state
+    old = contents(state)
+    for name, data in contents(new).items():
+        if data != old[name]:
+            log.commit(event, details, partial(_replace, directory / name, data))
+    return new
+
+
+def _replace(target: Path, data: bytes) -> None:
+    try:
+        files.replace_synced(target, data)
+    except OSError:
+        # In its place it counts, and so does its line, though the disk could not promise to keep it.
+        if not target.exists() or target.read_bytes() != data:
+            raise
+
+
+@contextmanager
+def _changing(directory: Path) -> Iterator[tuple[AuditLog, ModelState]]:
+    try:
+        with audit.writing(directory) as log:
+            yield log, read_state(directory)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        if error.errno == errno.EACCES:
+            reason += " (its directory must be writable)"
+        raise RegistryError(f"model '{directory.name}' cannot be changed: {reason}") from error
+
+
+def _gone(directory: Path, versions: Iterable[int]) -> list[int]:
+    return sorted(version for version in versions if not (directory / str(version)).exists())
+
+
+def _check_there(directory: Path, version: int) -> None:
+    if not _is_there(directory, version):
+        raise VersionNotFound(directory.name, str(version))
+
+
+def _is_there(directory: Path, version: int) -> bool:
+    return listing.is_whole(directory / str(version), directory.parent.resolve())

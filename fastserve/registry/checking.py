@@ -1,0 +1,89 @@
+"""Was an audit log tampered with? Read line by line, without the lock, beside writers that are at work."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from fastserve.registry import audit, chain
+from fastserve.registry.chain import AuditLine, Head
+
+_MOST = 20
+"""Problems that are told of one log."""
+_LOOKS = 5
+
+
+def check(directory: Path) -> list[str]:
+    """Say what is wrong with the log of a model; empty when every line is there as it was written.
+
+    Raises
+    ------
+    RegistryError
+        It cannot be read.
+    """
+    problems: list[str] = []
+    for _ in range(_LOOKS):
+        before = _head(directory)
+        problems = _look(directory, *before)
+        # A writer that came in between explains what does not fit, so look again.
+        if not problems or _head(directory) == before:
+            break
+    return problems
+
+
+def _head(directory: Path) -> tuple[Head | None, str]:
+    try:
+        return audit.read_head(directory), ""
+    except audit.Damaged as problem:
+        return None, str(problem)
+
+
+def _look(directory: Path, head: Head | None, damage: str) -> list[str]:
+    problems = [damage] if damage else []
+    last = Head()
+    beyond: list[bytes] = []
+    for number, data in audit.raw_lines(directory):
+        if head is not None and last.size >= head.size:
+            beyond.append(data)
+            if len(beyond) > 1:
+                break
+            continue
+        line, wrong = _line(directory, number, last, data)
+        problems += wrong
+        last = Head(line.seq if line else last.seq + 1, chain.digest(data), last.size + len(data))
+        if len(problems) >= _MOST:
+            return [*problems, f"{directory.name}/{audit.LOG_FILE}: and so on"]
+    if head is None:
+        if last.size and not damage:
+            problems.append(audit.no_head(directory))
+        return problems
+    return [*problems, *_ending(directory, head, last, beyond)]
+
+
+def _line(directory: Path, number: int, last: Head, data: bytes) -> tuple[AuditLine | None, list[str]]:
+    where = f"{directory.name}/{audit.LOG_FILE}: line {number}"
+    try:
+        line = chain.parse_line(data)
+    except ValueError:
+        return None, [f"{where} is not an audit line"]
+    problems = []
+    if line.previous != last.sha256:
+        problems.append(
+            f"{where} does not continue the line before it: one of them was edited, moved or removed"
+        )
+    elif line.seq != last.seq + 1:
+        problems.append(f"{where} has number {line.seq} where {last.seq + 1} is next")
+    if line.event == chain.BROKEN:
+        problems.append(f"{where} says what was found at {line.at}: {line.details.get('problem')}")
+    return line, problems
+
+
+def _ending(directory: Path, head: Head, last: Head, beyond: list[bytes]) -> Iterator[str]:
+    """Compare the end of the log with what its head knows."""
+    where = f"{directory.name}/{audit.LOG_FILE}"
+    if last.size < head.size:
+        yield audit.cut_off(directory, head, last.size)
+    elif (last.size, last.seq, last.sha256) != (head.size, head.seq, head.sha256):
+        yield f"{where}: its last line is not the one that {audit.HEAD_FILE} knows"
+    elif len(beyond) > 1:
+        yield f"{where} goes on by more than one line beyond what {audit.HEAD_FILE} knows"
+    elif beyond and beyond[0].endswith(b"\n") and audit.following(head, beyond[0]) is None:
+        yield f"{where}: its last line does not follow the one that {audit.HEAD_FILE} knows"

@@ -1,0 +1,151 @@
+"""What nobody needs any more, and how it goes: renamed out of sight under the lock, then deleted.
+
+Kept are the newest versions, whatever an alias points to, and whatever somebody holds (`holding`). Leftovers
+of publishers and writers that died go along.
+"""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from fastserve.errors import RegistryError
+from fastserve.registry import audit, files, listing
+from fastserve.registry.audit import AuditLog
+from fastserve.registry.holding import alone
+from fastserve.registry.publishing import STAGING_PREFIX
+from fastserve.registry.state import read_state
+
+TRASH_PREFIX = ".trash-"
+
+_MAX_FILES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Something that was removed, or would be."""
+
+    model: str
+    what: str
+    """A version's number, or the name of a leftover."""
+    bytes: int
+    why: str
+
+
+def gc(root: Path, keep: int, models: list[str], *, dry_run: bool) -> list[Removed]:
+    """Remove old versions and leftovers; with `dry_run` only say which.
+
+    Parameters
+    ----------
+    keep
+        How many of the newest versions of each model stay, at least 1.
+
+    Raises
+    ------
+    RegistryError
+        A model's directory cannot be read or changed; models before it have been done.
+    """
+    if keep < 1:
+        raise RegistryError("at least one version of each model must be kept")
+    removed: list[Removed] = []
+    for model in models:
+        try:
+            removed += _collect(root / model, keep, dry_run)
+        except OSError as error:
+            raise RegistryError(f"model '{model}' cannot be cleaned up: {error.strerror}") from error
+    return removed
+
+
+def _collect(directory: Path, keep: int, dry_run: bool) -> list[Removed]:
+    """Decide and rename under the lock; delete, which takes time, without it."""
+    removed: list[Removed] = []
+    trash: list[Path] = []
+    if not any(True for _ in _candidates(directory, keep)):
+        return removed
+    with nullcontext() if dry_run else audit.writing(directory) as log:
+        for path, why in list(_candidates(directory, keep)):
+            with alone(path) if path.is_dir() else nullcontext(True) as is_free:
+                if not is_free:
+                    continue
+                size = _size_bytes(path)
+                if log is not None:
+                    trash.append(_put_away(log, path))
+            removed.append(Removed(directory.name, path.name, size, why))
+    for path in trash:
+        _delete(path)
+    return removed
+
+
+def _candidates(directory: Path, keep: int) -> Iterator[tuple[Path, str]]:
+    yield from _old_versions(directory, keep)
+    yield from _leftovers(directory)
+
+
+def _old_versions(directory: Path, keep: int) -> Iterator[tuple[Path, str]]:
+    """Versions beyond the newest `keep` that no alias points to, the oldest first."""
+    aliased = set(read_state(directory).aliases.values())
+    for version in sorted(listing.versions(directory, directory.parent.resolve()))[:-keep]:
+        path = directory / str(version)
+        if version not in aliased and not path.is_symlink():
+            yield path, f"older than the newest {keep}, no alias, not in use"
+
+
+def _leftovers(directory: Path) -> Iterator[tuple[Path, str]]:
+    why = {
+        STAGING_PREFIX: "a publisher died",
+        TRASH_PREFIX: "a collector died",
+        files.TEMPORARY_PREFIX: "a writer died",
+    }
+    with os.scandir(directory) as entries:
+        names = sorted(entry.name for entry in entries)
+    for name in names:
+        for prefix, reason in why.items():
+            if name.startswith(prefix):
+                yield directory / name, reason
+
+
+def _put_away(log: AuditLog, path: Path) -> Path:
+    """Take a version out of sight, with its line in the log; leftovers are out of sight already."""
+    if path.name.startswith("."):
+        return path
+    target = path.with_name(f"{TRASH_PREFIX}{path.name}-{secrets.token_hex(6)}")
+    log.commit("gc", {"version": int(path.name)}, partial(_hide, path, target))
+    return target
+
+
+def _hide(path: Path, target: Path) -> None:
+    path.rename(target)
+    files.step(f"{TRASH_PREFIX}: renamed")
+    try:
+        files.sync_directory(path.parent)
+    except OSError:
+        target.rename(path)
+        raise
+    files.step(f"{TRASH_PREFIX}: durable")
+
+
+def _delete(path: Path) -> None:
+    """Delete; what cannot be deleted now is a leftover for the next time."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+    files.step(f"{TRASH_PREFIX}: deleted")
+
+
+def _size_bytes(path: Path) -> int:
+    """Bytes of a file, or of the files of a version and of what may lie below."""
+    if not path.is_dir() or path.is_symlink():
+        return path.lstat().st_size
+    total = count = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            count += 1
+            if count > _MAX_FILES:
+                return total
+            total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118 - in a loop over many
+    return total

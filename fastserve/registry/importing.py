@@ -1,0 +1,235 @@
+"""Finding the models that other servers and tools keep: Triton, TF Serving, MLflow.
+
+Only names and a few small text files are read here; the ONNX files themselves are checked when they are
+published. A link that leaves the directory is not followed: importing must not publish what lies elsewhere.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fastserve.errors import RegistryError
+from fastserve.registry import files
+from fastserve.registry.manifest import MODEL_FILE, is_file_name
+from fastserve.registry.names import check_model, parse_version
+from fastserve.registry.settings import _parse as parse_yaml
+
+log = logging.getLogger("fastserve.registry")
+
+MLMODEL_FILE = "MLmodel"
+TRITON_FILE = "config.pbtxt"
+
+_MLFLOW3_FILE = "meta.yaml"
+_MLFLOW3_DIRECTORY = "artifacts"
+_MAX_TEXT_BYTES = 1024 * 1024
+_MAX_DEPTH = 6
+"""mlruns/<experiment>/models/<id>/artifacts is five below its root."""
+_MAX_DIRECTORIES = 100_000
+_FILENAME = re.compile(r'^\s*default_model_filename\s*:\s*(?:"([^"\n]*)"|\'([^\'\n]*)\')', re.MULTILINE)
+_FACTS = ("run_id", "model_id", "model_uuid", "mlflow_version", "utc_time_created", "signature")
+
+
+@dataclass(frozen=True, slots=True)
+class Importable:
+    """One ONNX file that can become a version of a model."""
+
+    name: str
+    file: Path
+    provenance: dict[str, Any]
+    """Where it lay, and what was known of it there."""
+    order: tuple[int, str] = field(default=(0, ""), repr=False)
+    """Its place among the versions of its name: the number there, or the time it was made."""
+
+
+def find_models(directory: Path) -> list[Importable]:
+    """Find every ONNX model below a directory, by name, oldest version first.
+
+    A model that `directory` itself is keeps the directory's name, right or wrong: it may get another.
+
+    Raises
+    ------
+    RegistryError
+        Nothing was found, a file is broken, or a directory has a name that no model may have.
+    """
+    try:
+        root = directory.resolve(strict=True)
+        found = list(_find_one(root, root)) or list(_find_tree(root))
+    except (OSError, RuntimeError) as error:  # RuntimeError: a link that points to itself
+        raise RegistryError(f"{directory} cannot be read: {getattr(error, 'strerror', error)}") from error
+    if not found:
+        raise RegistryError(
+            f"{directory} holds no ONNX model: looked for <model>/<version>/{MODEL_FILE} (Triton, TF "
+            f"Serving), <version>/{MODEL_FILE} (one model), {MLMODEL_FILE} with an ONNX flavour (MLflow)"
+        )
+    return sorted(found, key=lambda one: (one.name, one.order))
+
+
+def _find_one(directory: Path, root: Path) -> Iterator[Importable]:
+    """Take the directory for one model: of MLflow, or with a directory for every version."""
+    if files.is_regular_inside(directory / MLMODEL_FILE, root):
+        one = _mlflow(directory, root, required=directory == root)
+        if one is not None:
+            yield one
+        return
+    file_name = MODEL_FILE
+    versions = sorted(
+        (version, path)
+        for path in _directories(directory, root)
+        if (version := parse_version(path.name)) is not None
+    )
+    if versions:
+        file_name = _file_name(directory, root)
+    for version, path in versions:
+        file = _onnx_file(path / file_name, root)
+        if file is None:
+            log.info("%s is not imported: it has no %s", path, file_name)
+            continue
+        provenance = {"imported_from": str(file), "source_version": version}
+        yield Importable(directory.name, file, provenance, (version, ""))
+
+
+def _find_tree(root: Path) -> Iterator[Importable]:
+    """Take the directory for a repository of models, or for what MLflow keeps its runs in."""
+    pending, seen = [(root, 0)], 0
+    while pending:
+        directory, depth = pending.pop()
+        for path in _directories(directory, root):
+            seen += 1
+            if seen > _MAX_DIRECTORIES:
+                raise RegistryError(
+                    f"{root} has more than {_MAX_DIRECTORIES} directories; name one inside it"
+                )
+            found = list(_find_one(path, root))
+            if not found and depth + 1 < _MAX_DEPTH:
+                pending.append((path, depth + 1))
+            # Models with versions lie directly in a repository; deeper ones are somebody else's.
+            for one in found:
+                if depth == 0 or "mlflow" in one.provenance:
+                    _check_name(one, root)
+                    yield one
+
+
+def _check_name(one: Importable, root: Path) -> None:
+    try:
+        check_model(one.name)
+    except RegistryError as error:
+        raise RegistryError(f"{one.file.relative_to(root)} cannot be imported: {error}") from error
+
+
+def _directories(directory: Path, root: Path) -> list[Path]:
+    """List what lies below, sorted; neither what is hidden nor links out of `root`."""
+    with os.scandir(directory) as entries:
+        visible = [entry for entry in entries if not entry.name.startswith(".")]
+        names = sorted(
+            entry.name
+            for entry in visible
+            if (_is_real_inside(Path(entry.path), root) if entry.is_symlink() else entry.is_dir())
+        )
+    return [directory / name for name in names]
+
+
+def _is_real_inside(link: Path, root: Path) -> bool:
+    """Tell whether a link leads to a directory in `root`, not above itself: that would go in circles."""
+    try:
+        target = link.resolve(strict=True)
+    except (OSError, RuntimeError):
+        return False
+    return target.is_dir() and target.is_relative_to(root) and not link.is_relative_to(target)
+
+
+def _onnx_file(path: Path, root: Path) -> Path | None:
+    """Find the file; Triton also takes a directory of this name with a model.onnx and its weights."""
+    if path.is_dir():
+        if path.is_symlink() and not _is_real_inside(path, root):
+            return None
+        path = path / MODEL_FILE
+    return path if files.is_regular_inside(path, root) else None
+
+
+def _file_name(directory: Path, root: Path) -> str:
+    """Read from a Triton model's configuration how its files are called, when it says so."""
+    path = directory / TRITON_FILE
+    if not files.is_regular_inside(path, root):
+        return MODEL_FILE
+    text = _read(path, root).decode(errors="replace")
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    match = _FILENAME.search("\n".join(lines))
+    if match is None:
+        return MODEL_FILE
+    name = match[1] or match[2] or MODEL_FILE
+    if not is_file_name(name):
+        raise RegistryError(f"{path.relative_to(root)}: default_model_filename is not a plain file name")
+    return name
+
+
+def _mlflow(directory: Path, root: Path, *, required: bool) -> Importable | None:
+    """Read an MLmodel file; None when the model is of another kind, an error when it alone was asked for."""
+    path = directory / MLMODEL_FILE
+    label = path.relative_to(root)
+    content = _yaml(path, root)
+    flavors = content.get("flavors")
+    flavors = flavors if isinstance(flavors, dict) else {}
+    onnx = flavors.get("onnx")
+    if not isinstance(onnx, dict):
+        if required:
+            has = ", ".join(sorted(str(name)[:64] for name in flavors)[:10]) or "none"
+            raise RegistryError(f"{label} has no ONNX flavour; its flavours are: {has}")
+        log.info("%s is not imported: it has no ONNX flavour", directory)
+        return None
+    data = onnx.get("data", MODEL_FILE)
+    if not isinstance(data, str) or not all(map(is_file_name, data.split("/"))):
+        raise RegistryError(f"{label}: flavors.onnx.data is not a path inside the model's directory")
+    file = _onnx_file(directory / data, root)
+    if file is None or not file.resolve().is_relative_to(directory.resolve()):
+        raise RegistryError(f"{label} names '{data[:128]}', which is not a file inside the model's directory")
+    facts = {key: _plain(content[key]) for key in _FACTS if content.get(key) is not None}
+    source = facts.get("model_id") or facts.get("run_id") or facts.get("model_uuid")
+    provenance = {"imported_from": str(file), "source_version": source, "mlflow": facts}
+    order = (0, f"{facts.get('utc_time_created', '')} {directory}")
+    return Importable(_mlflow_name(directory, root), file, provenance, order)
+
+
+def _mlflow_name(directory: Path, root: Path) -> str:
+    """Give the name a model was logged under: its directory's; in a store of MLflow 3 the one beside it."""
+    if directory == root or directory.name != _MLFLOW3_DIRECTORY:
+        return directory.name
+    meta = directory.parent / _MLFLOW3_FILE
+    if directory.parent.is_relative_to(root) and files.is_regular_inside(meta, root):
+        name = _yaml(meta, root).get("name")
+        if isinstance(name, str):
+            return name
+    return directory.parent.name if directory.parent != root else directory.name
+
+
+def _yaml(path: Path, root: Path) -> dict[Any, Any]:
+    label = path.relative_to(root)
+    try:
+        content = parse_yaml(_read(path, root))
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise RegistryError(f"{label} is not valid YAML: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(content, dict):
+        raise RegistryError(f"{label} must be a mapping of keys to values")
+    return content
+
+
+def _read(path: Path, root: Path) -> bytes:
+    with files.open_regular(path) as reader:
+        data = reader.read(_MAX_TEXT_BYTES + 1)
+    if len(data) > _MAX_TEXT_BYTES:
+        raise RegistryError(f"{path.relative_to(root)} is larger than {_MAX_TEXT_BYTES} bytes")
+    return data
+
+
+def _plain(value: Any) -> Any:
+    """Make a YAML value one that JSON has: dates become text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return value if value is None or isinstance(value, str | bool | int | float) else str(value)

@@ -1,0 +1,72 @@
+"""What lies in a registry directory: models and whole versions, at one system call a version."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from fastserve.errors import RegistryError
+from fastserve.registry import files
+from fastserve.registry.manifest import MODEL_FILE
+from fastserve.registry.names import is_model, parse_version
+
+
+def models(path: Path) -> list[str]:
+    """Names of the models that have a whole version, sorted; RegistryError without a registry."""
+    root = path.resolve()
+    return [name for name in directories(path) if any(True for _ in versions(path / name, root))]
+
+
+def directories(path: Path) -> list[str]:
+    """Names of directories that may be models', sorted; some may have no version yet, or no more."""
+    root = path.resolve()
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entry.name for entry in entries if is_model(entry.name) and _is_inside(entry, root))
+    except OSError as error:
+        raise RegistryError(f"registry '{path}' cannot be read: {error.strerror}") from error
+
+
+def versions(directory: Path, root: Path) -> Iterator[int]:
+    """Numbers of the whole versions in a model's directory, in no order."""
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                version = parse_version(entry.name)
+                if version is not None and _is_inside(entry, root) and _has_model(entry.path, root):
+                    yield version
+    except OSError as error:
+        raise RegistryError(f"model '{directory.name}' cannot be read: {error.strerror}") from error
+
+
+def is_whole(directory: Path, root: Path) -> bool:
+    """Tell whether a version can be tried: publishing renames whole directories, so model.onnx says it."""
+    return is_directory_inside(directory, root) and _has_model(str(directory), root)
+
+
+def is_directory_inside(path: Path, root: Path) -> bool:
+    """Tell whether this is a directory, or a link to one, that does not lie outside the registry."""
+    try:
+        return path.is_dir() and (not path.is_symlink() or path.resolve(strict=True).is_relative_to(root))
+    except (OSError, RuntimeError):  # RuntimeError: a link that points to itself
+        return False
+
+
+def _is_inside(entry: "os.DirEntry[str]", root: Path) -> bool:
+    # Listing a directory tells the kinds of its entries as well, so that only links have to be asked about.
+    try:
+        if not entry.is_symlink():
+            return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+    return is_directory_inside(Path(entry.path), root)
+
+
+def _has_model(directory: str, root: Path) -> bool:
+    path = f"{directory}/{MODEL_FILE}"
+    try:
+        if stat.S_ISREG(os.lstat(path).st_mode):
+            return True
+    except OSError:
+        return False
+    return files.is_regular_inside(Path(path), root)

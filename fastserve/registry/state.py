@@ -1,0 +1,283 @@
+"""What a person wishes for a model, as three small files say it and as the audit log's events change it.
+
+The files are read strictly and within bounds: what they say decides which version answers.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from fastserve.errors import RegistryError
+from fastserve.registry import files
+from fastserve.registry.manifest import MANIFEST_FILE
+from fastserve.registry.names import check_alias, parse_version
+
+ALIASES_FILE = "aliases.json"
+DESIRED_FILE = "desired.json"
+TAGS_FILE = "tags.json"
+
+MAX_STATE_BYTES = 4 * 1024 * 1024
+MAX_TAG_VALUE = 1024
+MAX_TAGS = 64
+"""Of one version."""
+
+_NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """Everything about a model that may change; its versions may not."""
+
+    aliases: Mapping[str, int] = field(default_factory=dict)
+    archived: frozenset[int] = frozenset()
+    tags: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    loaded: bool = True
+    """Whether the model is to be served at all."""
+
+
+class Event(Protocol):
+    """What replaying needs of an audit line."""
+
+    @property
+    def event(self) -> str:
+        """Which kind of thing happened."""
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """To what."""
+
+
+def replay(lines: Iterable[Event]) -> ModelState:
+    """Work out what a log's changes, from the first on, have made of a model."""
+    state = ModelState()
+    for line in lines:
+        state = after(state, line.event, line.details)
+    return state
+
+
+def after(state: ModelState, event: str, details: Mapping[str, Any]) -> ModelState:
+    """Give the state that an event makes; one that changes nothing, or makes no sense, leaves it alone."""
+    try:
+        return _AFTER[event](state, details) if event in _AFTER else state
+    except (KeyError, TypeError, ValueError):
+        return state  # a line that some other hand wrote
+
+
+def changes_state(event: str) -> bool:
+    """Tell whether an event changes what a model's state is."""
+    return event in _AFTER
+
+
+def is_visible(directory: Path, event: str, details: Mapping[str, Any]) -> bool:
+    """Tell whether what an event says has become true; RegistryError when that cannot be read.
+
+    An event that changes nothing on disk is true once it is written.
+    """
+    if event == "publish":
+        return _is_published(directory / str(details.get("version")), details.get("manifest_sha256"))
+    if event == "gc":
+        return not (directory / str(details.get("version"))).exists()
+    if event not in _AFTER:
+        return True
+    state = read_state(directory)
+    return after(state, event, details) == state
+
+
+def read_state(directory: Path) -> ModelState:
+    """Read the three files; a missing one says nothing, RegistryError names what is wrong in one."""
+    desired = _read(directory / DESIRED_FILE)
+    unknown = desired.keys() - {"loaded", "archived"}
+    if unknown:
+        raise _wrong(directory, DESIRED_FILE, f"unknown key {_shown(min(unknown))}")
+    loaded = desired.get("loaded", True)
+    if not isinstance(loaded, bool):
+        raise _wrong(directory, DESIRED_FILE, "'loaded' must be true or false")
+    return ModelState(_aliases(directory), _archived(directory, desired), _tags(directory), loaded)
+
+
+def contents(state: ModelState) -> dict[str, bytes]:
+    """Give the three files' contents; RegistryError when one would become too large to be read again."""
+    tags = {str(version): dict(sorted(pairs.items())) for version, pairs in sorted(state.tags.items())}
+    return {
+        ALIASES_FILE: _written(ALIASES_FILE, dict(sorted(state.aliases.items()))),
+        DESIRED_FILE: _written(DESIRED_FILE, {"loaded": state.loaded, "archived": sorted(state.archived)}),
+        TAGS_FILE: _written(TAGS_FILE, tags),
+    }
+
+
+def check_tag(key: str, value: str | None) -> None:
+    """Raise RegistryError with the rule unless a version may have this tag."""
+    try:
+        check_alias(key)
+    except RegistryError as error:
+        raise RegistryError(str(error).replace("an alias", "a tag's key")) from error
+    if value is not None and (len(value) > MAX_TAG_VALUE or not value.isprintable()):
+        raise RegistryError(
+            f"the tag '{key}' takes a value of at most {MAX_TAG_VALUE} printable characters on one line"
+        )
+
+
+def _is_published(directory: Path, manifest_sha256: object) -> bool:
+    """Tell whether a version is there, and is the one that was meant: other hands may take its number."""
+    if manifest_sha256 is None:
+        return directory.is_dir()
+    try:
+        return files.hash_file(directory / MANIFEST_FILE) == manifest_sha256
+    except (OSError, RegistryError):
+        return False
+
+
+def _aliased(state: ModelState, details: Mapping[str, Any]) -> ModelState:
+    return replace(state, aliases={**state.aliases, details["alias"]: _number(details["version"])})
+
+
+def _unaliased(state: ModelState, details: Mapping[str, Any]) -> ModelState:
+    return replace(state, aliases={k: v for k, v in state.aliases.items() if k != details["alias"]})
+
+
+def _tagged(state: ModelState, details: Mapping[str, Any]) -> ModelState:
+    version, key, value = _number(details["version"]), details["key"], details["value"]
+    pairs = {k: v for k, v in state.tags.get(version, _NOTHING).items() if k != key}
+    if value is not None:
+        pairs[key] = value
+    tags = {v: kept for v, kept in state.tags.items() if v != version}
+    return replace(state, tags={**tags, version: pairs} if pairs else tags)
+
+
+def _archive(state: ModelState, details: Mapping[str, Any]) -> ModelState:
+    return replace(state, archived=state.archived | {_number(details["version"])})
+
+
+def _unarchive(state: ModelState, details: Mapping[str, Any]) -> ModelState:
+    return replace(state, archived=state.archived - {_number(details["version"])})
+
+
+def _forgot_archived(state: ModelState, details: Mapping[str, Any]) -> ModelState:
+    return replace(state, archived=state.archived - set(details["versions"]))
+
+
+def _forgot_tags(state: ModelState, details: Mapping[str, Any]) -> ModelState:
+    gone = set(details["versions"])
+    return replace(state, tags={v: pairs for v, pairs in state.tags.items() if v not in gone})
+
+
+def _load(state: ModelState, details: Mapping[str, Any]) -> ModelState:
+    return replace(state, loaded=True)
+
+
+def _unload(state: ModelState, details: Mapping[str, Any]) -> ModelState:
+    return replace(state, loaded=False)
+
+
+_AFTER: dict[str, Callable[[ModelState, Mapping[str, Any]], ModelState]] = {
+    "alias": _aliased,
+    "rollback": _aliased,
+    "unalias": _unaliased,
+    "tag": _tagged,
+    "archive": _archive,
+    "unarchive": _unarchive,
+    "forget-archived": _forgot_archived,
+    "forget-tags": _forgot_tags,
+    "load": _load,
+    "unload": _unload,
+}
+"""What every event that changes the state makes of it; each is one rename of one file."""
+
+
+def _aliases(directory: Path) -> dict[str, int]:
+    content = _read(directory / ALIASES_FILE)
+    for alias, version in content.items():
+        try:
+            check_alias(alias)
+        except RegistryError as error:
+            raise _wrong(directory, ALIASES_FILE, str(error)) from error
+        if not _is_version(version):
+            raise _wrong(directory, ALIASES_FILE, f"'{alias}' must be the number of a version")
+    return content
+
+
+def _archived(directory: Path, desired: dict[str, Any]) -> frozenset[int]:
+    archived = desired.get("archived", [])
+    if not isinstance(archived, list) or not all(map(_is_version, archived)):
+        raise _wrong(directory, DESIRED_FILE, "'archived' must be a list of version numbers")
+    return frozenset(archived)
+
+
+def _tags(directory: Path) -> dict[int, dict[str, str]]:
+    found: dict[int, dict[str, str]] = {}
+    for name, pairs in _read(directory / TAGS_FILE).items():
+        version = parse_version(name)
+        if version is None or not isinstance(pairs, dict) or len(pairs) > MAX_TAGS:
+            raise _wrong(
+                directory, TAGS_FILE, f"{_shown(name)} must be a version with at most {MAX_TAGS} tags"
+            )
+        for key, value in pairs.items():
+            if not isinstance(value, str):
+                raise _wrong(directory, TAGS_FILE, f"{_shown(key)} of version {name} must be a string")
+            try:
+                check_tag(key, value)
+            except RegistryError as error:
+                raise _wrong(directory, TAGS_FILE, str(error)) from error
+        found[version] = pairs
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read an object from a small JSON file; a link to one may not leave the registry."""
+    try:
+        if path.is_symlink() and not files.is_regular_inside(path, path.parent.parent.resolve()):
+            raise _wrong(path.parent, path.name, "it is a link that leaves the registry")
+        with files.open_regular(path) as reader:
+            data = reader.read(MAX_STATE_BYTES + 1)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise RegistryError(f"{path.parent.name}/{path.name} cannot be read: {error.strerror}") from error
+    if len(data) > MAX_STATE_BYTES:
+        raise _wrong(path.parent, path.name, f"it is larger than {MAX_STATE_BYTES} bytes")
+    try:
+        content = json.loads(data, object_pairs_hook=_once)
+    except json.JSONDecodeError as error:
+        problem = f"it is not JSON: {error.msg} in line {error.lineno}, column {error.colno}"
+        raise _wrong(path.parent, path.name, problem) from error
+    except (ValueError, RecursionError) as error:
+        raise _wrong(path.parent, path.name, f"it is not JSON: {str(error)[:200]}") from error
+    if not isinstance(content, dict):
+        raise _wrong(path.parent, path.name, "it must be a JSON object")
+    return content
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a key is there twice")
+    return content
+
+
+def _written(name: str, content: dict[str, Any]) -> bytes:
+    data = json.dumps(content, indent=2).encode() + b"\n"
+    if len(data) > MAX_STATE_BYTES:
+        raise RegistryError(f"{name} would become larger than {MAX_STATE_BYTES} bytes")
+    return data
+
+
+def _number(value: object) -> int:
+    if not _is_version(value):
+        raise ValueError("not a version")
+    assert isinstance(value, int)
+    return value
+
+
+def _is_version(value: object) -> bool:
+    return type(value) is int and parse_version(str(value)) is not None
+
+
+def _shown(name: str) -> str:
+    return repr(name[:64])
+
+
+def _wrong(directory: Path, name: str, problem: str) -> RegistryError:
+    return RegistryError(f"{directory.name}/{name}: {problem}")

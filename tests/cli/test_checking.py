@@ -1,0 +1,212 @@
+"""`fastserve models verify | audit`: what was published is what lies there, and who did what is what happened."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastserve.registry import Registry
+from tests.cli.conftest import Done, Run, called, facts, fails, process, publish, tamper
+from tests.models import scaled
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models, one with a history, made once; tests change copies of it."""
+    folder = tmp_path_factory.mktemp("published")
+    (folder / "model.onnx").write_bytes(scaled())
+    store = Registry(folder / "reg")
+    publish(store, folder / "model.onnx", count=3)
+    publish(store, folder / "model.onnx", name="other")
+    store.set_alias("double", "champion", 2)
+    store.set_alias("double", "champion", 3)
+    store.archive("double", 1, True)
+    return folder
+
+
+@pytest.fixture
+def models(published: Path, tmp_path: Path) -> Run:
+    """`fastserve models` on a copy of that registry, in this process."""
+    shutil.copytree(published / "reg", tmp_path / "reg")
+    return lambda *arguments: called(tmp_path, "models", *arguments, FASTSERVE_REGISTRY="reg")
+
+
+@pytest.fixture
+def away(tmp_path: Path) -> Run:
+    """The same as a process of its own."""
+    return lambda *arguments: process(tmp_path, "models", *arguments, FASTSERVE_REGISTRY="reg")
+
+
+def looked(done: Done) -> list[list[str]]:
+    return [line.split() for line in done.stdout.splitlines()[1:]]
+
+
+def told(done: Done) -> Any:
+    return json.loads(done.stdout)
+
+
+def test_a_sound_registry(models: Run, away: Run) -> None:
+    done = away("verify")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [(row[0], row[1], row[-1]) for row in looked(done)] == [
+        ("double", "2", "sound"),
+        ("double", "3", "sound"),
+        ("other", "1", "sound"),
+    ]
+    assert looked(models("verify", "--all"))[0][:2] == ["double", "1"]
+    assert len(looked(models("verify", "double", "--all"))) == 3
+    assert [row[:2] for row in looked(models("verify", "double@champion"))] == [["double", "3"]]
+    assert [row[:2] for row in looked(models("verify", "double@1"))] == [["double", "1"]]
+
+
+def test_a_sound_registry_as_json(models: Run) -> None:
+    done = models("verify", "double", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    report = told(done)
+    assert facts(report, "sound", "problems") == (True, [])
+    assert [facts(row, "model", "version", "signed", "problem") for row in report["versions"]] == [
+        ("double", 2, False, None),
+        ("double", 3, False, None),
+    ]
+    assert all(row["bytes"] > 0 for row in report["versions"])
+
+
+def test_a_tampered_version_is_named(models: Run, away: Run, tmp_path: Path) -> None:
+    tamper(tmp_path / "reg/double/2/model.onnx", lambda data: data[:-1] + b"x")
+    done = away("verify")
+    assert done.returncode == 1
+    assert [row[-1] for row in looked(done)] == ["broken", "sound", "sound"]
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("fastserve: double/2/model.onnx ")
+    assert "Traceback" not in done.stderr
+    report = models("verify", "--json")
+    assert report.returncode == 1
+    assert told(report)["sound"] is False
+    assert told(report)["versions"][0]["problem"] == told(report)["problems"][0]
+    assert models("verify", "other").returncode == 0
+    assert models("verify", "double@3").returncode == 0
+    fails(models("show", "double@2"), 1, "double/2/model.onnx")
+
+
+def test_every_problem_has_its_line(models: Run, tmp_path: Path) -> None:
+    model = tmp_path / "reg/double"
+    tamper(model / "2/model.onnx", lambda data: data[:-5])
+    tamper(model / "3/manifest.json", lambda data: b"{")
+    (model / "model.yaml").write_text("onwer: me\n")
+    (model / "aliases.json").write_text('{"champion": 9}')
+    done = models("verify")
+    assert done.returncode == 1
+    for words in (
+        "double/aliases.json: champion is version 9, which is not there",
+        "double/model.yaml",
+        "double/2/model.onnx has ",
+        "double/3/manifest.json",
+    ):
+        assert f"fastserve: {words}" in done.stderr
+    assert len(done.stderr.splitlines()) == 4
+    assert looked(done)[-1][-1] == "sound"
+
+
+def test_what_is_archived_is_looked_at_only_when_asked(models: Run, tmp_path: Path) -> None:
+    tamper(tmp_path / "reg/double/1/model.onnx", lambda data: b"")
+    assert models("verify").returncode == 0
+    assert models("verify", "--all").returncode == 1
+
+
+def test_files_of_strangers_do_not_colour_the_terminal(models: Run, tmp_path: Path) -> None:
+    (tmp_path / "reg/double/model.yaml").write_text('"\\e[2J": 1\n')
+    done = models("verify")
+    assert done.returncode == 1
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_the_mistakes_with_verify(models: Run) -> None:
+    fails(models("verify", "duoble"), 1, "did you mean 'double'?")
+    fails(models("verify", "double@9"), 1, "has no version '9'", "it has versions 1 to 3")
+    fails(models("verify", "double@3", "--all"), 2, "--all is for a whole model or registry")
+    assert models("verify", "--require-signature", "none.pem").returncode == 2
+
+
+def test_an_empty_registry_is_sound(tmp_path: Path) -> None:
+    (tmp_path / "reg").mkdir()
+    done = called(tmp_path, "models", "verify", "--registry", "reg")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    fails(called(tmp_path, "models", "verify", "--registry", "none"), 1, "registry 'none' cannot be read")
+
+
+def test_history(models: Run, away: Run) -> None:
+    done = away("audit", "double")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split()[:5] == ["SEQ", "AT", "BY", "EVENT", "DETAILS"]
+    events = [row[3] for row in looked(done)]
+    assert events == ["publish", "publish", "publish", "alias", "alias", "archive"]
+    assert "before 2, version 3" in done.stdout
+    rows = told(models("audit", "double", "--last", "2", "--json"))
+    assert [facts(row, "seq", "event") for row in rows] == [(5, "alias"), (6, "archive")]
+    assert rows[0]["details"] == {"alias": "champion", "before": 2, "version": 3}
+    assert "@" in rows[0]["by"]
+    assert rows[0]["at"].endswith("+00:00")
+
+
+def test_a_sound_history(models: Run, away: Run) -> None:
+    done = away("audit", "double", "--verify")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "double: the audit log is sound\n", "")
+    report = told(models("audit", "double", "--verify", "--json"))
+    assert report == {"model": "double", "sound": True, "problems": []}
+
+
+def test_an_edited_history(models: Run, away: Run, tmp_path: Path) -> None:
+    log = tmp_path / "reg/double/audit.jsonl"
+    tamper(log, lambda data: data.replace(b'"version":2', b'"version":1', 1))
+    done = away("audit", "double", "--verify")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "fastserve: double/audit.jsonl: line 3" in done.stderr
+    assert "Traceback" not in done.stderr
+    report = models("audit", "double", "--verify", "--json")
+    assert report.returncode == 1
+    assert told(report)["sound"] is False
+    assert told(report)["problems"]
+    verified = models("verify", "double")
+    assert verified.returncode == 1
+    assert "double/audit.jsonl" in verified.stderr
+    assert models("audit", "other", "--verify").returncode == 0
+
+
+@pytest.mark.parametrize("lines", [slice(0, -1), slice(1, None), slice(None, None, -1), slice(0, 0)])
+def test_a_history_with_lines_gone_or_moved(models: Run, tmp_path: Path, lines: slice) -> None:
+    tamper(
+        tmp_path / "reg/double/audit.jsonl",
+        lambda data: b"".join(data.splitlines(keepends=True)[lines]),
+    )
+    done = models("audit", "double", "--verify")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "double/audit.jsonl" in done.stderr
+
+
+def test_a_history_without_its_head(models: Run, tmp_path: Path) -> None:
+    (tmp_path / "reg/double/.audit-head").unlink()
+    done = models("audit", "double", "--verify")
+    assert done.returncode == 1
+    assert "double/.audit-head is missing" in done.stderr
+
+
+def test_the_mistakes_with_audit(models: Run, tmp_path: Path) -> None:
+    fails(models("audit", "duoble"), 1, "did you mean 'double'?")
+    fails(models("audit", "double@3"), 2, "a model's name is wanted here")
+    assert models("audit").returncode == 2
+    assert models("audit", "double", "--last", "0").returncode == 2
+    tamper(tmp_path / "reg/double/audit.jsonl", lambda data: b"hello\n" + data)
+    fails(models("audit", "double"), 1, "double/audit.jsonl: line 1 is not an audit line")
+
+
+def test_a_tree_that_something_else_wrote_has_no_history(tmp_path: Path) -> None:
+    (tmp_path / "reg/plain/3").mkdir(parents=True)
+    (tmp_path / "reg/plain/3/model.onnx").write_bytes(scaled())
+    done = called(tmp_path, "models", "audit", "plain", "--registry", "reg")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "nothing was done to plain by fastserve\n"
+    assert called(tmp_path, "models", "audit", "plain", "--verify", "--registry", "reg").returncode == 0
+    shown = called(tmp_path, "models", "verify", "--registry", "reg")
+    assert (shown.returncode, looked(shown)[0][-1]) == (0, "sound")

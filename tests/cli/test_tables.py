@@ -1,0 +1,221 @@
+"""What a terminal shows: nothing a stranger wrote is read as markup or reaches the terminal as a command."""
+
+import io
+import os
+import pty
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from fastserve.cli import tables
+from tests.cli.conftest import environment
+
+EVIL = "[red]x[/red]\x1b[2J\r\u202e"
+SHOWN = r"[red]x[/red]\x1b[2J\r\u202e"
+
+ROW: dict[str, Any] = {
+    "model": "flights",
+    "version": 4,
+    "aliases": ["challenger", "champion"],
+    "archived": False,
+    "tags": {"stage": "prod", "by": "me"},
+    "loaded": True,
+    "created_at": "2026-11-24T10:00:00+00:00",
+    "bytes": 1536,
+    "inputs": ["a", "b", "c", "d", "e"],
+    "outputs": ["y"],
+    "problem": None,
+}
+
+
+@dataclass
+class Looked:
+    model: str = "flights"
+    version: int = 4
+    size_bytes: int = 1536
+    signed: bool = False
+    problem: str | None = None
+
+
+def lines(*parts: RenderableType, width: int = 200) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(*parts, sep="\n")
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def test_a_version_with_everything() -> None:
+    head, row = lines(tables.model_table([ROW]))
+    assert head.split()[:6] == ["MODEL", "VERSION", "ALIASES", "TAGS", "CREATED", "SIZE"]
+    for words in (
+        "challenger, champion",
+        "by=me, stage=prod",
+        "1.5 KiB",
+        "a, b, c, d, … (5 in all) → y",
+    ):
+        assert words in row
+
+
+def test_what_is_not_served_is_marked() -> None:
+    shown = lines(
+        tables.model_table(
+            [{**ROW, "archived": True, "aliases": []}, {**ROW, "loaded": False, "inputs": None}]
+        )
+    )
+    assert "(archived)" in shown[1]
+    assert "champion (unloaded)" in shown[2]
+    assert "not published by fastserve" in shown[2]
+
+
+def test_a_problem_takes_the_place_of_the_tensors() -> None:
+    row = lines(
+        tables.model_table([{**ROW, "bytes": None, "created_at": None, "problem": "flights/4: bad"}])
+    )[1]
+    assert row.endswith("–  flights/4: bad")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        tables.model_table([{**ROW, "tags": {"k": EVIL}}]),
+        tables.model_table([{**ROW, "aliases": [EVIL]}]),
+        tables.model_table([{**ROW, "problem": EVIL}]),
+        tables.model_table([{**ROW, "inputs": [EVIL]}]),
+        tables.audit_table([{"seq": 1, "at": "now", "by": EVIL, "event": "alias", "details": {}}]),
+        tables.audit_table([{"seq": 1, "at": "now", "by": "a@b", "event": "e", "details": {"r": EVIL}}]),
+        tables.import_table([{"from": EVIL, "model": "m", "version": 1, "alias": None, "problem": None}]),
+        tables.import_table([{"from": "f", "model": "m", "version": None, "alias": None, "problem": EVIL}]),
+        tables.check_table([Looked(model=EVIL)]),
+        tables.table([""], [[EVIL]]),
+    ],
+)
+def test_strangers_text_is_only_text(part: RenderableType) -> None:
+    shown = "\n".join(lines(part))
+    assert SHOWN in shown
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+
+
+def test_all_facts_are_only_text() -> None:
+    facts = {
+        **{key: ROW[key] for key in ("version", "created_at", "archived", "loaded")},
+        **dict.fromkeys(("model", "path", "description", "owner"), EVIL),
+        "aliases": ["champion"],
+        "tags": {"stage": EVIL},
+        "signed": True,
+        "signature": {
+            "inputs": [{"name": EVIL, "datatype": "FP32", "shape": [-1, 3]}],
+            "outputs": [],
+            "batched": True,
+        },
+        "files": {EVIL: {"bytes": 3, "sha256": "ab"}},
+        "provenance": {EVIL: EVIL, "metrics": {"auc": 0.7}},
+    }
+    shown = "\n".join(lines(*tables.fact_tables(facts)))
+    assert shown.count(SHOWN) == 9
+    assert "\x1b" not in shown
+    assert shown.splitlines()[1:4] == [
+        f"path         {SHOWN}",
+        f"description  {SHOWN}",
+        f"owner        {SHOWN}",
+    ]
+    for words in ("version 4", "aliases      champion", "signed       yes", "[-1, 3]", '{"auc": 0.7}'):
+        assert words in shown
+
+
+def test_numbers_are_flush_right() -> None:
+    assert lines(tables.table(["N", "WORD"], [["1", "a"], ["100", "b"]], right={0})) == [
+        "  N  WORD",
+        "  1  a",
+        "100  b",
+    ]
+
+
+def test_nothing_is_shown_that_has_no_end() -> None:
+    shown = lines(tables.table(["X"], [["a" * 100_000]]), width=10_000)
+    assert len("".join(shown)) < 3_000
+
+
+def test_what_was_looked_at() -> None:
+    shown = lines(tables.check_table([Looked(signed=True), Looked(version=5, problem="long story")]))
+    assert shown[1].split() == ["flights", "4", "1.5", "KiB", "yes", "sound"]
+    assert shown[2].split() == ["flights", "5", "1.5", "KiB", "no", "broken"]
+
+
+def test_what_an_import_made() -> None:
+    row = {"from": "t/1/model.onnx", "model": "m", "version": None, "alias": "champion", "problem": None}
+    shown = lines(tables.import_table([row, {**row, "version": 3}, {**row, "problem": "no model"}]))
+    assert [line.split("champion  ")[1] for line in shown[1:]] == [
+        "the next version",
+        "version 3",
+        "no model",
+    ]
+
+
+def test_into_a_pipe_a_table_is_as_wide_as_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.show(tables.table(["A", "B"], [["a" * 300, "b" * 300]]))
+    assert capsys.readouterr().out.splitlines()[1].split() == ["a" * 300, "b" * 300]
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (None, "–"),
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (3 * 2**30, "3.0 GiB"),
+        (2**60, "1048576.0 TiB"),
+    ],
+)
+def test_sizes(count: int | None, shown: str) -> None:
+    assert tables.size(count) == shown
+
+
+def test_progress_is_for_a_terminal_only(capsys: pytest.CaptureFixture[str]) -> None:
+    with tables.progress(100, quiet=False) as advance:
+        advance("flights/1", 100)
+    assert capsys.readouterr() == ("", "")
+
+
+_BAR = (
+    "from fastserve.cli.tables import progress\n"
+    "with progress(2048, quiet={quiet}) as advance:\n"
+    "    advance('flights/[red]1\\x1b[2J', 1024)\n"
+    "print('done')\n"
+)
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_progress_on_a_terminal(quiet: bool) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _BAR.format(quiet=quiet)],
+            env={**environment(), "TERM": "xterm"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            timeout=60,
+        )
+        os.close(theirs)
+        seen = b""
+        while chunk := _read(ours):
+            seen += chunk
+    finally:
+        os.close(ours)
+    assert (done.returncode, done.stdout) == (0, b"done\n")
+    assert (rb"flights/[red]1\x1b[2J" in seen) is not quiet
+    assert b"\x1b[2J" not in seen
+    assert not quiet or seen == b""
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:  # the other end of a terminal is closed
+        return b""

@@ -1,0 +1,60 @@
+"""How much memory a load may take, from real and from made-up files of the kernel."""
+
+from pathlib import Path
+
+import pytest
+
+from fastserve.lifecycle.memory import NotEnoughMemory, Room, free_bytes
+from fastserve.registry import VersionRecord
+
+MIB = 2**20
+
+
+def record(tmp_path: Path, name: str, mib: int) -> VersionRecord:
+    """A version without manifest whose model.onnx seems to have so many MiB."""
+    path = tmp_path / name / "model.onnx"
+    path.parent.mkdir()
+    with path.open("wb") as file:
+        file.truncate(mib * MIB)
+    return VersionRecord("m", 1, path, None)
+
+
+def test_this_machine_tells() -> None:
+    free = free_bytes()
+    if free is None:
+        pytest.skip("neither /proc/meminfo nor a cgroup here")
+    assert free > 0
+
+
+def test_the_smaller_of_machine_and_container_counts(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 9000 kB\nMemAvailable: 2048 kB\n")
+    assert free_bytes(meminfo, tmp_path) == 2 * MIB
+    (tmp_path / "memory.max").write_text(f"{4 * MIB}\n")
+    (tmp_path / "memory.current").write_text(f"{3 * MIB + 512 * 1024}\n")
+    (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 524288\n")
+    assert free_bytes(meminfo, tmp_path) == MIB
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_bytes(meminfo, tmp_path) == 2 * MIB
+    meminfo.write_text("nonsense")
+    assert free_bytes(meminfo, tmp_path) is None
+
+
+def test_what_the_limit_leaves(tmp_path: Path) -> None:
+    room = Room(100 * MIB, free=lambda: None)
+    first = room.take(record(tmp_path, "a", 50))
+    with pytest.raises(NotEnoughMemory, match="about 60 MiB of memory and 40 MiB are free"):
+        room.take(record(tmp_path, "b", 50))
+    room.give(first)
+    room.take(record(tmp_path, "c", 50))
+
+
+def test_what_is_free(tmp_path: Path) -> None:
+    room = Room(free=lambda: 100 * MIB)
+    room.take(record(tmp_path, "a", 80))
+    with pytest.raises(NotEnoughMemory):
+        room.take(record(tmp_path, "b", 90))
+
+
+def test_small_versions_are_never_refused_without_a_limit(tmp_path: Path) -> None:
+    assert Room(free=lambda: 0).take(record(tmp_path, "a", 1)) == MIB

@@ -1,0 +1,340 @@
+"""Test loads happen in real processes: files that crash, hang or eat memory, and processes that are killed."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fastserve.errors import ModelRejected, RuntimeMissing
+from fastserve.lifecycle import probed
+from fastserve.lifecycle.options import LifecycleOptions
+from fastserve.lifecycle.probe import Prober, inspect_apart
+from fastserve.registry import Registry, VersionRecord
+from fastserve.runtime import inspect
+from tests import models
+from tests.lifecycle.hostile import deep_tree, endless_loop, huge_tensor
+
+MAIN = "fastserve.lifecycle.probe_process"
+
+
+@pytest.fixture
+def prober(tmp_path: Path) -> Iterator[Prober]:
+    made = make(tmp_path)
+    yield made
+    made.close()
+
+
+def make(tmp_path: Path, idle_s: float = 30.0, **options: object) -> Prober:
+    cache_directory = tmp_path / "cache"
+    cache_directory.mkdir(exist_ok=True)
+    settings = LifecycleOptions.model_validate(options)
+    return Prober(tmp_path / "registry", settings, cache=cache_directory, idle_s=idle_s)
+
+
+def version(tmp_path: Path, data: bytes, model: str = "m", number: int = 1) -> VersionRecord:
+    directory = tmp_path / "registry" / model / str(number)
+    directory.mkdir(parents=True)
+    (directory / "model.onnx").write_bytes(data)
+    return VersionRecord(model, number, directory / "model.onnx", None)
+
+
+def children(parent: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, above = path.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if int(above) == parent and state != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def zygotes(parent: int) -> list[int]:
+    found = []
+    for pid in children(parent):
+        try:
+            if MAIN.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
+def wait_for(what: Callable[[], object], limit_s: float = 10.0) -> None:
+    stop = time.monotonic() + limit_s
+    while not what():
+        assert time.monotonic() < stop, "waited in vain"
+        time.sleep(0.01)
+
+
+def in_thread(call: Callable[[], object]) -> tuple[threading.Thread, list[BaseException]]:
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001 - the test looks at it
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, errors
+
+
+def test_models_that_load_pass(tmp_path: Path, prober: Prober) -> None:
+    good = models.scaled(), models.fixed_batch(), models.variable_inner(), models.identity(8, None, 2)
+    for number, data in enumerate(good, 1):
+        prober.check(version(tmp_path, data, number=number))
+        assert prober.tests == number
+
+
+def test_what_passed_is_not_tested_again(tmp_path: Path, prober: Prober) -> None:
+    record = version(tmp_path, models.scaled())
+    prober.check(record)
+    prober.check(record)
+    assert prober.tests == 1
+    again = make(tmp_path)
+    again.check(record)
+    assert again.tests == 0
+    assert len(zygotes(os.getpid())) == 1, "nothing is started where nothing is to be tested"
+    record.path.write_bytes(b"broken now")
+    with pytest.raises(ModelRejected):
+        again.check(record)
+    again.close()
+
+
+def test_a_published_version_is_known_by_its_checksums(tmp_path: Path, prober: Prober) -> None:
+    file = tmp_path / "trained.onnx"
+    file.write_bytes(models.scaled())
+    registry = Registry(tmp_path / "registry")
+    for name in ("a", "b"):
+        registry.publish(name, file, inspect=inspect)
+    prober.check(registry.describe("a", 1))
+    prober.check(registry.describe("b", 1))
+    assert prober.tests == 1
+    unverified = make(tmp_path, verify=False)
+    unverified.check(registry.describe("a", 1))
+    assert unverified.tests == 1, "nobody compared the files with the manifest"
+    unverified.close()
+
+
+def test_failures_are_not_remembered(tmp_path: Path, prober: Prober) -> None:
+    record = version(tmp_path, b"not a model")
+    for tests in (1, 2):
+        with pytest.raises(
+            ModelRejected, match=r"^onnxruntime cannot load the model: Protobuf parsing failed"
+        ):
+            prober.check(record)
+        assert prober.tests == tests
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"pass", b"passed\nand more", b"\0" * 7])
+def test_a_torn_marker_means_nothing(tmp_path: Path, content: bytes) -> None:
+    with probed.marker(tmp_path, "key", 1.0) as marker:
+        assert not marker.passed()
+        marker.remember()
+        assert marker.passed()
+    (tmp_path / "key").write_bytes(content)
+    with probed.marker(tmp_path, "key", 1.0) as marker:
+        assert not marker.passed()
+
+
+def test_too_many_markers_are_trimmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probed, "_MAX_MARKERS", 9)
+    for number in range(10):
+        (tmp_path / str(number)).touch()
+        os.utime(tmp_path / str(number), (number, number))
+    probed.trim(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set("56789")
+
+
+def test_files_that_crash_a_process_or_eat_memory(tmp_path: Path, prober: Prober) -> None:
+    with pytest.raises(ModelRejected, match=r"^loading it crashed a test process \(signal 11\)$"):
+        prober.check(version(tmp_path, deep_tree()))
+    with pytest.raises(ModelRejected, match=r"^loading it needed more memory than 1,024 MiB$"):
+        prober.check(version(tmp_path, huge_tensor(), number=2))
+    prober.check(version(tmp_path, models.scaled(), number=3))
+    assert prober.tests == 3
+
+
+def test_the_memory_limit_is_on_top_of_what_a_process_has(tmp_path: Path) -> None:
+    prober = make(tmp_path, probe_memory_bytes=32 * 2**20)
+    prober.check(version(tmp_path, models.scaled()))
+    with pytest.raises(ModelRejected, match=r"^loading it needed more memory than 32 MiB$"):
+        prober.check(version(tmp_path, models.mlp(2048, 2048, 2048, 2048), number=2))
+    prober.close()
+
+
+def test_a_file_that_hangs_does_not_keep_others_waiting(tmp_path: Path) -> None:
+    prober = make(tmp_path, probe_timeout_s=1.2)
+    hanging, good = version(tmp_path, endless_loop()), version(tmp_path, models.scaled(), number=2)
+    thread, errors = in_thread(lambda: prober.check(hanging))
+    wait_for(lambda: prober.tests == 1)
+    prober.check(good)
+    assert thread.is_alive()
+    thread.join()
+    assert [str(error) for error in errors] == ["loading it took longer than 1.2 s"]
+    prober.close()
+
+
+def test_two_threads_test_one_version_once(tmp_path: Path, prober: Prober) -> None:
+    record = version(tmp_path, models.mlp(256, 512, 512, 10))
+    pairs = [in_thread(lambda: prober.check(record)) for _ in range(4)]
+    for thread, _ in pairs:
+        thread.join()
+    assert [errors for _, errors in pairs] == [[]] * 4
+    assert prober.tests == 1
+
+
+def test_two_workers_do_not_test_one_version_at_a_time(tmp_path: Path, prober: Prober) -> None:
+    """Each worker has a prober of its own; what they share are the markers."""
+    other = make(tmp_path)
+    record = version(tmp_path, models.mlp(256, 512, 512, 10))
+    pairs = [in_thread(lambda p=p: p.check(record)) for p in (prober, other)]  # type: ignore[misc]
+    for thread, errors in pairs:
+        thread.join()
+        assert errors == []
+    assert prober.tests + other.tests == 1
+    other.close()
+
+
+def test_without_a_place_for_markers_memory_serves(tmp_path: Path) -> None:
+    prober = Prober(tmp_path / "registry", LifecycleOptions(), cache=tmp_path / "gone")
+    record = version(tmp_path, models.scaled())
+    prober.check(record)
+    prober.check(record)
+    assert prober.tests == 1
+    prober.close()
+
+
+def test_markers_go_where_this_user_alone_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert probed.own_cache() == tmp_path / "fastserve/probed"
+    (tmp_path / "fastserve/probed").chmod(0o777)  # anybody could have written what lies there
+    other = tmp_path / f"fastserve-{os.geteuid()}-probed"
+    assert probed.own_cache() == other
+    assert other.stat().st_mode & 0o777 == 0o700
+    other.rmdir()
+    other.symlink_to(tmp_path)
+    assert probed.own_cache() is None
+
+
+def test_a_killed_process_is_replaced(tmp_path: Path, prober: Prober) -> None:
+    prober.check(version(tmp_path, models.scaled(1.0)))
+    (first,) = zygotes(os.getpid())
+    os.kill(first, signal.SIGKILL)
+    prober.check(version(tmp_path, models.scaled(2.0), number=2))
+    (second,) = zygotes(os.getpid())
+    assert second != first
+
+
+def test_a_test_load_is_repeated_when_the_process_dies_under_it(tmp_path: Path) -> None:
+    prober = make(tmp_path, probe_timeout_s=1.0)
+    thread, errors = in_thread(lambda: prober.check(version(tmp_path, endless_loop())))
+    wait_for(lambda: zygotes(os.getpid()) and children(zygotes(os.getpid())[0]))
+    (zygote,) = zygotes(os.getpid())
+    (loading,) = children(zygote)
+    os.kill(zygote, signal.SIGKILL)
+    wait_for(lambda: not Path(f"/proc/{loading}").exists())
+    thread.join()
+    assert [str(error) for error in errors] == ["loading it took longer than 1 s"]
+    assert prober.tests == 2
+    prober.close()
+
+
+def test_a_test_load_that_is_killed_and_one_that_closing_ends(tmp_path: Path, prober: Prober) -> None:
+    record = version(tmp_path, endless_loop())
+    thread, errors = in_thread(lambda: prober.check(record))
+    wait_for(lambda: zygotes(os.getpid()) and children(zygotes(os.getpid())[0]))
+    (loading,) = children(zygotes(os.getpid())[0])
+    limits = Path(f"/proc/{loading}/limits").read_text()
+    os.kill(loading, signal.SIGKILL)
+    thread.join()
+    assert ["killed (signal 9)" in str(error) for error in errors] == [True]
+    assert re.search(r"Max core file size +0 +0 ", limits)
+    assert not re.search(r"Max (address space|cpu time) +unlimited", limits)
+
+    thread, errors = in_thread(lambda: prober.check(record))
+    wait_for(lambda: children(zygotes(os.getpid())[0]))
+    (loading,) = children(zygotes(os.getpid())[0])
+    prober.close()
+    thread.join(5)
+    assert isinstance(errors[0], ModelRejected)
+    assert "the server is ending" in str(errors[0])
+    wait_for(lambda: not Path(f"/proc/{loading}").exists())
+    assert zygotes(os.getpid()) == []
+
+
+def test_an_idle_process_is_ended_and_started_anew(tmp_path: Path) -> None:
+    prober = make(tmp_path, idle_s=0.1)
+    prober.check(version(tmp_path, models.scaled(1.0)))
+    wait_for(lambda: not zygotes(os.getpid()))
+    prober.check(version(tmp_path, models.scaled(2.0), number=2))
+    prober.close()
+
+
+def test_no_process_outlives_the_server(tmp_path: Path) -> None:
+    record = version(tmp_path, endless_loop())
+    script = (
+        "import sys, pathlib\n"
+        "from fastserve.lifecycle.options import LifecycleOptions\n"
+        "from fastserve.lifecycle.probe import Prober\n"
+        "from fastserve.registry import VersionRecord\n"
+        "path = pathlib.Path(sys.argv[1])\n"
+        "Prober(path, LifecycleOptions(), cache=path).check(VersionRecord('m', 1, pathlib.Path(sys.argv[2]), None))\n"
+    )
+    server = subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(record.path)])
+    try:
+        wait_for(lambda: zygotes(server.pid) and children(zygotes(server.pid)[0]))
+        (zygote,) = zygotes(server.pid)
+        (loading,) = children(zygote)
+    finally:
+        server.kill()
+        server.wait()
+    wait_for(lambda: not Path(f"/proc/{loading}").exists() and not _runs(zygote))
+
+
+def _runs(pid: int) -> bool:
+    """A zombie that nobody waits for, in a container without an init, does not run."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_inspect_apart_gives_what_inspect_gives(tmp_path: Path) -> None:
+    record = version(tmp_path, models.identity(8, None, "len", 2))
+    assert inspect_apart(record.path) == inspect(record.path)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (deep_tree, r"crashed a test process \(signal 11\)"),
+        (models.sequence_output, "which is not a tensor"),
+    ],
+)
+def test_inspect_apart_survives_what_it_looks_at(
+    tmp_path: Path, data: Callable[[], bytes], words: str
+) -> None:
+    with pytest.raises(ModelRejected, match=words):
+        inspect_apart(version(tmp_path, data()).path)
+    assert zygotes(os.getpid()) == []
+
+
+def test_no_runtime_is_said_to_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('not installed')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(RuntimeMissing):
+        inspect_apart(version(tmp_path, models.scaled()).path)

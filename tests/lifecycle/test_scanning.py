@@ -1,0 +1,186 @@
+"""From directories to wishes: what counts, when it counts, and what happens when something cannot be read."""
+
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fastserve.clock import NS_PER_S, ManualClock
+from fastserve.errors import RegistryError
+from fastserve.lifecycle import LifecycleOptions, Scanner, Wish
+from fastserve.registry import Registry
+from tests import models
+from tests.registry.conftest import glance
+
+LONG_AGO_S = 1_000_000_000
+
+
+class Look:
+    """A scanner over a registry, with clocks that the test moves."""
+
+    def __init__(self, path: Path, **options: object) -> None:
+        self.registry = Registry(path)
+        self.clock = ManualClock(1)
+        self.wall_s = 0.0
+        self.file = path.parent / "model.onnx"
+        self.file.write_bytes(models.scaled())
+        self.scanner = Scanner(
+            self.registry, LifecycleOptions.model_validate(options), self.clock, lambda: self.wall_s
+        )
+
+    def publish(self, model: str = "m") -> int:
+        return self.registry.publish(model, self.file, inspect=glance)
+
+    def drop(self, version: int, model: str = "m") -> Path:
+        """What rsync or a person puts there: a directory with a model, no manifest."""
+        directory = self.registry.path / model / str(version)
+        directory.mkdir(parents=True)
+        shutil.copy(self.file, directory / "model.onnx")
+        return directory
+
+    def versions(self, model: str = "m") -> tuple[int, ...]:
+        return self.scanner.scan()[model].versions
+
+    def pass_s(self, seconds: float) -> None:
+        self.clock.advance(ns=int(seconds * NS_PER_S))
+
+
+@pytest.fixture
+def look(tmp_path: Path) -> Look:
+    (tmp_path / "registry").mkdir()
+    return Look(tmp_path / "registry")
+
+
+def test_nothing_there_is_no_wish(look: Look) -> None:
+    assert look.scanner.scan() == {}
+
+
+def test_an_unreadable_registry_is_an_error(look: Look) -> None:
+    look.registry.path.rmdir()
+    with pytest.raises(RegistryError, match="cannot be read"):
+        look.scanner.scan()
+
+
+def test_a_published_version_counts_at_once(look: Look) -> None:
+    look.publish()
+    assert look.scanner.scan() == {"m": Wish((1,))}
+    look.publish()
+    look.publish("other")
+    assert look.scanner.scan() == {"m": Wish((2, 1)), "other": Wish((1,))}
+    assert not look.scanner.unsettled()
+
+
+def test_aliases_archive_and_unload_are_seen(look: Look) -> None:
+    for _ in range(3):
+        look.publish()
+    look.registry.set_alias("m", "champion", 2)
+    look.registry.archive("m", 1, True)
+    assert look.scanner.scan()["m"] == Wish((3, 2), {"champion": 2})
+    look.registry.set_loaded("m", False)
+    assert look.scanner.scan()["m"] == Wish((3, 2), {"champion": 2}, loaded=False)
+
+
+def test_a_bare_model_counts_when_it_has_not_changed_for_a_while(look: Look) -> None:
+    directory = look.drop(7)
+    look.wall_s = os.stat(directory / "model.onnx").st_ctime
+    assert look.versions() == ()
+    assert look.scanner.unsettled()
+    look.pass_s(1.9)
+    assert look.versions() == ()
+    with (directory / "model.onnx").open("ab") as file:
+        file.write(b"more")
+    look.pass_s(1.9)
+    assert look.versions() == (), "it was still being written"
+    look.pass_s(2.0)
+    assert look.versions() == (7,)
+    assert not look.scanner.unsettled()
+
+
+def test_a_bare_model_that_has_lain_there_for_long_counts_at_once(look: Look) -> None:
+    look.drop(7)
+    look.wall_s = 2.0**33
+    assert look.versions() == (7,)
+
+
+def test_a_clock_set_back_only_means_waiting(look: Look) -> None:
+    look.drop(7)
+    look.wall_s = LONG_AGO_S
+    assert look.versions() == ()
+    look.pass_s(2.1)
+    assert look.versions() == (7,)
+
+
+def test_a_copy_with_manifest_counts_when_every_file_has_its_size(look: Look, tmp_path: Path) -> None:
+    look.publish()
+    whole = look.registry.path / "m" / "1"
+    (tmp_path / "elsewhere").mkdir()
+    shutil.move(whole, tmp_path / "elsewhere" / "1")
+    whole.mkdir()
+    shutil.copy(tmp_path / "elsewhere" / "1" / "manifest.json", whole)
+    content = (tmp_path / "elsewhere" / "1" / "model.onnx").read_bytes()
+    (whole / "model.onnx").write_bytes(content[:-10])
+    look.wall_s = os.stat(whole / "model.onnx").st_ctime
+    assert look.versions() == ()
+    assert look.scanner.unsettled()
+    (whole / "model.onnx").write_bytes(content)
+    assert look.versions() == (1,)
+
+
+def test_a_version_that_stays_wrong_counts_in_the_end_so_that_its_reason_is_told(look: Look) -> None:
+    look.publish()
+    model = look.registry.path / "m" / "1" / "model.onnx"
+    model.chmod(0o644)
+    model.write_bytes(b"cut")
+    look.wall_s = os.stat(model).st_ctime
+    assert look.versions() == ()
+    look.pass_s(2.1)
+    assert look.versions() == (1,)
+
+
+def test_what_cannot_be_read_leaves_the_wish_as_it_was(
+    look: Look, caplog: pytest.LogCaptureFixture
+) -> None:
+    look.publish()
+    look.registry.set_alias("m", "champion", 1)
+    before = look.scanner.scan()
+    (look.registry.path / "m" / "aliases.json").write_text('{"champion": ')
+    with caplog.at_level(logging.ERROR, "fastserve.lifecycle"):
+        for _ in range(3):
+            assert look.scanner.scan() == before
+    assert len(caplog.records) == 1, "told once, not at every look"
+    assert "aliases.json" in caplog.text
+    (look.registry.path / "m" / "aliases.json").write_text('{"champion": 1, "challenger": 1}')
+    assert look.scanner.scan()["m"].aliases == {"champion": 1, "challenger": 1}
+
+
+def test_a_deleted_version_or_model_is_gone(look: Look) -> None:
+    look.publish()
+    look.publish()
+    assert look.versions() == (2, 1)
+    shutil.rmtree(look.registry.path / "m" / "2")
+    assert look.versions() == (1,)
+    shutil.rmtree(look.registry.path / "m")
+    assert look.scanner.scan() == {}
+
+
+def test_an_unchanged_model_is_not_read_again(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    look.publish()
+    look.scanner.scan()
+    look.pass_s(10)
+    look.scanner.scan()  # may have changed within one tick of the file system's clock
+    look.pass_s(10)
+    read: list[str] = []
+    real = Registry.versions
+
+    def counting(registry: Registry, model: str) -> list[int]:
+        read.append(model)
+        return real(registry, model)
+
+    monkeypatch.setattr(Registry, "versions", counting)
+    look.scanner.scan()
+    assert read == []
+    look.publish()
+    assert look.versions() == (2, 1)
+    assert read
