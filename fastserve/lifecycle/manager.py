@@ -106,7 +106,7 @@ class Manager(Generic[H]):
         return self._settled and all(
             model.route.default is not None
             for model in self._models.values()
-            if model.wish is not None and model.wish.loaded
+            if model.wish is not None and model.wish.loaded and model.wish.versions
         )
 
     def settled_on(self, model: str, loaded: bool) -> bool:

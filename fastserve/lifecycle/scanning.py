@@ -67,10 +67,14 @@ class Scanner:
         RegistryError
             When the registry itself cannot be read.
         """
-        names = self._registry.models()
-        for gone in self._known.keys() - set(names):
-            del self._known[gone]
-        return {name: self._look(name) for name in names}
+        names = set(self._registry.models())
+        for name in self._known.keys() - names:
+            # A model whose versions are gone, but not its directory, is still one: its last version serves on.
+            if (self._registry.path / name).is_dir():
+                names.add(name)
+            else:
+                del self._known[name]
+        return {name: self._look(name) for name in sorted(names)}
 
     def unsettled(self) -> bool:
         """Tell whether some version may count soon, without any further change on disk."""

@@ -165,7 +165,7 @@ def _copy(source: Path, target: Path, room: _Room) -> FileRecord:
 
 
 def _write(target: Path, content: bytes) -> None:
-    """Write a new, read-only file and sync it; in the place of one that an earlier number was written into."""
+    """Write a new, read-only file and sync it, in the place of one that an earlier number has left."""
     target.unlink(missing_ok=True)
     with target.open("xb") as writer:
         files.step(f"{target.name}: opened")

@@ -139,9 +139,7 @@ def test_a_version_that_stays_wrong_counts_in_the_end_so_that_its_reason_is_told
     assert look.versions() == (1,)
 
 
-def test_what_cannot_be_read_leaves_the_wish_as_it_was(
-    look: Look, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_cannot_be_read_leaves_the_wish_as_it_was(look: Look, caplog: pytest.LogCaptureFixture) -> None:
     look.publish()
     look.registry.set_alias("m", "champion", 1)
     before = look.scanner.scan()
@@ -161,7 +159,14 @@ def test_a_deleted_version_or_model_is_gone(look: Look) -> None:
     assert look.versions() == (2, 1)
     shutil.rmtree(look.registry.path / "m" / "2")
     assert look.versions() == (1,)
+    shutil.rmtree(look.registry.path / "m" / "1")
+    assert look.versions() == (), "its directory says that it is not over"
     shutil.rmtree(look.registry.path / "m")
+    assert look.scanner.scan() == {}
+
+
+def test_a_directory_that_never_had_a_version_is_no_model(look: Look) -> None:
+    (look.registry.path / "docs").mkdir()
     assert look.scanner.scan() == {}
 
 

@@ -12,7 +12,7 @@ import threading
 import time
 from array import array
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 
@@ -80,8 +80,7 @@ class Asker(asyncio.Protocol):
         self._sent_s = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._ask()
 
     def _ask(self) -> None:

@@ -93,7 +93,7 @@ class RepositoryRoutes:
 
 
 def require_token(request: Request, token: str) -> None:
-    """Raise Unauthorized unless the request carries the token; takes as long for a wrong one as for a right."""
+    """Raise Unauthorized unless the request carries the token; in constant time."""
     values = request.headers.getlist("authorization")
     scheme, _, given = (values[0] if len(values) == 1 else "").partition(" ")
     right = hmac.compare_digest(given.strip().encode("latin-1"), token.encode())
