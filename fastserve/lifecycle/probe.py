@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from signal import SIGKILL, SIGXCPU
@@ -65,6 +66,10 @@ class Prober:
         self._closed = False
         self.tests = 0
         """Test loads so far."""
+        # A child inherits the niceness of the thread that starts it, and loading threads are polite: on a busy
+        # machine the interpreter would take seconds to start. So this thread, made here and now, starts it.
+        self._starter = ThreadPoolExecutor(1, "fastserve-probe-start")
+        self._starter.submit(lambda: None).result()
         if self._cache is not None:
             probed.trim(self._cache)
 
@@ -95,6 +100,7 @@ class Prober:
             timer.cancel()
         if process is not None:
             process.end()
+        self._starter.shutdown(wait=False)
 
     def _test(self, path: Path) -> Signature | None:
         request = _request(path, self._options, run=True)
@@ -116,7 +122,7 @@ class Prober:
                 self._process.end()
                 self._process = None
             if self._process is None:
-                self._process = _Process()
+                self._process = self._starter.submit(_Process).result()
             self._busy += 1
             self.tests += 1
             return self._process
@@ -147,13 +153,13 @@ class Prober:
 
 
 def inspect_apart(path: Path) -> Signature:
-    """Give what `fastserve.runtime.inspect` gives, loading the file in a child process with limits.
+    """Give what `fastserve.runtime.inspect` gives, loading and running the file in a child with limits.
 
     Raises
     ------
     ModelRejected, RuntimeMissing
     """
-    request = _request(path, LifecycleOptions(), run=False)
+    request = _request(path, LifecycleOptions(), run=True)
     process = _Process()
     try:
         answer = process.ask(request)
@@ -163,6 +169,13 @@ def inspect_apart(path: Path) -> Signature:
     if signature is None:
         raise ModelRejected("the process that was to test-load it has been ended from outside")
     return signature
+
+
+def vouch(record: VersionRecord, registry_path: Path) -> None:
+    """Remember that a version has passed `inspect_apart`: this user's servers need not test it again."""
+    key = probed.fingerprint(record, registry_path, verified=True)
+    with probed.marker(probed.own_cache(), key, 0.0) as marker:
+        marker.remember()
 
 
 class _Process:

@@ -74,7 +74,7 @@ def _import(
         "alias": alias,
         "problem": None,
     }
-    from fastserve.lifecycle.probe import inspect_apart
+    from fastserve.lifecycle.probe import inspect_apart, vouch
     from fastserve.registry import check_model
 
     try:
@@ -82,6 +82,7 @@ def _import(
             check_model(name)
             return row
         version = store.publish(name, one.file, inspect=inspect_apart, provenance=one.provenance, alias=alias)
+        vouch(store.describe(name, version), store.path)
     except FastserveError as error:
         return {**row, "alias": None, "problem": str(error)}
     return {**row, "version": version}

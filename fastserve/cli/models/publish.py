@@ -75,13 +75,15 @@ def publish(
     """Check an ONNX file and publish it as the next version, all at once or not at all."""
     facts = read_run(from_run) if from_run else {}
     store = open_registry(registry, config)
-    from fastserve.lifecycle.probe import inspect_apart
+    from fastserve.lifecycle.probe import inspect_apart, vouch
     from fastserve.registry import SigningKey
 
     key = SigningKey.load(sign) if sign else None
     before = _alias_before(store, name, alias)
     version = store.publish(name, file, inspect=inspect_apart, provenance=facts, sign=key, alias=alias)
-    path = store.describe(name, version).path.parent
+    record = store.describe(name, version)
+    vouch(record, store.path)
+    path = record.path.parent
     if as_json:
         print_json(
             {"model": name, "version": version, "path": str(path), "alias": alias, "signed": key is not None}
