@@ -23,12 +23,10 @@ from fastserve.errors import ModelRejected, RuntimeMissing
 from fastserve.lifecycle import probed
 from fastserve.lifecycle.options import LifecycleOptions
 from fastserve.registry import VersionRecord
+from fastserve.runtime.probe_process import MAX_REPLY_BYTES, MAX_REQUEST_BYTES
 from fastserve.types import Signature
 
-MAX_REQUEST_BYTES = 64 * 1024
-MAX_REPLY_BYTES = 4 * 2**20
-
-_IDLE_S = 30.0
+_IDLE_S = 300.0
 _START_S = 60.0
 _SEND_S = 10.0
 _GRACE_S = 10.0
@@ -188,7 +186,7 @@ class _Process:
             with far:
                 self._popen = subprocess.Popen(
                     # -P: a random.py in the directory that the command is called in is none of its business.
-                    [sys.executable, "-P", "-m", "fastserve.lifecycle.probe_process", str(far.fileno())],
+                    [sys.executable, "-P", "-m", "fastserve.runtime.probe_process", str(far.fileno())],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,

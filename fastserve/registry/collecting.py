@@ -62,27 +62,34 @@ def gc(root: Path, keep: int, models: list[str], *, dry_run: bool) -> list[Remov
 
 def _collect(directory: Path, keep: int, dry_run: bool) -> list[Removed]:
     """Decide and rename under the lock; delete, which takes time, without it."""
+    if dry_run:
+        return [one for _, one in _free(directory, keep)]
     removed: list[Removed] = []
     trash: list[Path] = []
-    if not any(True for _ in _candidates(directory, keep)):
-        return removed
-    with nullcontext() if dry_run else audit.writing(directory) as log:
-        for path, why in list(_candidates(directory, keep)):
-            with alone(path) if path.is_dir() else nullcontext(True) as is_free:
-                if not is_free:
-                    continue
-                size = _size_bytes(path)
-                if log is not None:
-                    trash.append(_put_away(log, path))
-            removed.append(Removed(directory.name, path.name, size, why))
-    for path in trash:
-        _delete(path)
+    if not any(True for _ in _free(directory, keep)):
+        return removed  # nothing is written into a tree where nothing is done
+    try:
+        with audit.writing(directory) as log:
+            for path, one in _free(directory, keep):
+                trash.append(_put_away(log, path))
+                removed.append(one)
+    finally:  # on a full disk too, where the next log line may need what this frees
+        for path in trash:
+            _delete(path)
     return removed
 
 
-def _candidates(directory: Path, keep: int) -> Iterator[tuple[Path, str]]:
-    yield from _old_versions(directory, keep)
-    yield from _leftovers(directory)
+def _free(directory: Path, keep: int) -> Iterator[tuple[Path, Removed]]:
+    """What nobody needs or holds; kept so until the next one is asked for."""
+    for path, why in [*_leftovers(directory), *_old_versions(directory, keep)]:
+        with alone(path) if path.is_dir() else nullcontext(True) as is_free:
+            if not is_free:
+                continue
+            try:
+                size = _size_bytes(path)
+            except FileNotFoundError:
+                continue  # a publisher that failed, or another collector, has just removed it
+            yield path, Removed(directory.name, path.name, size, why)
 
 
 def _old_versions(directory: Path, keep: int) -> Iterator[tuple[Path, str]]:
@@ -109,10 +116,13 @@ def _leftovers(directory: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _put_away(log: AuditLog, path: Path) -> Path:
-    """Take a version out of sight, with its line in the log; leftovers are out of sight already."""
+    """Take a version out of sight, with its line in the log; leftovers need none."""
+    target = path.with_name(f"{TRASH_PREFIX}{path.name.lstrip('.')}-{secrets.token_hex(6)}")
+    if path.name.startswith(STAGING_PREFIX):
+        # Its publisher may only just have made it: the hold it takes next must not find it under its name.
+        return path.rename(target)
     if path.name.startswith("."):
         return path
-    target = path.with_name(f"{TRASH_PREFIX}{path.name}-{secrets.token_hex(6)}")
     log.commit("gc", {"version": int(path.name)}, partial(_hide, path, target))
     return target
 

@@ -17,7 +17,7 @@ def test_gc(call: Run, run: Run, model: Path, store: Registry) -> None:
     store.set_alias("double", "champion", 2)
     would = call("models", "gc", "--keep", "2", "--dry-run", *REG)
     assert (would.returncode, would.stderr) == (0, "")
-    assert would.stdout.split("\n")[0].split("  ")[0:2] == ["MODEL", "WOULD BE REMOVED"]
+    assert would.stdout.split("\n")[0].split()[0:4] == ["MODEL", "WOULD", "BE", "REMOVED"]
     assert would.stdout.endswith(" would be freed\n")
     assert store.versions("double") == [1, 2, 3, 4, 5]
 

@@ -22,7 +22,7 @@ from fastserve.runtime import inspect
 from tests import models
 from tests.lifecycle.hostile import deep_tree, endless_loop, huge_tensor
 
-MAIN = "fastserve.lifecycle.probe_process"
+MAIN = "fastserve.runtime.probe_process"
 
 
 @pytest.fixture
