@@ -7,6 +7,7 @@ import asyncio
 import logging
 import math
 import socket
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 
@@ -24,6 +25,8 @@ from fastserve.lifecycle import Loader
 log = logging.getLogger("fastserve.app")
 
 _SWEEP_S = 1.0
+_SWITCH_S = 0.0005
+"""How long a loading thread may keep the interpreter from the event loop; Python's own is 5 ms."""
 
 
 class Worker:
@@ -46,6 +49,7 @@ class Worker:
         `lifeline` is a descriptor that becomes readable when the process that started this one is gone. With
         `load_first` no connection is accepted before every model is loaded or has failed.
         """
+        sys.setswitchinterval(_SWITCH_S)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(self._serve(listener, lifeline, load_first))
 

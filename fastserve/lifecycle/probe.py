@@ -64,8 +64,8 @@ class Prober:
         self._closed = False
         self.tests = 0
         """Test loads so far."""
-        # A child inherits the niceness of the thread that starts it, and loading threads are polite: on a busy
-        # machine the interpreter would take seconds to start. So this thread, made here and now, starts it.
+        # A child inherits the niceness of the thread that starts it, and loading threads are polite: on a
+        # busy machine the interpreter would take seconds to start. This thread, made here, starts it.
         self._starter = ThreadPoolExecutor(1, "fastserve-probe-start")
         self._starter.submit(lambda: None).result()
         if self._cache is not None:

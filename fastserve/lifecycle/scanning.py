@@ -69,7 +69,7 @@ class Scanner:
         """
         names = set(self._registry.models())
         for name in self._known.keys() - names:
-            # A model whose versions are gone, but not its directory, is still one: its last version serves on.
+            # Its versions are gone, its directory is not: still a model, and its last version serves on.
             if (self._registry.path / name).is_dir():
                 names.add(name)
             else:

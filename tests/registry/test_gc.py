@@ -155,14 +155,14 @@ def test_a_dry_run_writes_nothing(five: Registry) -> None:
     assert five.gc(2) == said
 
 
-@pytest.mark.parametrize("options", [{}, {"dry_run": True}])
-def test_nothing_to_do_writes_nothing(tmp_path: Path, options: dict[str, bool]) -> None:
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_nothing_to_do_writes_nothing(tmp_path: Path, dry_run: bool) -> None:
     registry = foreign(tmp_path / "foreign", 1, 2)
     (tmp_path / "foreign/empty").mkdir()
     before = shot(registry.path)
-    assert registry.gc(2, **options) == []
+    assert registry.gc(2, dry_run=dry_run) == []
     with registry.hold("m", 1):
-        assert registry.gc(1, **options) == []
+        assert registry.gc(1, dry_run=dry_run) == []
     assert shot(registry.path) == before
 
 

@@ -1,6 +1,7 @@
 """Holds: what is served or staged stays, and nobody has to clean up after a process that died."""
 
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
@@ -135,7 +136,7 @@ def test_a_file_system_without_locks(three: Registry, monkeypatch: pytest.Monkey
     def unknown(descriptor: int, operation: int) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(holding.fcntl, "flock", unknown)
+    monkeypatch.setattr(fcntl, "flock", unknown)
     held = holding.hold(three.path / "m/1")
     assert not held.is_real
     held.close()

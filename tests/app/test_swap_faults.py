@@ -1,0 +1,104 @@
+"""Processes die in the middle of swaps: the registry stays sound and the others go on answering."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fastserve.registry import Registry
+from fastserve.runtime import inspect
+from tests import models
+from tests.app.test_hot_swap import SETTINGS, Site, until
+from tests.app.test_supervisor import alive, children
+from tests.lifecycle import hostile
+from tests.servers import running
+
+PAIR = {**SETTINGS, "server": {"workers": 2}}
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    registry = Registry(tmp_path / "registry")
+    file = tmp_path / "first.onnx"
+    file.write_bytes(models.scaled(1.0))
+    registry.publish("m", file, inspect=inspect, alias="champion")
+    return registry
+
+
+@pytest.fixture
+def pair(registry: Registry, tmp_path: Path) -> Iterator[Site]:
+    with running(registry.path, tmp_path, PAIR) as server:
+        yield Site(registry, server, tmp_path)
+
+
+def workers(site: Site) -> list[int]:
+    """Processes below the supervisor that serve; test loads happen further down."""
+    return children(site.server.process.pid)
+
+
+def everywhere(site: Site, version: str) -> bool:
+    """New connections land on either worker: so many answers in a row mean both."""
+    try:
+        return all(site.version() == version for _ in range(20))
+    except OSError:
+        return False
+
+
+def test_a_worker_killed_in_the_middle_of_a_swap_comes_back_with_the_champion(pair: Site) -> None:
+    until(lambda: len(workers(pair)) == 2 and everywhere(pair, "1"))
+    for round_ in range(3):
+        version = pair.publish(models.scaled(2.0 + round_))
+        pair.registry.set_alias("m", "champion", version)
+        time.sleep(0.03 * round_)
+        victim = workers(pair)[round_ % 2]
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: len(workers(pair)) == 2 and victim not in workers(pair))  # noqa: B023
+        until(lambda: everywhere(pair, str(version)))  # noqa: B023
+    assert pair.registry.check_audit("m") == []
+    assert "starting it again" in pair.server.log.read_text()
+
+
+def test_a_supervisor_killed_in_the_middle_of_a_swap_leaves_a_sound_registry(
+    registry: Registry, tmp_path: Path
+) -> None:
+    with running(registry.path, tmp_path, PAIR) as server:
+        site = Site(registry, server, tmp_path)
+        until(lambda: len(workers(site)) == 2)
+        left = workers(site)
+        site.publish(models.scaled(2.0))
+        registry.set_alias("m", "champion", 2)
+        os.kill(server.process.pid, signal.SIGKILL)
+        until(lambda: not any(alive(pid) for pid in left))
+    assert registry.check_audit("m") == []
+    assert registry.state("m").aliases == {"champion": 2}
+    with running(registry.path, tmp_path, PAIR) as server:
+        assert Site(registry, server, tmp_path).version() == "2"
+
+
+def test_a_version_that_crashes_its_process_on_load_takes_a_child_along_and_nobody_else(pair: Site) -> None:
+    until(lambda: len(workers(pair)) == 2 and everywhere(pair, "1"))
+    before = workers(pair)
+    directory = pair.registry.path / "m" / "2"
+    directory.mkdir()
+    (directory / "model.onnx").write_bytes(hostile.deep_tree())
+    until(lambda: pair.states().get("2", ("", ""))[0] == "UNAVAILABLE")
+    assert "crashed a test process" in pair.states()["2"][1]
+    assert pair.version() == "1"
+    assert workers(pair) == before
+
+
+def test_a_worker_that_keeps_dying_is_started_ever_more_slowly(pair: Site) -> None:
+    until(lambda: len(workers(pair)) == 2)
+    survivor, victim = workers(pair)
+    started: set[int] = {victim}
+    give_up_s = time.monotonic() + 3.0
+    while time.monotonic() < give_up_s:
+        for pid in set(workers(pair)) - {survivor}:
+            started.add(pid)
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+    assert 2 <= len(started) <= 5  # at once, after 1 s, after 2 s more
+    assert survivor in workers(pair)
