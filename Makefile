@@ -6,10 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py $(shell find fastserve_core -name '*.pyx' -o -name '*.pxd' -o -name '*.hpp')
 FUZZ_SECONDS ?= 60
+SWAPS ?= 1000
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build lint format configs test demo bench bench-core fuzz clean
+.PHONY: help venv build lint format configs test demo bench bench-core bench-registry soak fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +60,13 @@ bench: build ## fastserve against its rivals over HTTP (needs wrk and two free c
 
 bench-core: build ## the compiled functions against NumPy and orjson
 	$(BIN)/python -m pytest benchmarks --benchmark-only -q
+
+bench-registry: build ## start with 200 models x 3 versions, and a look at 10,000 versions
+	$(BIN)/python -m benchmarks.registry_bench
+
+soak: build ## SWAPS (1000) of new versions, then of aliases, under 64 connections; about ten minutes
+	timeout 3600 $(BIN)/python -m tests.soak.storm --swaps $(SWAPS) --mode publish
+	timeout 3600 $(BIN)/python -m tests.soak.storm --swaps $(SWAPS) --mode alias
 
 fuzz: ## FUZZ_SECONDS (60) of libFuzzer on each target in tests/fuzz
 	tests/fuzz/run $(FUZZ_SECONDS)

@@ -94,4 +94,5 @@ def _either(options: list[str]) -> str:
 def help_text(path: KeyPath) -> str:
     """What the setting at `path` means, and its default."""
     field = dict(settings())[path]
-    return f"{field.description} [default: {field.get_default(call_default_factory=True)}]"
+    default = field.get_default(call_default_factory=True)
+    return f"{field.description} [default: {'none' if default in ((), None) else default}]"

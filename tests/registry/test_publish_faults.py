@@ -160,11 +160,12 @@ def publish_some(root: Path, file: Path, count: int, barrier: Any, results: Any)
     results.put([Registry(root).publish("m", file, inspect=glance, alias="newest") for _ in range(count)])
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("publishers", [2, 8])
 def test_publishers_at_once(registry: Registry, onnx_file: Path, publishers: int) -> None:
     """The model is new to all of them; a collector is at work meanwhile."""
     count = 5
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")  # eight that import everything anew take seconds
     results, barrier = context.Queue(), context.Barrier(publishers)
     arguments = (registry.path, onnx_file, count, barrier, results)
     processes = [context.Process(target=publish_some, args=arguments) for _ in range(publishers)]

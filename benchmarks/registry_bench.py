@@ -1,0 +1,140 @@
+"""How long a server takes from its start until a large registry is served, and how long a look at one takes.
+
+`python -m benchmarks.registry_bench`: 200 models of 3 versions each, and 10,000 versions on disk, all
+published as by `fastserve models publish`. Exit code 1 when a figure is missed.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+from benchmarks.serving.machine import describe
+from fastserve.batching import BatchingOptions
+from fastserve.lifecycle import LifecycleOptions, Loader, Scanner
+from fastserve.lifecycle.probe import vouch
+from fastserve.registry import Registry
+from fastserve.runtime import RuntimeOptions, inspect
+from tests import models
+from tests.servers import running
+
+START_RATIO = 1.2
+SCAN_S = 1.0
+
+
+def fill(directory: Path, names: int, versions: int) -> Registry:
+    """Publish small models, all different."""
+    registry, file = Registry(directory / "registry"), directory / "model.onnx"
+    for number in range(names * versions):
+        file.write_bytes(models.mlp.__wrapped__(32, 64, 64, 2, seed=number))
+        name = f"m{number % names:03}"
+        version = registry.publish(name, file, inspect=inspect)
+        vouch(registry.describe(name, version), registry.path)
+    return registry
+
+
+def load_all(registry: Registry) -> float:
+    """Load every version one after another in this process, on one core, as a worker does; seconds."""
+    loader = Loader(registry, RuntimeOptions(), BatchingOptions(), LifecycleOptions(probe=False), threads=1)
+    wanted = [(name, version) for name in registry.models() for version in registry.versions(name)]
+    kept, total_s = [], 0.0
+    for name, version in wanted:
+        started_s = time.perf_counter()
+        kept.append(loader.load(name, version))
+        total_s += time.perf_counter() - started_s
+    for loaded in kept:
+        loader.free(loaded)
+    return total_s
+
+
+def start(registry: Registry, directory: Path, workers: int) -> float:
+    """Start a server; seconds until it is ready."""
+    started_s = time.perf_counter()
+    with running(
+        registry.path, directory, {"server": {"workers": workers}, "log": {"level": "warning"}}
+    ) as server:
+        while not all(server.request("GET", "/v2/health/ready").status == 200 for _ in range(4 * workers)):
+            time.sleep(0.02)
+        return time.perf_counter() - started_s
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Pin this process, and what it starts, to one core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def starting(directory: Path, names: int, versions: int, repeat: int) -> bool:
+    """Print start to ready against the sum of load times, for one worker and for one a core."""
+    registry = fill(directory, names, versions)
+    print(f"{names} models × {versions} versions; seconds, medians of {repeat}")
+    with one_core():
+        load_s = [load_all(registry) for _ in range(repeat)]
+        one_s = [start(registry, directory, 1) for _ in range(repeat)]
+    cores = len(os.sched_getaffinity(0))
+    all_s = [start(registry, directory, cores) for _ in range(repeat)]
+    good = True
+    for what, took_s in (("1 worker on 1 core", one_s), (f"{cores} workers on {cores} cores", all_s)):
+        # Each of n workers loads everything, on n cores: the sum of load times on the cores there are.
+        ratio = median(took_s) / median(load_s)
+        good &= ratio <= START_RATIO
+        print(
+            f"  {what}: ready after {median(took_s):.2f}, loads alone {median(load_s):.2f}, "
+            f"ratio {ratio:.2f} (≤ {START_RATIO:g})"
+        )
+    return good
+
+
+def scanning(directory: Path, names: int, versions: int) -> bool:
+    """Print how long a first and a second look at many versions take."""
+    file = directory / "model.onnx"
+    file.write_bytes(models.scaled())
+    registry = Registry(directory / "many")
+    for number in range(names):
+        first = registry.publish(f"m{number:03}", file, inspect=inspect)
+        source = registry.path / f"m{number:03}" / str(first)
+        for version in range(first + 1, first + versions):
+            shutil.copytree(source, source.parent / str(version), copy_function=os.link)
+    scanner = Scanner(registry, LifecycleOptions())
+    took_s = []
+    for _ in range(2):
+        started_s = time.perf_counter()
+        scanner.scan()
+        took_s.append(time.perf_counter() - started_s)
+    print(
+        f"{names} models × {versions} versions on disk: first look {took_s[0]:.3f} s, "
+        f"the next {took_s[1]:.3f} s (≤ {SCAN_S:g})"
+    )
+    return max(took_s) <= SCAN_S
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--models", type=int, default=200)
+    parser.add_argument("--versions", type=int, default=3)
+    parser.add_argument("--repeat", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="fastserve-registry-") as name:
+        directory = Path(name)
+        good = scanning(directory, 100, 100)
+        (directory / "one").mkdir()
+        good &= scanning(directory / "one", 1, 10_000)
+        good &= starting(directory, options.models, options.versions, options.repeat)
+    for line in describe():
+        print(line)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
