@@ -93,11 +93,17 @@ def _free(directory: Path, keep: int) -> Iterator[tuple[Path, Removed]]:
 
 
 def _old_versions(directory: Path, keep: int) -> Iterator[tuple[Path, str]]:
-    """Versions beyond the newest `keep` that no alias points to, the oldest first."""
-    aliased = set(read_state(directory).aliases.values())
-    for version in sorted(listing.versions(directory, directory.parent.resolve()))[:-keep]:
+    """Versions beyond the newest `keep` that no alias points to, the oldest first.
+
+    Archived ones do not count: the newest `keep` that can be served stay, whatever has been put away since.
+    """
+    state = read_state(directory)
+    versions = sorted(listing.versions(directory, directory.parent.resolve()))
+    sound = [version for version in versions if version not in state.archived]
+    kept = {*versions[-keep:], *sound[-keep:], *state.aliases.values()}
+    for version in versions:
         path = directory / str(version)
-        if version not in aliased and not path.is_symlink():
+        if version not in kept and not path.is_symlink():
             yield path, f"older than the newest {keep}, no alias, not in use"
 
 

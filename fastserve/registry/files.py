@@ -11,11 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fastserve.errors import RegistryError
-from fastserve.registry.manifest import FileRecord
 
 _CHUNK_BYTES = 1024 * 1024
-_READ_ONLY = 0o444
-
 TEMPORARY_PREFIX = ".tmp-"
 
 on_step: Callable[[str], None] | None = None
@@ -26,25 +23,6 @@ def step(name: str) -> None:
     """Mark a moment at which a process may be killed, and everything must still be right."""
     if on_step is not None:
         on_step(name)
-
-
-def copy_hashed(source: Path, target: Path) -> FileRecord:
-    """Copy a regular file to a new, read-only, synced one and record the bytes that were really copied."""
-    digest, size = hashlib.sha256(), 0
-    with open_regular(source) as reader, target.open("xb") as writer:
-        while chunk := reader.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            writer.write(chunk)
-            size += len(chunk)
-        _finish(writer)
-    return FileRecord(sha256=digest.hexdigest(), bytes=size)
-
-
-def write_synced(target: Path, content: bytes) -> None:
-    """Write a new, read-only file and sync it."""
-    with target.open("xb") as writer:
-        writer.write(content)
-        _finish(writer)
 
 
 def replace_synced(target: Path, content: bytes) -> None:
@@ -116,10 +94,3 @@ def is_regular_inside(path: Path, root: Path) -> bool:
     except (OSError, RuntimeError):  # RuntimeError: a link that points to itself
         return False
     return stat.S_ISREG(mode)
-
-
-def _finish(writer: BinaryIO) -> None:
-    with suppress(OSError):  # not every mounted file system has modes
-        os.fchmod(writer.fileno(), _READ_ONLY)
-    writer.flush()
-    os.fsync(writer.fileno())

@@ -74,34 +74,42 @@ def publish(
 @contextmanager
 def _staging(root: Path, directory: Path) -> Iterator[Path]:
     """Give a directory that nobody sees and no collector removes; what is still there when it fails, goes."""
-    is_new = not directory.exists()
-    staging, held = _make_staging(root, directory)
-    with held:
-        try:
-            yield staging
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
-            if is_new:
-                with suppress(OSError):  # not empty: another publisher has begun
-                    directory.rmdir()
-            raise
-
-
-def _make_staging(root: Path, directory: Path) -> tuple[Path, Hold]:
     if directory.is_symlink() and not directory.resolve().is_relative_to(root.resolve()):
         raise RegistryError(f"cannot publish to '{directory}': it is a link that leaves the registry")
+    is_new = not directory.exists()
     staging = directory / f"{STAGING_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
+    try:
+        with _make_staging(root, staging):
+            try:
+                yield staging
+            except BaseException:
+                shutil.rmtree(staging, ignore_errors=True)
+                raise
+    except BaseException:
+        if is_new:
+            with suppress(OSError):  # not empty: another publisher has begun
+                directory.rmdir()
+        raise
+
+
+def _make_staging(root: Path, staging: Path) -> Hold:
     for _ in range(100):
-        directory.mkdir(parents=True, exist_ok=True)
-        files.step(f"{directory.name}: made")
+        staging.parent.mkdir(parents=True, exist_ok=True)
+        files.step(f"{staging.parent.name}: made")
         files.sync_directory(root)
-        # Without the directory a publisher that failed has just removed what it had made; without the
-        # staging, a collector was there before the lock.
-        with suppress(FileNotFoundError):
+        try:
             staging.mkdir()
             files.step(f"{STAGING_PREFIX}: made")
-            return staging, hold_directory(staging)
-    raise RegistryError(f"cannot publish to '{directory}': it vanishes as soon as it is made")
+            return hold_directory(staging)
+        except FileNotFoundError:
+            # A publisher that failed has just removed the model's directory, which it had made, or a
+            # collector has swept the staging before its lock was had.
+            continue
+        except OSError:
+            with suppress(OSError):
+                staging.rmdir()
+            raise
+    raise RegistryError(f"cannot publish to '{staging.parent}': it vanishes as soon as it is made")
 
 
 def _stage(source: Path, staging: Path, rules: FileRules) -> dict[str, FileRecord]:

@@ -1,6 +1,7 @@
 """Publishing where the disk is full or read-only, the clock is wrong, and others publish at the same time."""
 
 import ctypes
+import errno
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from fastserve.errors import RegistryError
-from fastserve.registry import Registry, chain, publishing
+from fastserve.registry import Registry, chain, files, publishing
 from tests import models
 from tests.registry.conftest import SIGNATURE, glance, tree
 
@@ -220,3 +221,16 @@ def test_a_clock_that_goes_backwards(
     assert [one.what for one in published.gc(1)] == ["1", "2"]
     assert published.publish("m", onnx_file, inspect=glance) == 5
     assert published.check_audit("m") == []
+
+
+@pytest.mark.parametrize("what", ["sync_directory", "hold_directory"])
+def test_a_staging_that_cannot_be_made_leaves_nothing(
+    registry: Registry, onnx_file: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def fail(*args: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(files if what == "sync_directory" else publishing, what, fail)
+    with pytest.raises(RegistryError, match="cannot publish"):
+        registry.publish("m", onnx_file, inspect=glance)
+    assert not (registry.path / "m").exists()
