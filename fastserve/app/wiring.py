@@ -58,6 +58,8 @@ class Lifecycle:
 
     def start(self) -> None:
         """Begin to look and to load."""
+        # Loading makes many objects, each batch of which would have all that was imported looked at again.
+        gc.freeze()
         self._manager.start(self.plane, self._on_settled)
         self._watcher.start()
 
