@@ -79,3 +79,4 @@ class Lifecycle:
         gc.collect()
         gc.freeze()
         self.settled.set()
+        self._loop.run_in_executor(None, self._loader.get_ready)

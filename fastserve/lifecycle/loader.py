@@ -93,6 +93,11 @@ class Loader:
         if loaded.hold is not None:
             loaded.hold.close()
 
+    def get_ready(self) -> None:
+        """Start the process that test loads happen in; takes a moment."""
+        if self._prober is not None:
+            self._prober.get_ready()
+
     def close(self) -> None:
         """End the process that test loads happen in."""
         if self._prober is not None:
