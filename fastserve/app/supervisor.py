@@ -156,6 +156,9 @@ class Supervisor:
         running = [slot.process for slot in self._slots if slot.process is not None]
         for process in running:
             process.terminate()
+        # With the workers' own gone too, who comes now is refused instead of waiting for nobody.
+        for slot in self._slots:
+            slot.listener.close()
         give_up_s = time.monotonic() + self._config.server.drain_s + 5.0
         for process in running:
             try:

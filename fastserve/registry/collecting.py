@@ -129,19 +129,8 @@ def _put_away(log: AuditLog, path: Path) -> Path:
         return path.rename(target)
     if path.name.startswith("."):
         return path
-    log.commit("gc", {"version": int(path.name)}, partial(_hide, path, target))
+    log.commit("gc", {"version": int(path.name)}, partial(files.rename_synced, path, target, TRASH_PREFIX))
     return target
-
-
-def _hide(path: Path, target: Path) -> None:
-    path.rename(target)
-    files.step(f"{TRASH_PREFIX}: renamed")
-    try:
-        files.sync_directory(path.parent)
-    except OSError:
-        target.rename(path)
-        raise
-    files.step(f"{TRASH_PREFIX}: durable")
 
 
 def _delete(path: Path) -> None:

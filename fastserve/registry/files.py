@@ -46,6 +46,18 @@ def replace_synced(target: Path, content: bytes) -> None:
     step(f"{target.name}: durable")
 
 
+def rename_synced(source: Path, target: Path, label: str) -> None:
+    """Give a directory another name beside it, durably or not at all; `label` names its steps."""
+    source.rename(target)
+    step(f"{label}: renamed")
+    try:
+        sync_directory(target.parent)
+    except OSError:
+        target.rename(source)
+        raise
+    step(f"{label}: durable")
+
+
 def hash_file(path: Path) -> str:
     """Give the file's sha256 as hexadecimal digits."""
     digest = hashlib.sha256()

@@ -219,7 +219,11 @@ def _commit(
                 "bytes": sum(record.bytes for record in recorded.values()),
             }
             try:
-                log.commit("publish", details, partial(_show, staging, directory / str(version)))
+                log.commit(
+                    "publish",
+                    details,
+                    partial(files.rename_synced, staging, directory / str(version), STAGING_PREFIX),
+                )
             except OSError as error:
                 if error.errno not in _TAKEN:
                     raise
@@ -239,18 +243,6 @@ def _seal(staging: Path, manifest: bytes, sign: SigningKey | None) -> None:
         _write(staging / SIGNATURE_FILE, sign.sign(manifest))
     files.sync_directory(staging)
     files.step(f"{STAGING_PREFIX}: synced")
-
-
-def _show(staging: Path, target: Path) -> None:
-    """Give the staged directory its name, durably or not at all."""
-    staging.rename(target)
-    files.step(f"{STAGING_PREFIX}: renamed")
-    try:
-        files.sync_directory(target.parent)
-    except OSError:
-        target.rename(staging)
-        raise
-    files.step(f"{STAGING_PREFIX}: durable")
 
 
 def _point(directory: Path, alias: str, version: int) -> None:

@@ -1,6 +1,7 @@
 """Real supervisor and worker processes: shared load, replacement, orderly and disorderly ends."""
 
 import contextlib
+import json
 import os
 import signal
 import threading
@@ -13,7 +14,7 @@ import pytest
 from fastserve.registry import Registry
 from fastserve.runtime import inspect
 from tests import models
-from tests.servers import Server, running
+from tests.servers import Server, drain, running
 
 ASK = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1.0, 2.0, 3.0]}]}
 
@@ -127,3 +128,29 @@ def test_one_worker_stops_in_order_too(registry: Path, tmp_path: Path) -> None:
         assert ask(server) == 200
         server.process.terminate()
         assert server.process.wait(20) == 0
+
+
+def test_a_request_half_sent_at_sigterm_is_answered_and_nobody_else_gets_in(pair: Server) -> None:
+    ready_everywhere(pair)
+    body = json.dumps(ASK).encode()
+    head = f"POST /v2/models/scaled/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with pair.connect() as raw:
+        raw.sendall(head + body[:10])
+        time.sleep(0.2)
+        pair.process.terminate()
+
+        def refused() -> bool:
+            try:
+                pair.request("GET", "/v2/health/ready")
+            except ConnectionRefusedError:
+                return True
+            except OSError:  # accepted by the kernel, by nobody else
+                return False
+            return False
+
+        until(refused, 5.0)
+        raw.sendall(body[10:])
+        answer = drain(raw)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" in answer.lower(), "all other connections are gone by now"
+    assert pair.process.wait(20) == 0
