@@ -84,8 +84,8 @@ def test_a_version_that_crashes_its_process_on_load_takes_a_child_along_and_nobo
     directory = pair.registry.path / "m" / "2"
     directory.mkdir()
     (directory / "model.onnx").write_bytes(hostile.deep_tree())
-    until(lambda: pair.states().get("2", ("", ""))[0] == "UNAVAILABLE")
-    assert "crashed a test process" in pair.states()["2"][1]
+    # Either worker may be asked, and each tries again now and then.
+    until(lambda: "crashed a test process" in pair.states().get("2", ("", ""))[1])
     assert pair.version() == "1"
     assert workers(pair) == before
 
