@@ -153,8 +153,8 @@ def test_a_version_that_fails_every_run_is_withdrawn_and_the_one_before_takes_ov
     for _ in range(3):
         assert pick(site, 9)[0] == 500
     until(lambda: pick(site, 0) == (200, "1"))
-    state, reason = site.states("sick")["2"]
-    assert state == "UNAVAILABLE"
+    until(lambda: site.states("sick")["2"][0] == "UNAVAILABLE")  # drained first
+    reason = site.states("sick")["2"][1]
     assert "3 runs in a row failed" in reason
     until(lambda: any(line.event == "withdraw" for line in site.registry.audit("sick")))
     assert site.registry.check_audit("sick") == []
