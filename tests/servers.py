@@ -115,7 +115,9 @@ def running(
         process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, text=True, env=environment)
     server = Server(process, port, log)
     try:
-        wait_until_up(server, ready)
+        workers = settings.get("server", {}).get("workers", 1)
+        # New connections land on any worker: so many answers in a row mean all of them.
+        wait_until_up(server, ready, 1 if workers == 1 else 10 * workers)
         yield server
     finally:
         process.terminate()
@@ -127,15 +129,15 @@ def running(
             raise
 
 
-def wait_until_up(server: Server, ready: bool) -> None:
-    """Wait until the server is ready (or, with ready=False, only alive)."""
+def wait_until_up(server: Server, ready: bool, answers: int = 1) -> None:
+    """Wait until so many answers in a row say that the server is ready (or, with ready=False, only alive)."""
     path = "/v2/health/ready" if ready else "/v2/health/live"
     give_up_s = time.monotonic() + START_S
     while time.monotonic() < give_up_s:
         if server.process.poll() is not None:
             break
         with contextlib.suppress(OSError, http.client.HTTPException):
-            if server.request("GET", path).status == 200:
+            if all(server.request("GET", path).status == 200 for _ in range(answers)):
                 return
         time.sleep(0.05)
     raise AssertionError(f"the server did not come up:\n{server.log.read_text()}")

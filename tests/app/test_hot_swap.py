@@ -46,6 +46,11 @@ class Site:
         entries = self.server.request("POST", "/v2/repository/index").json()
         return {e["version"]: (e["state"], e["reason"]) for e in entries if e["name"] == model}
 
+    def is_unavailable(self, version: str, reason: str) -> bool:
+        """True between two attempts to load: in the next one the version is LOADING, with the last reason."""
+        state, why = self.states().get(version, ("", ""))
+        return state == "UNAVAILABLE" and reason in why
+
     def ready(self) -> bool:
         return self.server.request("GET", "/v2/health/ready").status == 200
 
@@ -127,7 +132,7 @@ def test_a_broken_version_changes_nothing_and_says_why(
         (staged / name).unlink()
         (staged / name).write_bytes(content)
     staged.rename(site.registry.path / "m" / "2")
-    until(lambda: reason in site.states().get("2", ("", ""))[1])
+    until(lambda: site.is_unavailable("2", reason))
     assert site.version() == "1"
     assert site.ready()
     # It is tried again now and then, and says so meanwhile.
