@@ -33,6 +33,7 @@ $(VENV)/.installed: $(VENV)/.python pyproject.toml
 
 $(VENV)/.built: $(VENV)/.installed $(SOURCES)
 	$(BIN)/python setup.py -q build_ext --inplace
+	@$(BIN)/python -m compileall -q fastserve
 	@touch $@
 
 lint: build ## ruff, mypy strict, cython-lint

@@ -1,13 +1,13 @@
 """The parent of the workers: binds the sockets, starts and watches the processes, stops them in order."""
 
+import gc
 import logging
 import signal
 import socket
-import subprocess
-import sys
 import time
 from types import FrameType
 
+from fastserve.app.child import Child
 from fastserve.app.worker import Worker
 from fastserve.config import Config
 from fastserve.errors import ConfigError, RegistryError
@@ -20,6 +20,7 @@ log = logging.getLogger("fastserve.app")
 _POLL_S = 0.2
 _BACKOFF_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
 _STEADY_S = 60.0
+_KILL_S = 5.0
 
 
 def serve(config: Config) -> int:
@@ -87,7 +88,7 @@ class Slot:
     def __init__(self, number: int, listener: socket.socket) -> None:
         self.number = number
         self.listener = listener
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Child | None = None
         self.started_s = 0.0
         self.deaths = 0
         self.start_at_s = 0.0
@@ -106,6 +107,9 @@ class Supervisor:
         """Run until a signal asks to stop."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        # What is imported by now is shared with the workers, as long as no collection writes to it.
+        gc.freeze()
+        gc.enable()
         try:
             while not self._stopping:
                 for slot in self._slots:
@@ -136,34 +140,30 @@ class Supervisor:
             slot.start_at_s = now_s + delay_s
 
     def _start(self, slot: Slot, now_s: float) -> None:
-        descriptor = slot.listener.fileno()
-        when = "when-loaded" if slot.deaths else "at-once"
-        slot.process = subprocess.Popen(
-            [sys.executable, "-m", "fastserve.app.worker_process", str(descriptor), str(self._threads), when],
-            stdin=subprocess.PIPE,
-            pass_fds=[descriptor],
-            # Ctrl-C reaches the whole foreground group; the supervisor alone decides when workers stop.
-            start_new_session=True,
-        )
+        slot.process = Child(lambda lifeline: self._work(slot, lifeline))
         slot.started_s = now_s
-        # The pipe stays open: its end tells the worker that this process is dead, however it died.
-        assert slot.process.stdin is not None
-        slot.process.stdin.write(self._config.model_dump_json().encode() + b"\n")
-        slot.process.stdin.flush()
+
+    def _work(self, slot: Slot, lifeline: int) -> None:
+        """Be the worker of a slot: this runs in the child."""
+        for other in self._slots:
+            if other is not slot:
+                other.listener.close()
+            if other.process is not None:
+                other.process.disown()
+        # A worker that replaces a dead one lets connections wait until it can answer them.
+        Worker(self._config, self._threads).run(slot.listener, lifeline, load_first=slot.deaths > 0)
 
     def _stop(self) -> None:
         log.info("stopping: what is in flight is answered first")
         running = [slot.process for slot in self._slots if slot.process is not None]
         for process in running:
-            process.terminate()
+            process.send(signal.SIGTERM)
         # With the workers' own gone too, who comes now is refused instead of waiting for nobody.
         for slot in self._slots:
             slot.listener.close()
         give_up_s = time.monotonic() + self._config.server.drain_s + 5.0
         for process in running:
-            try:
-                process.wait(max(0.1, give_up_s - time.monotonic()))
-            except subprocess.TimeoutExpired:
+            if not process.wait(max(0.1, give_up_s - time.monotonic())):
                 log.error("worker process %d did not stop in time and is killed", process.pid)
-                process.kill()
-                process.wait()
+                process.send(signal.SIGKILL)
+                process.wait(_KILL_S)

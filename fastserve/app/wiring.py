@@ -60,6 +60,7 @@ class Lifecycle:
         """Begin to look and to load."""
         # Loading makes many objects, each batch of which would have all that was imported looked at again.
         gc.freeze()
+        gc.enable()
         self._manager.start(self.plane, self._on_settled)
         self._watcher.start()
 

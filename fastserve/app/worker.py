@@ -1,6 +1,6 @@
 """One worker: an event loop, its models, its share of the connections.
 
-It runs in a process of its own (`worker_process`), or in the supervisor's when one worker is all there is.
+It runs in a process of its own (a `Child`), or in the supervisor's when one worker is all there is.
 """
 
 import asyncio

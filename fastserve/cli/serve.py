@@ -1,5 +1,6 @@
 """`fastserve serve`: one server over one registry, in the foreground until a signal ends it."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -35,6 +36,8 @@ def serve(
     debug: Debug = False,
 ) -> None:
     """Serve every model of a registry over HTTP until Ctrl-C or SIGTERM."""
+    # Importing makes many objects and no garbage; collections are back when the first model is loaded.
+    gc.disable()
     from fastserve.config import load
 
     given: dict[str, Any] = {
@@ -54,12 +57,17 @@ def serve(
     if control_port is not None and settings.server.control_port:
         note(f"this release has no control plane: --control-port {control_port} is accepted and not opened")
 
+    from fastserve.app import end_process
     from fastserve.app import serve as run
 
     # uvicorn finishes what is in flight and then raises the signal again: being asked to stop is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
-    raise typer.Exit(run(settings))
+    try:
+        code = run(settings)
+    except SystemExit:
+        code = 0
+    end_process(code)
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

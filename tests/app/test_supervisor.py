@@ -130,6 +130,20 @@ def test_one_worker_stops_in_order_too(registry: Path, tmp_path: Path) -> None:
         assert server.process.wait(20) == 0
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_in_the_middle_of_loading_is_an_orderly_end(tmp_path: Path, workers: int) -> None:
+    registry = Registry(tmp_path / "registry")
+    (tmp_path / "model.onnx").write_bytes(models.mlp(32, 512, 512, 2))
+    for number in range(60):
+        registry.publish(f"m{number}", tmp_path / "model.onnx", inspect=inspect)
+    settings = {"server": {"workers": workers}, "lifecycle": {"probe": False}}
+    with running(registry.path, tmp_path, settings, ready=False) as server:
+        assert server.request("GET", "/v2/health/ready").status == 503
+        server.process.terminate()
+        assert server.process.wait(20) == 0
+        assert "terminate called" not in server.log.read_text()
+
+
 def test_a_request_half_sent_at_sigterm_is_answered_and_nobody_else_gets_in(pair: Server) -> None:
     ready_everywhere(pair)
     body = json.dumps(ASK).encode()

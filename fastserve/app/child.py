@@ -1,0 +1,95 @@
+"""A worker's process: forked from the supervisor, so that nothing is imported twice, and tied to its life."""
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+log = logging.getLogger("fastserve.app")
+
+_POLL_S = 0.02
+_STOP = (signal.SIGTERM, signal.SIGINT)
+
+
+class Child:
+    """A forked process that runs `work` and ends; `work` gets a descriptor that reports the parent's death.
+
+    Only from a process with one thread: the child has none but the one that forks.
+    """
+
+    def __init__(self, work: Callable[[int], None]) -> None:
+        lifeline, self._held = os.pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.returncode: int | None = None
+        """Exit code, or minus the signal that ended it; None while it runs."""
+        # A signal to stop waits until the child has handlers of its own.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self._held)
+            _run(lambda: work(lifeline))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
+        os.close(lifeline)
+
+    def disown(self) -> None:
+        """In a sibling: drop the end of the lifeline that only the parent may hold."""
+        os.close(self._held)
+
+    def poll(self) -> int | None:
+        """Look whether it has ended; its `returncode`."""
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+                os.close(self._held)
+        return self.returncode
+
+    def wait(self, limit_s: float) -> bool:
+        """Wait until it has ended; False when it has not within `limit_s`."""
+        give_up_s = time.monotonic() + limit_s
+        while self.poll() is None:
+            if time.monotonic() >= give_up_s:
+                return False
+            time.sleep(_POLL_S)
+        return True
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+def _run(work: Callable[[], None]) -> NoReturn:
+    """Be the child: work, then end without going back to what the parent was doing."""
+    code = 1
+    try:
+        # Ctrl-C reaches the whole foreground group; the supervisor alone decides when workers stop.
+        os.setsid()
+        for number in _STOP:
+            signal.signal(number, _leave)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
+        work()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        log.exception("this worker ends")
+    finally:
+        end_process(code)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+def end_process(code: int) -> NoReturn:
+    """End this process now: a thread may be inside a model's load, where the interpreter's own end aborts."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
