@@ -6,6 +6,7 @@ that tests drive it by hand.
 
 import logging
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Generic, Protocol, TypeVar
 
 from fastserve.clock import Clock, monotonic_ns
@@ -166,8 +167,9 @@ class Manager(Generic[H]):
         """Take every step that can be taken now for one model, then start loads where there is room."""
         self._step(name)
         while len(self._busy()) < self._slots and self._wanting:
-            chosen = min(self._wanting, key=lambda other: self._wanting[other])
-            self._load(chosen, self._wanting.pop(chosen)[-1])
+            chosen, (*_, version) = min(self._wanting.items(), key=itemgetter(1))
+            del self._wanting[chosen]
+            self._load(chosen, version)
             self._step(chosen)
 
     def _step(self, name: str) -> None:
@@ -202,7 +204,7 @@ class Manager(Generic[H]):
             self._on_stage().route(name, route)
 
     def _settle(self) -> None:
-        if self._settled:
+        if self._settled or self._wanting or self._busy():
             return
         for model in self._models.values():
             for version in model.wished:

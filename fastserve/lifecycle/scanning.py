@@ -112,11 +112,8 @@ class Scanner:
         """Tell whether a version is whole: by its manifest, else because nothing happens to it."""
         directory = self._registry.path / name / str(version)
         try:
-            manifest = self._registry.describe(name, version).manifest
-            if manifest is not None:
-                sizes = {file: (directory / file).stat().st_size for file in manifest.files}
-                if all(sizes[file] == record.bytes for file, record in manifest.files.items()):
-                    return True
+            if self._registry.is_complete(name, version):
+                return True
             files = stamp(directory)
         except FileNotFoundError:
             files = ()

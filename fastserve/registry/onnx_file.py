@@ -9,6 +9,7 @@ that somebody cuts short kills the process.
 import os
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -161,7 +162,7 @@ class _Walk:
                 raise Malformed(f"it has more than {_MAX_STEPS} parts")
             start = self._look(at)
             stop = min(message.stop - self._base, len(self._window))
-            dull = _DULL[message.kind].match(self._window, start, stop)
+            dull = _dull(message.kind).match(self._window, start, stop)
             # By windows, so that other threads get their turn in between.
             at = self._field(message, start, stop) if dull is None else self._base + dull.end()
         return self._facts
@@ -224,7 +225,7 @@ class _Walk:
         """Tell at one glance whether a small message says nothing here: most attributes do not."""
         start = at - self._base
         stop = start + size
-        return stop <= len(self._window) and _DULL[kind].fullmatch(self._window, start, stop) is not None
+        return stop <= len(self._window) and _dull(kind).fullmatch(self._window, start, stop) is not None
 
     def _text(self, at: int, size: int) -> str:
         start = at - self._base
@@ -286,6 +287,7 @@ def _varint(data: bytes, at: int, stop: int) -> tuple[int, int]:
     raise Malformed("a number is cut off")
 
 
+@cache
 def _dull(kind: int) -> re.Pattern[bytes]:
     """Match a run of fields that say nothing here: trees have millions, which take Python alone too long.
 
@@ -307,6 +309,3 @@ def _dull(kind: int) -> re.Pattern[bytes]:
             short,
         )
     )
-
-
-_DULL = {kind: _dull(kind) for kind in _CHILDREN}

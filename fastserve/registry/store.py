@@ -93,6 +93,15 @@ class Registry:
         directory, root = self._find_version(model, version)
         return VersionRecord(model, version, directory / MODEL_FILE, verifying.read_manifest(directory, root))
 
+    def is_complete(self, model: str, version: int) -> bool | None:
+        """Tell, at little cost, whether the files that a manifest lists are there; None without a manifest.
+
+        Raises
+        ------
+        ModelNotFound, VersionNotFound, RegistryError, OSError
+        """
+        return verifying.is_complete(*self._find_version(model, version))
+
     def verify(self, model: str, version: int) -> VersionRecord:
         """Describe a version once its files match manifest and rules; RegistryError says what is wrong."""
         directory, root = self._find_version(model, version)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import orjson
 from pydantic import ValidationError
 
 from fastserve.errors import RegistryError
@@ -29,6 +30,29 @@ def read_manifest(directory: Path, root: Path) -> Manifest | None:
     """Read a version's manifest; None without one, RegistryError when it is broken or lies outside `root`."""
     data = _read(directory, MANIFEST_FILE, root, MAX_MANIFEST_BYTES)
     return None if data is None else _parse(directory, data)
+
+
+def is_complete(directory: Path, root: Path) -> bool | None:
+    """Tell whether every file that a manifest lists is there in full size; None without a manifest.
+
+    Asked of all versions at once, so nothing else in the manifest is looked at.
+
+    Raises
+    ------
+    RegistryError, OSError
+        What cannot be read, or is no list of files.
+    """
+    data = _read(directory, MANIFEST_FILE, root, MAX_MANIFEST_BYTES)
+    if data is None:
+        return None
+    try:
+        listed = {name: record["bytes"] for name, record in orjson.loads(data)["files"].items()}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise RegistryError(f"{_label(directory, MANIFEST_FILE)} does not list files") from error
+    return all(
+        is_file_name(name) and os.stat(f"{directory}/{name}").st_size == size  # noqa: PTH116 - asked of thousands
+        for name, size in listed.items()
+    )
 
 
 def verify(
