@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
-from rich.markup import escape
 from typer.core import TyperCommand, TyperOption
 
 from fastserve.errors import FastserveError
@@ -63,6 +62,8 @@ class Described(TyperCommand):
         for param in self.params:
             setting = SETTINGS.get(param.opts[0])
             if setting is not None and isinstance(param, TyperOption):
+                from rich.markup import escape
+
                 param.help = escape(help_text(setting))
         super().format_help(ctx, formatter)
 

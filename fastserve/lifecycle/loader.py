@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pydantic import ValidationError
 
 from fastserve.batching import BatchingOptions
+from fastserve.clock import monotonic_ns
 from fastserve.errors import RegistryError
 from fastserve.lifecycle.memory import Room
 from fastserve.lifecycle.options import LifecycleOptions
@@ -71,6 +72,7 @@ class Loader:
         ------
         RegistryError, ModelRejected, ProviderUnavailable, RuntimeMissing, ModelFailed, NotEnoughMemory
         """
+        began_ns = monotonic_ns()
         # Held before it is read: nothing is collected between the check and the load.
         hold = self._registry.hold(model, version)
         size_bytes = 0
@@ -80,11 +82,23 @@ class Loader:
             size_bytes = self._room.take(record)
             if self._prober is not None:
                 self._prober.check(record)
-            return self._load(record, hold, size_bytes)
+            loaded = self._load(record, hold, size_bytes)
         except BaseException:
             self._room.give(size_bytes)
             hold.close()
             raise
+        log.info(
+            "model %s version %d is warm on %s after %.1f ms: est(n) = %.1f us + %.2f us * n, "
+            "up to %d rows a batch",
+            model,
+            version,
+            loaded.runtime.provider,
+            (monotonic_ns() - began_ns) / 1e6,
+            loaded.base_ns / 1e3,
+            loaded.row_ns / 1e3,
+            loaded.max_batch_rows,
+        )
+        return loaded
 
     def free(self, loaded: Loaded) -> None:
         """Give back what a version held; nobody uses it any more."""
@@ -121,15 +135,6 @@ class Loader:
             log.warning(
                 "model %s version %d is served unbatched: %s", record.model, record.version, table.reason
             )
-        log.info(
-            "model %s version %d is warm on %s: est(n) = %.1f us + %.2f us * n, up to %d rows a batch",
-            record.model,
-            record.version,
-            runtime.provider,
-            table.b_ns / 1e3,
-            table.a_ns / 1e3,
-            max_batch_rows,
-        )
         return Loaded(
             record.model,
             record.version,

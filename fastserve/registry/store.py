@@ -98,9 +98,11 @@ class Registry:
 
         Raises
         ------
-        ModelNotFound, VersionNotFound, RegistryError, OSError
+        ModelNotFound, RegistryError, OSError
         """
-        return verifying.is_complete(*self._find_version(model, version))
+        if not is_model(model):
+            raise ModelNotFound(model)
+        return verifying.is_complete(self.path / model / str(version), self.path.resolve())
 
     def verify(self, model: str, version: int) -> VersionRecord:
         """Describe a version once its files match manifest and rules; RegistryError says what is wrong."""
