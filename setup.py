@@ -15,15 +15,16 @@ DIRECTIVES = {
     "embedsignature": True,
 }
 
-HEADERS = sorted(str(path) for path in Path("fastserve_core").rglob("*.hpp"))
-"""A change in any builds every extension anew: headers include headers, which Cython does not follow."""
+SERVING = ["*.hpp", "wire/*.hpp"]
 
 
-def extension(name: str) -> Extension:
+def extension(name: str, headers: list[str]) -> Extension:
+    """Headers include headers, which Cython does not follow: a change in any builds the module anew."""
+    core = Path("fastserve_core")
     return Extension(
         name,
         [name.replace(".", "/") + ".pyx"],
-        depends=HEADERS,
+        depends=sorted(str(path) for pattern in headers for path in core.glob(pattern)),
         language="c++",
         include_dirs=["fastserve_core", "fastserve_core/wire", np.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
@@ -32,11 +33,13 @@ def extension(name: str) -> Extension:
 
 
 EXTENSIONS = [
-    extension("fastserve_core.wire.head"),
-    extension("fastserve_core.wire.decode"),
-    extension("fastserve_core.wire.encode"),
-    extension("fastserve_core.batching"),
-    extension("fastserve_core.lane"),
+    extension("fastserve_core.wire.head", SERVING),
+    extension("fastserve_core.wire.decode", SERVING),
+    extension("fastserve_core.wire.encode", SERVING),
+    extension("fastserve_core.batching", SERVING),
+    extension("fastserve_core.lane", SERVING),
+    extension("fastserve_core.sketch.category", ["sketch/*.hpp"]),
+    extension("fastserve_core.distance.measures", ["distance/*.hpp"]),
 ]
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Counts of tensors that merge: what drift is measured from."""
