@@ -39,6 +39,8 @@ class _Known:
     settled: set[int] = field(default_factory=set)
     stamps: dict[int, tuple[Stamp, int]] = field(default_factory=dict)
     """Versions that may still be changing: their files, and since when they look like this."""
+    waiting: list[Path] = field(default_factory=list)
+    """Directories of versions that have no model file yet: what happens in them does not show in the model's."""
     problem: str = ""
 
 
@@ -80,10 +82,16 @@ class Scanner:
         """Tell whether some version may count soon, without any further change on disk."""
         return any(known.stamps for known in self._known.values())
 
+    def waiting(self) -> list[Path]:
+        """Directories that a version may appear in, below those of the models."""
+        return [path for known in self._known.values() for path in known.waiting]
+
     def _look(self, name: str) -> Wish:
         known, now_ns = self._known.get(name), self._clock()
         try:
-            fingerprint = self._registry.fingerprint(name)
+            # A directory that has come to wait since the last look changes the fingerprint: it is looked at again.
+            waiting = known.waiting if known is not None else []
+            fingerprint = (self._registry.fingerprint(name), *map(_changed_ns, waiting))
             same_since_ns = now_ns
             if known is not None and known.fingerprint == fingerprint:
                 same_since_ns = known.seen_ns
@@ -95,8 +103,12 @@ class Scanner:
 
     def _renew(self, name: str, before: _Known | None, fingerprint: tuple[object, ...], seen_ns: int) -> Wish:
         state = self._registry.state(name)
-        versions = [v for v in reversed(self._registry.versions(name)) if v not in state.archived]
+        places = self._registry.places(name)
+        versions = sorted(
+            (v for v, whole in places.items() if whole and v not in state.archived), reverse=True
+        )
         known = _Known(fingerprint, seen_ns, Wish(()))
+        known.waiting = [self._registry.path / name / str(v) for v, whole in places.items() if not whole]
         if before is not None:
             known.settled = before.settled & set(versions)
             known.stamps = before.stamps
@@ -158,6 +170,13 @@ def stamp(directory: Path) -> Stamp:
             if len(found) >= _MAX_FILES:
                 break
     return tuple(sorted(found))
+
+
+def _changed_ns(directory: Path) -> int | None:
+    try:
+        return directory.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def _stamp_or_nothing(directory: Path) -> Stamp:

@@ -124,4 +124,4 @@ class Watcher:
         if wishes != self._told:
             self._told = wishes
             self._tell(wishes)
-        return [self._root, *(self._root / name for name in wishes)]
+        return [self._root, *(self._root / name for name in wishes), *self._scanner.waiting()]

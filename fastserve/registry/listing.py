@@ -29,12 +29,17 @@ def directories(path: Path) -> list[str]:
 
 def versions(directory: Path, root: Path) -> Iterator[int]:
     """Numbers of the whole versions in a model's directory, in no order."""
+    return (version for version, whole in places(directory, root) if whole)
+
+
+def places(directory: Path, root: Path) -> Iterator[tuple[int, bool]]:
+    """Numbers in a model's directory, in no order, and whether a whole version is there."""
     try:
         with os.scandir(directory) as entries:
             for entry in entries:
                 version = parse_version(entry.name)
-                if version is not None and _is_inside(entry, root) and _has_model(entry.path, root):
-                    yield version
+                if version is not None and _is_inside(entry, root):
+                    yield version, _has_model(entry.path, root)
     except OSError as error:
         raise RegistryError(f"model '{directory.name}' cannot be read: {error.strerror}") from error
 

@@ -88,6 +88,15 @@ class Registry:
         directory, root = self._find(model)
         return sorted(listing.versions(directory, root))
 
+    def places(self, model: str) -> dict[int, bool]:
+        """Give the numbers in a model's directory: True for a whole version, False for one without a model file.
+
+        Raises
+        ------
+        ModelNotFound, RegistryError
+        """
+        return dict(listing.places(*self._find(model)))
+
     def describe(self, model: str, version: int) -> VersionRecord:
         """Find one version and read its manifest; RegistryError when that is broken."""
         directory, root = self._find_version(model, version)

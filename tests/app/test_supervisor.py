@@ -29,7 +29,7 @@ def alive(pid: int) -> bool:
     return False
 
 
-def until(condition: Callable[[], bool], limit_s: float = 40.0) -> None:
+def until(condition: Callable[[], bool], limit_s: float = 120.0) -> None:
     give_up_s = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < give_up_s
