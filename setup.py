@@ -15,6 +15,8 @@ DIRECTIVES = {
     "embedsignature": True,
 }
 
+FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fvisibility=hidden", "-Wall", "-Wno-psabi"]
+
 SERVING = ["*.hpp", "wire/*.hpp"]
 
 
@@ -28,7 +30,7 @@ def extension(name: str, headers: list[str]) -> Extension:
         language="c++",
         include_dirs=["fastserve_core", "fastserve_core/wire", np.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
-        extra_compile_args=["-std=c++17", "-O3", "-fno-math-errno", "-fvisibility=hidden", "-Wall"],
+        extra_compile_args=FLAGS,
     )
 
 
@@ -38,6 +40,7 @@ EXTENSIONS = [
     extension("fastserve_core.wire.encode", SERVING),
     extension("fastserve_core.batching", SERVING),
     extension("fastserve_core.lane", SERVING),
+    extension("fastserve_core.sketch.number", ["sketch/*.hpp"]),
     extension("fastserve_core.sketch.category", ["sketch/*.hpp"]),
     extension("fastserve_core.distance.measures", ["distance/*.hpp"]),
 ]

@@ -40,7 +40,7 @@ class _Known:
     stamps: dict[int, tuple[Stamp, int]] = field(default_factory=dict)
     """Versions that may still be changing: their files, and since when they look like this."""
     waiting: list[Path] = field(default_factory=list)
-    """Directories of versions that have no model file yet: what happens in them does not show in the model's."""
+    """Directories without a model file yet: what happens in them does not show in the model's."""
     problem: str = ""
 
 
@@ -89,7 +89,7 @@ class Scanner:
     def _look(self, name: str) -> Wish:
         known, now_ns = self._known.get(name), self._clock()
         try:
-            # A directory that has come to wait since the last look changes the fingerprint: it is looked at again.
+            # A directory that waits since the last look changes the fingerprint: it is looked at again.
             waiting = known.waiting if known is not None else []
             fingerprint = (self._registry.fingerprint(name), *map(_changed_ns, waiting))
             same_since_ns = now_ns

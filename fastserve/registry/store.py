@@ -89,7 +89,7 @@ class Registry:
         return sorted(listing.versions(directory, root))
 
     def places(self, model: str) -> dict[int, bool]:
-        """Give the numbers in a model's directory: True for a whole version, False for one without a model file.
+        """Give the numbers in a model's directory; True for a whole version, False without a model file.
 
         Raises
         ------

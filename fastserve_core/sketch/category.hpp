@@ -15,7 +15,11 @@
 #include <type_traits>
 #include <vector>
 
+#include "bytes.hpp"
+
 namespace fastserve::category {
+
+using namespace fastserve::sketch;
 
 constexpr int64_t kMaxCategories = 1'000'000;
 constexpr int64_t kAbsent = -1;
@@ -24,29 +28,6 @@ constexpr int64_t kAbsent = -1;
 struct Truth {
     uint8_t byte;
 };
-
-inline uint64_t mix(uint64_t a, uint64_t b) noexcept {
-    const unsigned __int128 product = static_cast<unsigned __int128>(a) * b;
-    return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
-}
-
-inline uint64_t little(uint64_t word) noexcept {
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    return __builtin_bswap64(word);
-#else
-    return word;
-#endif
-}
-
-inline uint64_t load(const char* at, size_t size = 8) noexcept {
-    uint64_t word = 0;
-    std::memcpy(&word, at, size);
-    return little(word);
-}
-
-inline uint64_t hash_number(uint64_t value, uint64_t seed) noexcept {
-    return mix(value ^ 0x9e3779b97f4a7c15, seed * 2 + 0xd6e8feb86659fd93);
-}
 
 // The same on every machine: it goes into the fingerprint.
 inline uint64_t hash_text(const char* text, size_t size, uint64_t seed) noexcept {
@@ -205,10 +186,6 @@ private:
     std::vector<int32_t> places_;
     size_t longest_ = 0;
     uint64_t fingerprint_ = 0;
-};
-
-enum Problem {
-    kFine, kTruncated, kNotAState, kOtherVersion, kOtherPlan, kTooLong, kNegative, kDisagree, kTooManyRows
 };
 
 // What came so far. Calls of several threads take turns; none runs Python code meanwhile.

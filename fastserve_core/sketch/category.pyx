@@ -19,11 +19,12 @@ import numpy as np
 
 cnp.import_array()
 
-cdef extern from "sketch/category_state.hpp" namespace "fastserve::category" nogil:
-    int64_t kMaxCategories
-
+cdef extern from "sketch/bytes.hpp" namespace "fastserve::sketch" nogil:
     cdef enum Problem:
         kFine, kTruncated, kNotAState, kOtherVersion, kOtherPlan, kTooLong, kNegative, kDisagree, kTooManyRows
+
+cdef extern from "sketch/category_state.hpp" namespace "fastserve::category" nogil:
+    int64_t kMaxCategories
 
     cdef enum Part "fastserve::category::Counts::Part":
         kMissing "fastserve::category::Counts::kMissing"

@@ -10,10 +10,6 @@ namespace fastserve::category {
 
 constexpr char kMagic[] = {'F', 'S', 'K', 'C'};
 
-inline void put(char*& out, uint64_t word, size_t size = 8) noexcept {
-    for (size_t i = 0; i < size; ++i) *out++ = static_cast<char>(word >> 8 * i);
-}
-
 inline void Counts::write(const Plan& plan, char* out, bool then_clear) noexcept {
     const std::lock_guard<std::mutex> turn(mutex_);
     std::memcpy(out, kMagic, sizeof kMagic);

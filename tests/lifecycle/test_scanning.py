@@ -177,13 +177,13 @@ def test_an_unchanged_model_is_not_read_again(look: Look, monkeypatch: pytest.Mo
     look.scanner.scan()  # may have changed within one tick of the file system's clock
     look.pass_s(10)
     read: list[str] = []
-    real = Registry.versions
+    real = Registry.places
 
-    def counting(registry: Registry, model: str) -> list[int]:
+    def counting(registry: Registry, model: str) -> dict[int, bool]:
         read.append(model)
         return real(registry, model)
 
-    monkeypatch.setattr(Registry, "versions", counting)
+    monkeypatch.setattr(Registry, "places", counting)
     look.scanner.scan()
     assert read == []
     look.publish()

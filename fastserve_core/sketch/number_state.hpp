@@ -1,0 +1,109 @@
+// The sums of a number sketch as bytes, and back: what processes send each other and what files keep.
+//
+//   magic "FSKN", version u16, features u64, counts u64, fingerprint u64               header
+//   rows i64; missing, -inf, +inf i64 and sum, squares, minimum, maximum f64, each [features]; counts i64[counts]
+//   all little-endian; sums are of finite values around the shift; minimum is +inf where there was none
+#pragma once
+
+#include "number.hpp"
+
+namespace fastserve::number {
+
+constexpr char kMagic[] = {'F', 'S', 'K', 'N'};
+
+constexpr int64_t (Moments::*kCounted[])[kLanes] = {&Moments::missing, &Moments::negative, &Moments::positive};
+constexpr double (Moments::*kSummed[])[kLanes] = {&Moments::sum, &Moments::squares, &Moments::minimum,
+                                                  &Moments::maximum};
+
+inline uint64_t to_bits(double value) noexcept {
+    uint64_t word;
+    std::memcpy(&word, &value, 8);
+    return word;
+}
+
+inline double from_bits(uint64_t word) noexcept {
+    double value;
+    std::memcpy(&value, &word, 8);
+    return value;
+}
+
+inline void Counts::write(const Plan& plan, char* out, bool then_clear) noexcept {
+    const std::lock_guard<std::mutex> turn(mutex_);
+    std::memcpy(out, kMagic, sizeof kMagic);
+    out += sizeof kMagic;
+    put(out, kVersion, 2);
+    put(out, static_cast<uint64_t>(plan.features()));
+    put(out, static_cast<uint64_t>(plan.counts()));
+    put(out, plan.fingerprint());
+    put(out, static_cast<uint64_t>(rows_));
+    const int64_t features = plan.features();
+    for (auto part : kCounted)
+        for (int64_t f = 0; f < features; ++f) put(out, static_cast<uint64_t>((sums(f).*part)[f % kLanes]));
+    for (auto part : kSummed)
+        for (int64_t f = 0; f < features; ++f) put(out, to_bits((sums(f).*part)[f % kLanes]));
+    for (const int64_t count : counts_) put(out, static_cast<uint64_t>(count));
+    if (then_clear) clear();
+}
+
+// Whether a feature's counts are not negative, sum to the rows and leave room for its infinities.
+inline Problem check_feature(const Plan& plan, const char* body, int64_t f) noexcept {
+    const int64_t features = plan.features();
+    const uint64_t rows = load(body);
+    const auto word = [&](int64_t part) { return load(body + 8 * (1 + part * features + f)); };
+    const uint64_t missing = word(0), negative = word(1), positive = word(2);
+    if ((rows | missing | negative | positive) >> 63) return kNegative;
+    const char* counts = body + 8 * (1 + Counts::kWords * features + plan.offsets[f]);
+    uint64_t sum = missing;
+    for (int64_t i = 0; i <= plan.number(f); ++i) {
+        const uint64_t count = load(counts + 8 * i);
+        if (count >> 63) return kNegative;
+        sum += count;
+        if (sum > rows) return kDisagree;
+    }
+    if (sum != rows || negative > load(counts) || positive > load(counts + 8 * plan.number(f))) return kDisagree;
+    if (negative + positive > rows - missing) return kDisagree;
+    return std::isnan(from_bits(word(5))) || std::isnan(from_bits(word(6))) ? kDisagree : kFine;
+}
+
+inline Problem check_state(const Plan& plan, const char* state, size_t size) noexcept {
+    if (size < sizeof kMagic) return kTruncated;
+    if (std::memcmp(state, kMagic, sizeof kMagic)) return kNotAState;
+    if (size < Counts::kHeader) return kTruncated;
+    if (load(state + 4, 2) != Counts::kVersion) return kOtherVersion;
+    const uint64_t expected[] = {static_cast<uint64_t>(plan.features()), static_cast<uint64_t>(plan.counts()),
+                                 plan.fingerprint()};
+    for (int i = 0; i < 3; ++i)
+        if (load(state + 6 + 8 * i) != expected[i]) return kOtherPlan;
+    if (size != Counts::state_bytes(plan)) return size < Counts::state_bytes(plan) ? kTruncated : kTooLong;
+    for (int64_t f = 0; f < plan.features(); ++f)
+        if (const Problem problem = check_feature(plan, state + Counts::kHeader, f)) return problem;
+    return kFine;
+}
+
+inline Problem Counts::merge(const Plan& plan, const char* state, size_t size) noexcept {
+    if (const Problem problem = check_state(plan, state, size)) return problem;
+    const char* at = state + kHeader;
+    const auto next = [&at] {
+        const uint64_t word = load(at);
+        at += 8;
+        return word;
+    };
+    const std::lock_guard<std::mutex> turn(mutex_);
+    int64_t rows;
+    if (__builtin_add_overflow(rows_, static_cast<int64_t>(next()), &rows)) return kTooManyRows;
+    rows_ = rows;
+    const auto lane = [this](auto part, int64_t f) -> auto& { return (sums_[f / kLanes].*part)[f % kLanes]; };
+    const int64_t features = plan.features();
+    for (auto part : kCounted)
+        for (int64_t f = 0; f < features; ++f) lane(part, f) += static_cast<int64_t>(next());
+    for (int k = 0; k < 2; ++k)
+        for (int64_t f = 0; f < features; ++f) lane(kSummed[k], f) += from_bits(next());
+    for (int64_t f = 0; f < features; ++f)
+        lane(&Moments::minimum, f) = std::min(lane(&Moments::minimum, f), from_bits(next()));
+    for (int64_t f = 0; f < features; ++f)
+        lane(&Moments::maximum, f) = std::max(lane(&Moments::maximum, f), from_bits(next()));
+    for (int64_t& count : counts_) count += static_cast<int64_t>(next());
+    return kFine;
+}
+
+}  // namespace fastserve::number
