@@ -191,7 +191,7 @@ FASTSERVE_INLINE void count_group(const Group<T>& g) noexcept {
 
 // One row's values of a group: moments, and how many of its edges each value lies above.
 template <typename T>
-FASTSERVE_INLINE void place_group(const Group<T>& g, int32_t* places) noexcept {
+FASTSERVE_INLINE bool place_group(const Group<T>& g, int32_t* places) noexcept {
     using V = typename Vector<T>::type;
     const bool finite = all_finite(g.x, g.stride, 1);
     for (int lane = 0; lane < kLanes; lane += Vector<double>::lanes) {
@@ -206,6 +206,7 @@ FASTSERVE_INLINE void place_group(const Group<T>& g, int32_t* places) noexcept {
         for (int64_t j = 0; j < g.number; ++j) count -= value > read<V>(g.edges + j * kLanes + lane);
         write(places + lane, __builtin_convertvector(count, typename Vector<T>::tally));
     }
+    return finite;
 }
 
 enum Level { kBaseline, kAvx2 };
@@ -215,8 +216,8 @@ __attribute__((noinline)) void count_baseline(const Group<T>& group) noexcept {
     count_group(group);
 }
 template <typename T>
-__attribute__((noinline)) void place_baseline(const Group<T>& group, int32_t* places) noexcept {
-    place_group(group, places);
+__attribute__((noinline)) bool place_baseline(const Group<T>& group, int32_t* places) noexcept {
+    return place_group(group, places);
 }
 
 #if defined(__x86_64__)
@@ -225,8 +226,8 @@ __attribute__((noinline, target("avx2,fma"))) void count_avx2(const Group<T>& gr
     count_group(group);
 }
 template <typename T>
-__attribute__((noinline, target("avx2,fma"))) void place_avx2(const Group<T>& group, int32_t* places) noexcept {
-    place_group(group, places);
+__attribute__((noinline, target("avx2,fma"))) bool place_avx2(const Group<T>& group, int32_t* places) noexcept {
+    return place_group(group, places);
 }
 inline Level best_level() noexcept {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? kAvx2 : kBaseline;
@@ -246,13 +247,13 @@ inline void count(const Group<T>& group) noexcept {
     count_baseline(group);
 }
 
-// Adds one row to a group's moments; the value of lane i lies above places[i] edges.
+// Adds one row to a group's moments; the value of lane i lies above places[i] edges. True when all are finite.
 template <typename T>
-inline void place(const Group<T>& group, int32_t* places) noexcept {
+inline bool place(const Group<T>& group, int32_t* places) noexcept {
 #if defined(__x86_64__)
     if (chosen_level == kAvx2) return place_avx2(group, places);
 #endif
-    place_baseline(group, places);
+    return place_baseline(group, places);
 }
 
 }  // namespace fastserve::number

@@ -18,7 +18,7 @@ using namespace fastserve::sketch;
 constexpr int64_t kMaxCounts = 4'000'000;
 constexpr int64_t kWide = 64;          // with more edges a binary search is faster than comparing with all
 constexpr int64_t kBlockRows = 128;
-constexpr int64_t kChunkRows = 1 << 20;  // the counters of a block have 32 bits
+constexpr int64_t kMostPending = 1 << 30;  // the counters of blocks have 32 bits
 constexpr int64_t kFewRows = 8;        // so few are placed one by one
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
@@ -123,12 +123,18 @@ public:
         counts_.assign(plan.counts(), 0);
         above_.assign(plan.groups * plan.narrow * kLanes, 0);
         moments_.resize(plan.groups);
+        for (Moments& each : moments_) each.clear();
     }
 
     int64_t rows() const noexcept { return rows_; }
     const Moments& sums(int64_t f) const noexcept { return sums_[f / kLanes]; }  // lane f % kLanes
     const int64_t* counts() const noexcept { return counts_.data(); }
-    std::mutex& turn() noexcept { return mutex_; }
+
+    // Brings what blocks have counted to the features: before anything is read.
+    void settle(const Plan& plan) noexcept {
+        const std::lock_guard<std::mutex> turn(mutex_);
+        fold_in(plan);
+    }
 
     void reset() noexcept {
         const std::lock_guard<std::mutex> turn(mutex_);
@@ -146,8 +152,8 @@ public:
             return false;
         }
         const int64_t stacked = rows >= kFewRows ? rows / plan.fold : 0;
-        for (int64_t done = 0; done < stacked; done += kChunkRows)
-            count_chunk<S, T>(plan, values + done * plan.width, std::min(kChunkRows, stacked - done));
+        for (int64_t done = 0; done < stacked; done += kMostPending)
+            count_blocks<S, T>(plan, values + done * plan.width, std::min(kMostPending, stacked - done));
         const S* rest = values + stacked * plan.width;
         for (int64_t r = stacked * plan.fold; r < rows; ++r, rest += plan.features()) place_row<S, T>(plan, rest);
         for (const int64_t f : plan.wide) search_column(plan, values, rows, f);
@@ -175,10 +181,10 @@ private:
     }
 
     template <typename S, typename T>
-    void count_chunk(const Plan& plan, const S* values, int64_t rows) noexcept {
+    void count_blocks(const Plan& plan, const S* values, int64_t rows) noexcept {
         const T* edges = tables<T>().data();
-        for (Moments& each : moments_) each.clear();
-        std::fill(above_.begin(), above_.end(), 0);
+        if (pending_ + rows > kMostPending) fold_in(plan);
+        pending_ += rows;
         for (int64_t done = 0; done < rows; done += kBlockRows) {
             const int64_t size = std::min(kBlockRows, rows - done);
             for (int64_t g = 0; g < plan.groups; ++g) {
@@ -198,7 +204,6 @@ private:
                 count(group);
             }
         }
-        fold_in(plan, rows);
     }
 
     // Columns of a block as vectors, with zeros where there is no feature.
@@ -216,7 +221,8 @@ private:
             return ceil_to_double(value);
     }
 
-    void fold_in(const Plan& plan, int64_t rows) noexcept {
+    void fold_in(const Plan& plan) noexcept {
+        if (!pending_) return;
         for (int64_t lane = 0; lane < plan.width; ++lane) {
             const int64_t f = lane % plan.features(), g = lane / kLanes, i = lane % kLanes, at = f % kLanes;
             const Moments& seen = moments_[g];
@@ -231,13 +237,20 @@ private:
             if (plan.number(f) > kWide) continue;
             const int32_t* above = above_.data() + g * plan.narrow * kLanes + i;
             int64_t* counts = counts_.data() + plan.offsets[f];
-            int64_t before = rows - seen.missing[i];
+            int64_t before = pending_ - seen.missing[i];
             for (int64_t j = 0; j < plan.number(f); ++j) {
                 counts[j] += before - above[j * kLanes];
                 before = above[j * kLanes];
             }
             counts[plan.number(f)] += before;
         }
+        clear_blocks();
+    }
+
+    void clear_blocks() noexcept {
+        for (Moments& each : moments_) each.clear();
+        std::fill(above_.begin(), above_.end(), 0);
+        pending_ = 0;
     }
 
     template <typename S, typename T>
@@ -253,9 +266,15 @@ private:
                 if (lanes == kLanes) group.x = row + f;
             }
             if (group.x == scratch) gather(row + f, 0, 1, lanes, scratch);
-            place(group, places);
+            const bool finite = place(group, places);
+            const int64_t* at = plan.offsets.data() + f;
+            int64_t* counts = counts_.data();
+            if (finite && plan.wide.empty()) {
+                for (int64_t i = 0; i < lanes; ++i) ++counts[at[i] + places[i]];
+                continue;
+            }
             for (int64_t i = 0; i < lanes; ++i)
-                if (group.x[i] == group.x[i] && plan.number(f + i) <= kWide) ++counts_[plan.offsets[f + i] + places[i]];
+                if (group.x[i] == group.x[i] && plan.number(f + i) <= kWide) ++counts[at[i] + places[i]];
         }
     }
 
@@ -274,14 +293,16 @@ private:
         rows_ = 0;
         for (Moments& each : sums_) each.clear();
         std::fill(counts_.begin(), counts_.end(), 0);
+        clear_blocks();
     }
 
     std::mutex mutex_;
     int64_t rows_ = 0;
     std::vector<Moments> sums_;  // of features, a vector of lanes after the other
     std::vector<int64_t> counts_;
-    std::vector<int32_t> above_;
+    std::vector<int32_t> above_;  // with moments_: what blocks have counted and nobody has asked for yet
     std::vector<Moments> moments_;
+    int64_t pending_ = 0;  // their rows a lane
     std::vector<float> singles_;
     std::vector<double> doubles_;
 };

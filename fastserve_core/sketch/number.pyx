@@ -58,6 +58,7 @@ cdef extern from "sketch/number_state.hpp" namespace "fastserve::number" nogil:
         const Moments& sums(int64_t f) noexcept
         const int64_t* counts() noexcept
         void reset() noexcept
+        void settle(const Plan& plan) noexcept
         cpp_bool update[T](const Plan& plan, const T* values, int64_t rows) except +
         Problem merge(const Plan& plan, const char* state, size_t size) noexcept
         size_t state_bytes(const Plan& plan) noexcept
@@ -130,9 +131,9 @@ cdef class NumberSketch:
 
     m edges make m + 1 counts: count i holds edges[i - 1] < x <= edges[i], as `numpy.searchsorted` places
     values on the left side. NaN is missing and in no count; an infinity is counted apart and lies in the
-    first or last count as well, so the counts of a feature sum to rows - missing. Moments, minimum and maximum
-    are of finite values, in float64: whole numbers beyond 2**53 are rounded up there, and placed exactly.
-    Several threads may share a sketch: calls take turns.
+    first or last count as well, so the counts of a feature sum to rows - missing. Moments, minimum and
+    maximum are of finite values, in float64: whole numbers beyond 2**53 are rounded up there, and placed
+    exactly. Several threads may share a sketch: calls take turns.
 
     Parameters
     ----------
@@ -277,18 +278,21 @@ cdef class NumberSketch:
     def missing(self):
         """NaN: int64 [features]."""
         cdef int64_t f, features = self.plan.features()
+        self.tally.settle(self.plan)
         return np.array([self.tally.sums(f).missing[f % kLanes] for f in range(features)], np.int64)
 
     @property
     def negative_infinite(self):
         """Values of -inf: int64 [features]."""
         cdef int64_t f, features = self.plan.features()
+        self.tally.settle(self.plan)
         return np.array([self.tally.sums(f).negative[f % kLanes] for f in range(features)], np.int64)
 
     @property
     def positive_infinite(self):
         """Values of +inf: int64 [features]."""
         cdef int64_t f, features = self.plan.features()
+        self.tally.settle(self.plan)
         return np.array([self.tally.sums(f).positive[f % kLanes] for f in range(features)], np.int64)
 
     cdef int64_t finite(self, int64_t f) noexcept:
@@ -301,6 +305,7 @@ cdef class NumberSketch:
     def mean(self):
         """Mean of finite values: float64 [features]; NaN where there was none."""
         cdef int64_t f
+        self.tally.settle(self.plan)
         out = np.full(self.plan.features(), NAN)
         for f in range(self.plan.features()):
             if self.finite(f):
@@ -312,6 +317,7 @@ cdef class NumberSketch:
         """Sum of squared distances from the mean, of finite values: float64 [features]; 0 without any."""
         cdef int64_t f
         cdef double sum
+        self.tally.settle(self.plan)
         out = np.zeros(self.plan.features())
         for f in range(self.plan.features()):
             if self.finite(f):
@@ -332,6 +338,7 @@ cdef class NumberSketch:
     cdef object extreme(self, bint low):
         cdef const Moments* sums
         cdef int64_t f
+        self.tally.settle(self.plan)
         out = np.full(self.plan.features(), NAN)
         for f in range(self.plan.features()):
             if self.finite(f):
@@ -344,6 +351,7 @@ cdef class NumberSketch:
         """Values between the edges, one feature after the other: int64 [counts]."""
         cdef cnp.npy_intp size = self.plan.counts()
         cdef cnp.ndarray out = cnp.PyArray_EMPTY(1, &size, cnp.NPY_INT64, 0)
+        self.tally.settle(self.plan)
         memcpy(cnp.PyArray_DATA(out), self.tally.counts(), size * sizeof(int64_t))
         return out
 

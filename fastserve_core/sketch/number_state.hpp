@@ -29,6 +29,7 @@ inline double from_bits(uint64_t word) noexcept {
 
 inline void Counts::write(const Plan& plan, char* out, bool then_clear) noexcept {
     const std::lock_guard<std::mutex> turn(mutex_);
+    fold_in(plan);
     std::memcpy(out, kMagic, sizeof kMagic);
     out += sizeof kMagic;
     put(out, kVersion, 2);
