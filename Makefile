@@ -10,7 +10,7 @@ SWAPS ?= 1000
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build lint format configs test demo bench bench-core bench-registry soak fuzz clean
+.PHONY: help venv build lint format configs test demo bench bench-core bench-registry bench-sketch soak fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ bench-core: build ## the compiled functions against NumPy and orjson
 
 bench-registry: build ## start with 200 models x 3 versions, and a look at 10,000 versions
 	$(BIN)/python -m benchmarks.registry_bench
+
+bench-sketch: build ## what watching a batch costs, beside reading the same memory and beside NumPy
+	$(BIN)/python -m benchmarks.sketch_bench
 
 soak: build ## SWAPS (1000) of new versions, then of aliases, under 64 connections; about ten minutes
 	timeout 3600 $(BIN)/python -m tests.soak.storm --swaps $(SWAPS) --mode publish
