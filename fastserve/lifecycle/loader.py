@@ -8,7 +8,6 @@ from difflib import get_close_matches
 from pydantic import ValidationError
 
 from fastserve.batching import BatchingOptions
-from fastserve.clock import monotonic_ns
 from fastserve.errors import RegistryError
 from fastserve.lifecycle.memory import Room
 from fastserve.lifecycle.options import LifecycleOptions
@@ -72,7 +71,6 @@ class Loader:
         ------
         RegistryError, ModelRejected, ProviderUnavailable, RuntimeMissing, ModelFailed, NotEnoughMemory
         """
-        began_ns = monotonic_ns()
         # Held before it is read: nothing is collected between the check and the load.
         hold = self._registry.hold(model, version)
         size_bytes = 0
@@ -82,23 +80,11 @@ class Loader:
             size_bytes = self._room.take(record)
             if self._prober is not None:
                 self._prober.check(record)
-            loaded = self._load(record, hold, size_bytes)
+            return self._load(record, hold, size_bytes)
         except BaseException:
             self._room.give(size_bytes)
             hold.close()
             raise
-        log.info(
-            "model %s version %d is warm on %s after %.1f ms: est(n) = %.1f us + %.2f us * n, "
-            "up to %d rows a batch",
-            model,
-            version,
-            loaded.runtime.provider,
-            (monotonic_ns() - began_ns) / 1e6,
-            loaded.base_ns / 1e3,
-            loaded.row_ns / 1e3,
-            loaded.max_batch_rows,
-        )
-        return loaded
 
     def free(self, loaded: Loaded) -> None:
         """Give back what a version held; nobody uses it any more."""

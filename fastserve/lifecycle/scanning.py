@@ -9,6 +9,7 @@ import os
 import stat
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -121,27 +122,24 @@ class Scanner:
         return known.wish
 
     def _settles(self, name: str, version: int, known: _Known) -> bool:
-        """Tell whether a version is whole: by its manifest, else because nothing happens to it."""
-        directory = self._registry.path / name / str(version)
-        try:
+        """Tell whether a version is whole: by its manifest, or because nothing happens to it."""
+        files = _stamp_or_nothing(self._registry.path / name / str(version))
+        # What has been lying there for a while is as whole as it will be: loading it will say what is wrong.
+        if version not in known.stamps and self._is_old(files):
+            return True
+        with suppress(OSError, FastserveError):
             if self._registry.is_complete(name, version):
                 return True
-            files = stamp(directory)
-        except FileNotFoundError:
-            files = ()
-        except (OSError, FastserveError):
-            # Whatever is wrong will be said when it is loaded, if it stays as it is.
-            files = _stamp_or_nothing(directory)
         return self._unchanged(version, files, known)
+
+    def _is_old(self, files: Stamp) -> bool:
+        """Tell since when a version has been lying there by its inodes, if clocks agree."""
+        age_ns = self._wall_s() * NS_PER_S - max((changed for *_, changed in files), default=0)
+        return bool(files) and age_ns > max(self._settle_ns, _GRAIN_NS)
 
     def _unchanged(self, version: int, files: Stamp, known: _Known) -> bool:
         now_ns = self._clock()
         last, since_ns = known.stamps.get(version, (None, now_ns))
-        if last is None:
-            # Seen for the first time: the inodes tell since when it has been lying there, if clocks agree.
-            age_ns = self._wall_s() * NS_PER_S - max((changed for *_, changed in files), default=0)
-            if files and age_ns > max(self._settle_ns, _GRAIN_NS):
-                return True
         if last != files:
             since_ns = now_ns
         known.stamps[version] = (files, since_ns)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -127,11 +128,17 @@ def _open(path: Path, options: RuntimeOptions, threads: int) -> tuple[Session, s
         except ProviderUnavailable as error:
             why = str(error)
         else:
-            _log.info("provider auto took cuda: device %d is there and starts", options.device_id)
+            _tell(f"provider auto took cuda: device {options.device_id} is there and starts")
             return session, Provider.CUDA.value
     session = Session(path, Provider.CPU, options, threads)
-    _log.info("provider auto took cpu: %s", why)
+    _tell(f"provider auto took cpu: {why}")
     return session, Provider.CPU.value
+
+
+@cache
+def _tell(choice: str) -> None:
+    """Log what `auto` took, once a process and not with every model."""
+    _log.info("%s", choice)
 
 
 def _closed(feed: object) -> list[Array]:
