@@ -102,4 +102,8 @@ class Lifecycle:
         gc.collect()
         gc.freeze()
         self.settled.set()
+        if self._manager.ready():
+            log.info("ready: every model is loaded")
+        else:
+            log.warning("not ready: a model has no version that can serve")
         self._loop.run_in_executor(None, self._loader.get_ready)
