@@ -1,55 +1,52 @@
-// One pass over a block of rows: moments and how many values lie above each edge, features across vector lanes.
+// Blocks of rows into moments and counts above edges: features across vector lanes, the counters in registers.
 //
-// Every lane is one feature (or one of several rows, where a row is narrower than the vector). NaN compares false
-// with everything, so it is above no edge; the histogram comes from differences of the cumulative counts.
+// Values become keys first: whole numbers that are ordered as the values are, so that one comparison of integers
+// serves every dtype and costs half of one of floats. For float and double that is the sign and magnitude of the
+// bits; -0 and 0 get different keys, but no edge has the key of -0, so both lie on the same side of all of them.
+// NaN becomes the lowest key, which is above nothing. The histogram comes from differences of cumulative counts.
 #pragma once
 
-#include <algorithm>
-#include <cfloat>
-#include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 #include <type_traits>
 
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wpsabi"
-
 #define FASTSERVE_INLINE inline __attribute__((always_inline))
 
 namespace fastserve::number {
 
-constexpr int kLanes = 8;  // of a group: one vector of float, two of double
+constexpr int kLanes = 8;
+constexpr int64_t kBlockRows = 64;
+constexpr int64_t kWide = 64;  // with more edges a binary search is faster than comparing with all
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-template <typename T>
-struct Vector;
-template <>
-struct Vector<float> {
-    static constexpr int lanes = 8;
-    typedef float type __attribute__((vector_size(32)));
-    typedef int32_t mask __attribute__((vector_size(32)));
-    typedef int32_t tally __attribute__((vector_size(32)));
+// A bool as an array holds it: any byte but 0 is true.
+struct Truth {
+    uint8_t byte;
 };
-template <>
-struct Vector<double> {
-    static constexpr int lanes = 4;
-    typedef double type __attribute__((vector_size(32)));
-    typedef int64_t mask __attribute__((vector_size(32)));
-    typedef int32_t tally __attribute__((vector_size(16)));
-};
-typedef float Floats __attribute__((vector_size(16)));  // as many as doubles fit a vector
 
-// What a group of lanes has seen of finite values, and how many of the others.
-struct Moments {
-    double sum[kLanes], squares[kLanes], minimum[kLanes], maximum[kLanes];
-    int64_t missing[kLanes], negative[kLanes], positive[kLanes];
+typedef int32_t Ints __attribute__((vector_size(32)));
+typedef uint32_t Words __attribute__((vector_size(32)));
+typedef int64_t Longs __attribute__((vector_size(32)));
+typedef uint64_t Quads __attribute__((vector_size(32)));
+typedef double Doubles __attribute__((vector_size(32)));
 
-    void clear() noexcept {
-        std::memset(this, 0, sizeof *this);
-        std::fill_n(minimum, kLanes, std::numeric_limits<double>::infinity());
-        std::fill_n(maximum, kLanes, -std::numeric_limits<double>::infinity());
-    }
-};
+// Bool and integers of up to 16 bits are widened to int32; the rest are counted as they are.
+template <typename S>
+using Counted = std::conditional_t<std::is_same_v<S, Truth> || sizeof(S) < 4, int32_t, S>;
+template <typename S>
+using KeyOf = std::conditional_t<sizeof(Counted<S>) == 4, int32_t, int64_t>;
+template <typename Key>
+using VectorOf = std::conditional_t<sizeof(Key) == 4, Ints, Longs>;
+
+template <typename Key>
+constexpr Key kNever = std::numeric_limits<Key>::max();  // nothing is above it
+template <typename Key>
+constexpr Key kMissing = std::numeric_limits<Key>::min();
+// Finite floats and doubles have keys from -kTop - 1 to kTop.
+template <typename Key>
+constexpr Key kTop = sizeof(Key) == 4 ? 0x7f7f'ffff : static_cast<Key>(0x7fef'ffff'ffff'ffff);
 
 template <typename V, typename T>
 FASTSERVE_INLINE V read(const T* at) noexcept {
@@ -58,204 +55,280 @@ FASTSERVE_INLINE V read(const T* at) noexcept {
     return value;
 }
 
+// A vector of narrower values. Written so that GCC makes one instruction of it, which it does not of
+// __builtin_convertvector.
+template <typename V, typename Element, typename T>
+FASTSERVE_INLINE V read_widened(const T* at) noexcept {
+    Element values[sizeof(V) / sizeof(Element)];
+    for (size_t i = 0; i < sizeof(V) / sizeof(Element); ++i) values[i] = static_cast<Element>(at[i]);
+    return read<V>(values);
+}
+
 template <typename V, typename T>
 FASTSERVE_INLINE void write(T* at, V value) noexcept {
     std::memcpy(at, &value, sizeof value);
 }
 
-template <typename T>
-FASTSERVE_INLINE Vector<double>::type read_doubles(const T* at) noexcept {
-    if constexpr (std::is_same_v<T, float>)
-        return __builtin_convertvector(read<Floats>(at), Vector<double>::type);
+template <typename S>
+FASTSERVE_INLINE KeyOf<S> key_of(S value) noexcept {
+    using Key = KeyOf<S>;
+    if constexpr (std::is_same_v<S, Truth>) {
+        return value.byte != 0;
+    } else if constexpr (std::is_floating_point_v<S>) {
+        const Key bits = read<Key>(&value);
+        return bits < 0 ? bits ^ std::numeric_limits<Key>::max() : bits;
+    } else if constexpr (std::is_unsigned_v<S> && sizeof(S) >= 4) {
+        return static_cast<Key>(value ^ static_cast<S>(kMissing<Key>));
+    } else {
+        return value;
+    }
+}
+
+template <typename S>
+FASTSERVE_INLINE double double_of(S value) noexcept {
+    if constexpr (std::is_same_v<S, Truth>)
+        return value.byte != 0;
     else
-        return read<Vector<double>::type>(at);
+        return static_cast<double>(value);
 }
 
-template <typename T>
-FASTSERVE_INLINE bool all_finite(const T* x, int64_t stride, int64_t rows) noexcept {
-    using V = typename Vector<T>::type;
-    constexpr int kPart = Vector<T>::lanes;
-    V odd = {};
-    for (int64_t r = 0; r < rows; ++r)
-        for (int i = 0; i < kLanes; i += kPart) odd += read<V>(x + r * stride + i) * T(0);  // 0, or NaN
-    bool finite = true;
-    for (int i = 0; i < kPart; ++i) finite &= odd[i] == T(0);
-    return finite;
+// The value that has a key.
+template <typename S>
+FASTSERVE_INLINE double double_of_key(KeyOf<S> key) noexcept {
+    using Key = KeyOf<S>;
+    if constexpr (std::is_floating_point_v<S>) {
+        const Key bits = key < 0 ? key ^ std::numeric_limits<Key>::max() : key;
+        return read<S>(&bits);
+    } else if constexpr (std::is_unsigned_v<S>) {
+        return static_cast<double>(static_cast<S>(key) ^ static_cast<S>(kMissing<Key>));
+    } else {
+        return static_cast<double>(key);
+    }
 }
 
-// Moments of the lanes from `lane` on, as many as doubles fit a vector.
-template <typename T, bool kFinite>
-FASTSERVE_INLINE void add_moments(const T* x, int64_t stride, int64_t rows, const double* shift, int lane,
-                                  Moments& out) noexcept {
-    using D = Vector<double>::type;
-    using L = Vector<double>::mask;
-    const D shifts = read<D>(shift + lane);
-    D sum = read<D>(out.sum + lane), squares = read<D>(out.squares + lane);
-    D low = read<D>(out.minimum + lane), high = read<D>(out.maximum + lane);
-    L missing = {}, negative = {}, positive = {};
-    constexpr double kInfinity = std::numeric_limits<double>::infinity(), kMax = std::numeric_limits<double>::max();
-    for (int64_t r = 0; r < rows; ++r) {
-        const D value = read_doubles(x + r * stride + lane);
-        D from = value - shifts;
-        if constexpr (kFinite) {
-            low = value < low ? value : low;
-            high = value > high ? value : high;
-        } else {
-            const L finite = value - value == D{};
-            missing -= value != value;
-            negative -= value < -kMax;
-            positive -= value > kMax;
-            const D lowest = finite ? value : D{} + kInfinity, highest = finite ? value : D{} - kInfinity;
-            low = lowest < low ? lowest : low;
-            high = highest > high ? highest : high;
-            from = finite ? from : D{};
+template <typename S>
+FASTSERVE_INLINE VectorOf<KeyOf<S>> read_keys(const S* at) noexcept {
+    using Key = KeyOf<S>;
+    using V = VectorOf<Key>;
+    using U = std::conditional_t<sizeof(Key) == 4, Words, Quads>;
+    const V bits = read<V>(at);
+    if constexpr (std::is_floating_point_v<S>)
+        return bits ^ reinterpret_cast<V>(reinterpret_cast<U>(bits < 0) >> 1);
+    else if constexpr (std::is_unsigned_v<S>)
+        return bits ^ kMissing<Key>;
+    else
+        return bits;
+}
+
+// Four values, rounded once. There is no instruction for 64-bit integers before AVX-512: their halves are put into the
+// fractions of 2^52 and 2^84.
+template <typename S>
+FASTSERVE_INLINE Doubles read_doubles(const S* at) noexcept {
+    if constexpr (std::is_same_v<S, double>) {
+        return read<Doubles>(at);
+    } else if constexpr (std::is_same_v<S, float> || std::is_same_v<S, int32_t>) {
+        return read_widened<Doubles, double>(at);
+    } else if constexpr (std::is_same_v<S, uint32_t>) {
+        const Quads bits = read_widened<Quads, uint64_t>(at) | 0x4330'0000'0000'0000;
+        return reinterpret_cast<Doubles>(bits) - 0x1p52;
+    } else {
+        constexpr bool kSigned = std::is_signed_v<S>;
+        const Quads bits = read<Quads>(at);
+        const Quads low = (bits & 0xffff'ffff) | 0x4330'0000'0000'0000;
+        const Quads high = (bits >> 32) ^ (kSigned ? 0x4530'0000'8000'0000 : 0x4530'0000'0000'0000);
+        constexpr double kOffset = kSigned ? 0x1p84 + 0x1p63 + 0x1p52 : 0x1p84 + 0x1p52;
+        return (reinterpret_cast<Doubles>(high) - kOffset) + reinterpret_cast<Doubles>(low);
+    }
+}
+
+// What a panel of lanes has seen since it was last emptied: sums around the shift, extremes as keys.
+template <typename Key>
+struct alignas(32) Tally {
+    double shift[kLanes], sum[kLanes], squares[kLanes];
+    Key low[kLanes], high[kLanes], missing[kLanes], negative[kLanes], positive[kLanes];
+
+    void clear() noexcept {
+        for (int i = 0; i < kLanes; ++i) {
+            sum[i] = squares[i] = 0;
+            low[i] = kNever<Key>;
+            high[i] = kMissing<Key>;
+            missing[i] = negative[i] = positive[i] = 0;
         }
-        sum += from;
-        squares += from * from;
     }
-    write(out.sum + lane, sum);
-    write(out.squares + lane, squares);
-    write(out.minimum + lane, low);
-    write(out.maximum + lane, high);
-    if constexpr (!kFinite) {
-        write(out.missing + lane, read<L>(out.missing + lane) + missing);
-        write(out.negative + lane, read<L>(out.negative + lane) + negative);
-        write(out.positive + lane, read<L>(out.positive + lane) + positive);
+};
+
+template <typename Key>
+FASTSERVE_INLINE bool any(VectorOf<Key> mask) noexcept {
+    const Longs words = reinterpret_cast<Longs>(mask);
+    return (words[0] | words[1] | words[2] | words[3]) != 0;
+}
+
+template <typename V>
+FASTSERVE_INLINE V smaller(V a, V b) noexcept {
+    return a < b ? a : b;
+}
+
+template <typename V>
+FASTSERVE_INLINE V larger(V a, V b) noexcept {
+    return a > b ? a : b;
+}
+
+// Sums and extremes of a block, in registers.
+template <typename Key>
+struct Seen {
+    using V = VectorOf<Key>;
+    static constexpr int kPart = sizeof(V) / sizeof(Key), kParts = kLanes / kPart, kHalf = 4;
+    Doubles sum[2] = {}, squares[2] = {};
+    V low[kParts], high[kParts];
+
+    FASTSERVE_INLINE Seen() noexcept {
+        for (int i = 0; i < kParts; ++i) {
+            low[i] = V{} + kNever<Key>;
+            high[i] = V{} + kMissing<Key>;
+        }
+    }
+
+    FASTSERVE_INLINE void add_to(Tally<Key>& out) const noexcept {
+        for (int i = 0; i < 2; ++i) {
+            write(out.sum + i * kHalf, read<Doubles>(out.sum + i * kHalf) + sum[i]);
+            write(out.squares + i * kHalf, read<Doubles>(out.squares + i * kHalf) + squares[i]);
+        }
+        for (int i = 0; i < kParts; ++i) {
+            write(out.low + i * kPart, smaller(read<V>(out.low + i * kPart), low[i]));
+            write(out.high + i * kPart, larger(read<V>(out.high + i * kPart), high[i]));
+        }
+    }
+};
+
+// Keys and moments of a block whose values are finite; false, and only the keys written, where one is not.
+template <typename S>
+FASTSERVE_INLINE bool digest(const S* x, int64_t stride, int64_t rows, KeyOf<S>* keys, Tally<KeyOf<S>>& out) noexcept {
+    using Key = KeyOf<S>;
+    using V = VectorOf<Key>;
+    constexpr int kPart = Seen<Key>::kPart, kParts = Seen<Key>::kParts, kHalf = Seen<Key>::kHalf;
+    Seen<Key> seen;
+    const Doubles shift[2] = {read<Doubles>(out.shift), read<Doubles>(out.shift + kHalf)};
+    for (int64_t r = 0; r < rows; ++r, x += stride, keys += kLanes) {
+#pragma GCC unroll 2
+        for (int i = 0; i < 2; ++i) {
+            const Doubles from = read_doubles(x + i * kHalf) - shift[i];
+            seen.sum[i] += from;
+            seen.squares[i] += from * from;
+        }
+#pragma GCC unroll 2
+        for (int i = 0; i < kParts; ++i) {
+            const V key = read_keys(x + i * kPart);
+            seen.low[i] = smaller(seen.low[i], key);
+            seen.high[i] = larger(seen.high[i], key);
+            write(keys + i * kPart, key);
+        }
+    }
+    if constexpr (std::is_floating_point_v<S>) {
+        V odd = {};
+        for (int i = 0; i < kParts; ++i) odd |= (seen.high[i] > kTop<Key>) | (seen.low[i] < -kTop<Key> - 1);
+        if (any<Key>(odd)) return false;
+    }
+    seen.add_to(out);
+    return true;
+}
+
+// The same for a block of floats or doubles with infinities or NaN in it.
+template <typename S>
+FASTSERVE_INLINE void digest_odd(const S* x, int64_t stride, int64_t rows, KeyOf<S>* keys,
+                                 Tally<KeyOf<S>>& out) noexcept {
+    using Key = KeyOf<S>;
+    using V = VectorOf<Key>;
+    constexpr int kPart = Seen<Key>::kPart, kParts = Seen<Key>::kParts, kHalf = Seen<Key>::kHalf;
+    Seen<Key> seen;
+    V missing[kParts] = {}, negative[kParts] = {}, positive[kParts] = {};
+    const Doubles shift[2] = {read<Doubles>(out.shift), read<Doubles>(out.shift + kHalf)};
+    for (int64_t r = 0; r < rows; ++r, x += stride, keys += kLanes) {
+#pragma GCC unroll 2
+        for (int i = 0; i < 2; ++i) {
+            const Doubles value = read_doubles(x + i * kHalf);
+            const Doubles from = value - value == Doubles{} ? value - shift[i] : Doubles{};
+            seen.sum[i] += from;
+            seen.squares[i] += from * from;
+        }
+#pragma GCC unroll 2
+        for (int i = 0; i < kParts; ++i) {
+            const V key = read_keys(x + i * kPart);
+            const V above = key > kTop<Key>, below = key < -kTop<Key> - 1;
+            const V no = (key > kTop<Key> + 1) | (key < -kTop<Key> - 2);
+            missing[i] -= no;
+            positive[i] -= above & ~no;
+            negative[i] -= below & ~no;
+            seen.low[i] = smaller(seen.low[i], above | below ? V{} + kNever<Key> : key);
+            seen.high[i] = larger(seen.high[i], above | below ? V{} + kMissing<Key> : key);
+            write(keys + i * kPart, no ? V{} + kMissing<Key> : key);
+        }
+    }
+    seen.add_to(out);
+    for (int i = 0; i < kParts; ++i) {
+        write(out.missing + i * kPart, read<V>(out.missing + i * kPart) + missing[i]);
+        write(out.negative + i * kPart, read<V>(out.negative + i * kPart) + negative[i]);
+        write(out.positive + i * kPart, read<V>(out.positive + i * kPart) + positive[i]);
     }
 }
 
-// Adds to above[j] how many values of each lane of a vector lie above edges[j], for kEdges edges at once.
-template <typename T, int kEdges>
-FASTSERVE_INLINE void add_above(const T* x, int64_t stride, int64_t rows, const T* edges, int32_t* above) noexcept {
-    using V = typename Vector<T>::type;
-    using M = typename Vector<T>::mask;
-    using Tally = typename Vector<T>::tally;
-    M count[kEdges] = {};
-    for (int64_t r = 0; r < rows; ++r) {
-        const V value = read<V>(x + r * stride);
+// Adds to above[j] how many keys of each lane of a vector lie above edges[j], for kEdges edges at once.
+template <typename Key, int kEdges>
+FASTSERVE_INLINE void add_above(const Key* keys, int64_t rows, const Key* edges, Key* above) noexcept {
+    using V = VectorOf<Key>;
+    V count[kEdges];
 #pragma GCC unroll 16
-        for (int j = 0; j < kEdges; ++j) count[j] -= value > read<V>(edges + j * kLanes);
+    for (int j = 0; j < kEdges; ++j) count[j] = V{};
+    for (int64_t r = 0; r < rows; ++r) {
+        const V key = read<V>(keys + r * kLanes);
+#pragma GCC unroll 16
+        for (int j = 0; j < kEdges; ++j) count[j] -= key > read<V>(edges + j * kLanes);
     }
-    for (int j = 0; j < kEdges; ++j) {
-        const Tally sum = read<Tally>(above + j * kLanes) + __builtin_convertvector(count[j], Tally);
-        write(above + j * kLanes, sum);
-    }
+#pragma GCC unroll 16
+    for (int j = 0; j < kEdges; ++j) write(above + j * kLanes, read<V>(above + j * kLanes) + count[j]);
 }
+
+// Memory that will be read next: asked for a little at a time between two passes over a block.
+struct Ahead {
+    const char *at, *end;
+
+    FASTSERVE_INLINE void fetch(int lines) noexcept {
+        for (int i = 0; i < lines && at < end; ++i, at += 64) __builtin_prefetch(at, 0, 2);
+    }
+};
 
 // As many edges at once as leave room in the registers, split evenly.
-template <typename T>
-FASTSERVE_INLINE void count_above(const T* x, int64_t stride, int64_t rows, const T* edges, int64_t number,
-                                  int32_t* above) noexcept {
+template <typename Key>
+FASTSERVE_INLINE void count_above(const Key* keys, int64_t rows, const Key* edges, int64_t number, Key* above,
+                                  Ahead& ahead, int lines) noexcept {
     constexpr int kMost = 9;
     for (int64_t left = number, size; left > 0; left -= size, edges += size * kLanes, above += size * kLanes) {
         const int64_t parts = (left + kMost - 1) / kMost;
         size = (left + parts - 1) / parts;
+        ahead.fetch(lines);
         switch (size) {
-            case 1: add_above<T, 1>(x, stride, rows, edges, above); break;
-            case 2: add_above<T, 2>(x, stride, rows, edges, above); break;
-            case 3: add_above<T, 3>(x, stride, rows, edges, above); break;
-            case 4: add_above<T, 4>(x, stride, rows, edges, above); break;
-            case 5: add_above<T, 5>(x, stride, rows, edges, above); break;
-            case 6: add_above<T, 6>(x, stride, rows, edges, above); break;
-            case 7: add_above<T, 7>(x, stride, rows, edges, above); break;
-            case 8: add_above<T, 8>(x, stride, rows, edges, above); break;
-            default: add_above<T, 9>(x, stride, rows, edges, above); break;
+            case 1: add_above<Key, 1>(keys, rows, edges, above); break;
+            case 2: add_above<Key, 2>(keys, rows, edges, above); break;
+            case 3: add_above<Key, 3>(keys, rows, edges, above); break;
+            case 4: add_above<Key, 4>(keys, rows, edges, above); break;
+            case 5: add_above<Key, 5>(keys, rows, edges, above); break;
+            case 6: add_above<Key, 6>(keys, rows, edges, above); break;
+            case 7: add_above<Key, 7>(keys, rows, edges, above); break;
+            case 8: add_above<Key, 8>(keys, rows, edges, above); break;
+            default: add_above<Key, 9>(keys, rows, edges, above); break;
         }
     }
 }
 
-// Everything about one group of lanes in one block of rows.
-template <typename T>
-struct Group {
-    const T* x;
-    int64_t stride, rows;
-    const double* shift;
-    const T* edges;
-    int64_t number;
-    Moments* moments;
-    int32_t* above;
-};
-
-template <typename T>
-FASTSERVE_INLINE void count_group(const Group<T>& g) noexcept {
-    const bool finite = all_finite(g.x, g.stride, g.rows);
-    for (int lane = 0; lane < kLanes; lane += Vector<double>::lanes) {
-        if (finite)
-            add_moments<T, true>(g.x, g.stride, g.rows, g.shift, lane, *g.moments);
-        else
-            add_moments<T, false>(g.x, g.stride, g.rows, g.shift, lane, *g.moments);
+// How many of the edges, each `apart` keys from the last, lie below the key.
+template <typename Key>
+FASTSERVE_INLINE int64_t search(const Key* edges, int64_t number, int64_t apart, Key key) noexcept {
+    int64_t below = 0;
+    while (number > 0) {
+        const int64_t half = (number + 1) >> 1;
+        below += half & -static_cast<int64_t>(key > edges[(below + half - 1) * apart]);
+        number -= half;
     }
-    for (int lane = 0; lane < kLanes; lane += Vector<T>::lanes)
-        count_above(g.x + lane, g.stride, g.rows, g.edges + lane, g.number, g.above + lane);
-}
-
-// One row's values of a group: moments, and how many of its edges each value lies above.
-template <typename T>
-FASTSERVE_INLINE bool place_group(const Group<T>& g, int32_t* places) noexcept {
-    using V = typename Vector<T>::type;
-    const bool finite = all_finite(g.x, g.stride, 1);
-    for (int lane = 0; lane < kLanes; lane += Vector<double>::lanes) {
-        if (finite)
-            add_moments<T, true>(g.x, g.stride, 1, g.shift, lane, *g.moments);
-        else
-            add_moments<T, false>(g.x, g.stride, 1, g.shift, lane, *g.moments);
-    }
-    for (int lane = 0; lane < kLanes; lane += Vector<T>::lanes) {
-        typename Vector<T>::mask count = {};
-        const V value = read<V>(g.x + lane);
-        for (int64_t j = 0; j < g.number; ++j) count -= value > read<V>(g.edges + j * kLanes + lane);
-        write(places + lane, __builtin_convertvector(count, typename Vector<T>::tally));
-    }
-    return finite;
-}
-
-enum Level { kBaseline, kAvx2 };
-
-template <typename T>
-__attribute__((noinline)) void count_baseline(const Group<T>& group) noexcept {
-    count_group(group);
-}
-template <typename T>
-__attribute__((noinline)) bool place_baseline(const Group<T>& group, int32_t* places) noexcept {
-    return place_group(group, places);
-}
-
-#if defined(__x86_64__)
-template <typename T>
-__attribute__((noinline, target("avx2,fma"))) void count_avx2(const Group<T>& group) noexcept {
-    count_group(group);
-}
-template <typename T>
-__attribute__((noinline, target("avx2,fma"))) bool place_avx2(const Group<T>& group, int32_t* places) noexcept {
-    return place_group(group, places);
-}
-inline Level best_level() noexcept {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? kAvx2 : kBaseline;
-}
-#else
-inline Level best_level() noexcept { return kBaseline; }
-#endif
-
-inline Level chosen_level = best_level();
-
-// Adds a block of rows to a group's moments and counts above edges.
-template <typename T>
-inline void count(const Group<T>& group) noexcept {
-#if defined(__x86_64__)
-    if (chosen_level == kAvx2) return count_avx2(group);
-#endif
-    count_baseline(group);
-}
-
-// Adds one row to a group's moments; the value of lane i lies above places[i] edges. True when all are finite.
-template <typename T>
-inline bool place(const Group<T>& group, int32_t* places) noexcept {
-#if defined(__x86_64__)
-    if (chosen_level == kAvx2) return place_avx2(group, places);
-#endif
-    return place_baseline(group, places);
+    return below;
 }
 
 }  // namespace fastserve::number
-
-#pragma GCC diagnostic pop

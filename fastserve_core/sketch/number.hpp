@@ -1,51 +1,58 @@
 // Counts and moments of one tensor's values against fixed edges: rows in, sums out, in blocks that stay in cache.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <mutex>
+#include <tuple>
 #include <type_traits>
 #include <vector>
 
 #include "bytes.hpp"
-#include "kernels.hpp"
+#include "sweep.hpp"
 
 namespace fastserve::number {
 
 using namespace fastserve::sketch;
 
 constexpr int64_t kMaxCounts = 4'000'000;
-constexpr int64_t kWide = 64;          // with more edges a binary search is faster than comparing with all
-constexpr int64_t kBlockRows = 128;
-constexpr int64_t kMostPending = 1 << 30;  // the counters of blocks have 32 bits
-constexpr int64_t kFewRows = 8;        // so few are placed one by one
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr int64_t kMaxFeatureEdges = 65'535;
+constexpr int64_t kTurnValues = 1 << 22;   // counted before another thread may have its turn
+constexpr int64_t kHeldRows = 1 << 30;     // the counters of a panel may have 32 bits
 
-// The largest T that is not above the edge: for a value of type T, x > edge and x > floor(edge) are the same.
-template <typename T>
-inline T floor_to(double edge) noexcept {
-    if constexpr (std::is_same_v<T, double>) return edge;
-    if (edge > static_cast<double>(std::numeric_limits<T>::max())) return std::numeric_limits<T>::max();
-    if (edge < -static_cast<double>(std::numeric_limits<T>::max())) return -std::numeric_limits<T>::infinity();
-    const T near = static_cast<T>(edge);
-    return static_cast<double>(near) <= edge ? near : std::nextafter(near, -std::numeric_limits<T>::infinity());
-}
-
-// The smallest double that is not below the value: it lies above an edge exactly when the value does.
+// What of an edge a value of type S can tell: x > edge exactly when key_of(x) > `key`, or always.
 template <typename S>
-FASTSERVE_INLINE double ceil_to_double(S value) noexcept {
-    if constexpr (sizeof(S) < 8) {
-        return static_cast<double>(value);
+struct Floor {
+    KeyOf<S> key;
+    bool always;
+};
+
+// Floats: the largest S that is not above the edge; -inf where there is none, which all but -inf are above.
+template <typename S>
+inline Floor<S> floor_to(double edge) noexcept {
+    if constexpr (std::is_same_v<S, double>) {
+        return {key_of(edge == 0 ? 0.0 : edge), false};
+    } else if constexpr (std::is_same_v<S, float>) {
+        constexpr float kMax = std::numeric_limits<float>::max(), kEndless = std::numeric_limits<float>::infinity();
+        if (edge >= static_cast<double>(kMax)) return {key_of(kMax), false};
+        if (edge < -static_cast<double>(kMax)) return {key_of(-kEndless), false};
+        float near = static_cast<float>(edge);
+        if (static_cast<double>(near) > edge) near = std::nextafter(near, -kEndless);
+        return {key_of(near == 0 ? 0.0F : near), false};
     } else {
-        const double near = static_cast<double>(value);
-        constexpr double kTop = std::is_signed_v<S> ? 0x1p63 : 0x1p64;
-        if (near >= kTop || static_cast<S>(near) >= value) return near;
-        return std::nextafter(near, kInfinity);
+        constexpr double kBelow = std::is_signed_v<S> ? (sizeof(S) == 4 ? -0x1p31 : -0x1p63) : 0.0;
+        constexpr double kAbove = kBelow + (sizeof(S) == 4 ? 0x1p32 : 0x1p64);
+        const double whole = std::floor(edge);
+        if (whole < kBelow) return {kMissing<KeyOf<S>>, true};
+        if (whole >= kAbove) return {kNever<KeyOf<S>>, false};
+        return {key_of(static_cast<S>(whole)), false};
     }
 }
 
-// The edges of every feature, fixed once `close` has been called, and how they lie in vectors.
+// The edges of every feature, fixed once `close` has been called, and how their keys lie in memory.
 class Plan {
 public:
     std::vector<int64_t> offsets{0};
@@ -65,40 +72,31 @@ public:
     }
 
     void close() {
-        const int64_t all = features();
-        fold = all == 1 || all == 2 || all == 4 ? kLanes / all : 1;
-        width = all * fold;
-        groups = (width + kLanes - 1) / kLanes;
-        fingerprint_ = hash_number(static_cast<uint64_t>(all), 3);
-        for (int64_t f = 0; f < all; ++f) {
-            if (number(f) > kWide)
-                wide.push_back(f);
-            else
-                narrow = std::max(narrow, number(f));
+        fingerprint_ = hash_number(static_cast<uint64_t>(features()), 3);
+        for (int64_t f = 0; f < features(); ++f) {
             fingerprint_ = hash_number(fingerprint_ ^ bits(shifts[f]), static_cast<uint64_t>(number(f)));
             for (int64_t j = 0; j < number(f); ++j) fingerprint_ = hash_number(fingerprint_, bits(edges_of(f)[j]));
         }
-        lane_shifts.assign(groups * kLanes, 0.0);
-        for (int64_t lane = 0; lane < width; ++lane) lane_shifts[lane] = shifts[lane % all];
-    }
-
-    template <typename T>
-    void lay_out(std::vector<T>& out) const {
-        out.assign(groups * narrow * kLanes, std::numeric_limits<T>::infinity());
-        for (int64_t lane = 0; lane < width; ++lane) {
-            const int64_t f = lane % features();
-            if (number(f) > kWide) continue;
-            for (int64_t j = 0; j < number(f); ++j)
-                out[(lane / kLanes * narrow + j) * kLanes + lane % kLanes] = floor_to<T>(edges_of(f)[j]);
+        while (features() < kLanes && features() * fold % kLanes) fold *= 2;
+        width = features() * fold;
+        tables.assign(features(), 0);
+        for (int64_t column = 0; column < width; column += kLanes) add_panel(column);
+        panel_keys = keys;
+        for (int64_t f = 0; f < features(); ++f) {
+            if (!searched(f)) continue;
+            tables[f] = keys;
+            keys += number(f);
         }
     }
 
-    int64_t fold = 1;    // rows that share a vector
-    int64_t width = 0;   // lanes in use
-    int64_t groups = 0;  // vectors a row
-    int64_t narrow = 0;  // most edges of a feature that is not wide
-    std::vector<int64_t> wide;
-    std::vector<double> lane_shifts;
+    bool searched(int64_t f) const noexcept { return number(f) > kWide; }
+
+    int64_t fold = 1;             // rows that share a vector
+    int64_t width = 0;            // values of so many rows
+    int64_t keys = 0;             // in a table
+    int64_t panel_keys = 0;       // of them those that are not searched
+    std::vector<Panel> panels;
+    std::vector<int64_t> tables;  // where a feature's keys start
 
 private:
     static uint64_t bits(double value) noexcept {
@@ -107,33 +105,85 @@ private:
         return word;
     }
 
+    void add_panel(int64_t column) {
+        Panel panel{std::min(column, width - kLanes), 0, false, keys, 0, {}};
+        panel.first = static_cast<int>(column - panel.column);
+        for (int lane = 0; lane < kLanes; ++lane) {
+            const int64_t f = panel.features[lane] = (panel.column + lane) % features();
+            if (lane < panel.first) continue;
+            if (panel.column + lane < features()) tables[f] = keys + lane;
+            panel.searched |= searched(f);
+            if (!searched(f)) panel.number = std::max(panel.number, number(f));
+        }
+        keys += panel.number * kLanes;
+        panels.push_back(panel);
+    }
+
     uint64_t fingerprint_ = 0;
 };
+
+// The edges' keys for one dtype: first those of the panels, [number][kLanes] each, then those that are searched. And
+// what has been counted with them since `Counts::settle`.
+template <typename S>
+struct Table {
+    std::vector<KeyOf<S>> keys, above;
+    std::vector<int32_t> skips;  // edges that every value is above
+    std::vector<Tally<KeyOf<S>>> tallies;
+    int64_t rows = 0;
+
+    void clear() noexcept {
+        for (auto& tally : tallies) tally.clear();
+        std::fill(above.begin(), above.end(), 0);
+        rows = 0;
+    }
+
+    void fill(const Plan& plan) {
+        skips.assign(plan.features(), 0);
+        for (int64_t f = 0; f < plan.features(); ++f)
+            for (int64_t j = 0; j < plan.number(f); ++j) skips[f] += floor_to<S>(plan.edges_of(f)[j]).always;
+        keys.assign(plan.keys, kNever<KeyOf<S>>);
+        for (const Panel& panel : plan.panels)
+            for (int lane = panel.first; lane < kLanes; ++lane) {
+                const int64_t f = panel.features[lane];
+                if (!plan.searched(f)) lay(plan, f, panel.table + lane, kLanes);
+            }
+        for (int64_t f = 0; f < plan.features(); ++f)
+            if (plan.searched(f)) lay(plan, f, plan.tables[f], 1);
+        above.resize(plan.panel_keys);
+        tallies.resize(plan.panels.size());
+        for (size_t p = 0; p < tallies.size(); ++p)
+            for (int lane = 0; lane < kLanes; ++lane)
+                tallies[p].shift[lane] = plan.shifts[plan.panels[p].features[lane]];
+        clear();
+    }
+
+private:
+    void lay(const Plan& plan, int64_t f, int64_t at, int64_t stride) noexcept {
+        for (int64_t j = skips[f]; j < plan.number(f); ++j, at += stride)
+            keys[at] = floor_to<S>(plan.edges_of(f)[j]).key;
+    }
+};
+
+enum Counter { kCountMissing, kCountNegative, kCountPositive, kCountKinds };
+enum Summand { kSum, kSquares, kMinimum, kMaximum, kSumKinds };
 
 // What came so far. Calls of several threads take turns; none runs Python code meanwhile.
 class Counts {
 public:
     static constexpr uint16_t kVersion = 1;
     static constexpr size_t kHeader = 4 + 2 + 3 * 8;
-    static constexpr int64_t kWords = 7;  // a feature, beside its counts
+    static constexpr int64_t kWords = kCountKinds + kSumKinds;  // a feature, beside its counts
 
     void open(const Plan& plan) {
-        sums_.resize((plan.features() + kLanes - 1) / kLanes);
-        for (Moments& each : sums_) each.clear();
-        counts_.assign(plan.counts(), 0);
-        above_.assign(plan.groups * plan.narrow * kLanes, 0);
-        moments_.resize(plan.groups);
-        for (Moments& each : moments_) each.clear();
+        for (auto& each : counted_) each.resize(plan.features());
+        for (auto& each : summed_) each.resize(plan.features());
+        counts_.resize(plan.counts());
+        clear();
     }
 
-    int64_t rows() const noexcept { return rows_; }
-    const Moments& sums(int64_t f) const noexcept { return sums_[f / kLanes]; }  // lane f % kLanes
-    const int64_t* counts() const noexcept { return counts_.data(); }
-
-    // Brings what blocks have counted to the features: before anything is read.
-    void settle(const Plan& plan) noexcept {
+    int64_t rows() noexcept {
         const std::lock_guard<std::mutex> turn(mutex_);
-        fold_in(plan);
+        return rows_;
     }
 
     void reset() noexcept {
@@ -141,170 +191,167 @@ public:
         clear();
     }
 
+    void copy_counts(const Plan& plan, int64_t* out) noexcept {
+        const std::lock_guard<std::mutex> turn(mutex_);
+        settle(plan);
+        std::copy(counts_.begin(), counts_.end(), out);
+    }
+
+    void copy_counted(const Plan& plan, int kind, int64_t* out) noexcept {
+        const std::lock_guard<std::mutex> turn(mutex_);
+        settle(plan);
+        std::copy(counted_[kind].begin(), counted_[kind].end(), out);
+    }
+
+    enum Moment { kMean, kM2, kVariance, kLeast, kMost };
+
+    void copy_moment(const Plan& plan, int moment, double* out) noexcept {
+        const std::lock_guard<std::mutex> turn(mutex_);
+        settle(plan);
+        for (int64_t f = 0; f < plan.features(); ++f) {
+            const int64_t seen = finite(f);
+            const double number = static_cast<double>(seen), sum = summed_[kSum][f];
+            const double m2 = seen ? std::max(0.0, summed_[kSquares][f] - sum * sum / number) : 0.0;
+            switch (moment) {
+                case kMean: out[f] = seen ? plan.shifts[f] + sum / number : NAN; break;
+                case kM2: out[f] = m2; break;
+                case kVariance: out[f] = seen > 1 ? m2 / (number - 1) : NAN; break;
+                case kLeast: out[f] = seen ? summed_[kMinimum][f] : NAN; break;
+                default: out[f] = seen ? summed_[kMaximum][f] : NAN; break;
+            }
+        }
+    }
+
+    // Memory held, tables of the dtypes seen so far included.
+    size_t memory(const Plan& plan) noexcept {
+        const std::lock_guard<std::mutex> turn(mutex_);
+        const size_t features = plan.shifts.size(), counts = counts_.size();
+        size_t tables = 0;
+        const auto add = [&tables](const auto& table) {
+            tables += (table.keys.size() + table.above.size()) * sizeof table.keys[0] +
+                      table.skips.size() * sizeof table.skips[0] + table.tallies.size() * sizeof table.tallies[0];
+        };
+        std::apply([&add](const auto&... table) { (add(table), ...); }, tables_);
+        return sizeof *this + sizeof plan + plan.panels.size() * sizeof(Panel) + tables + counts * (8 + 8) +
+               features * (8 + 8 + 8 * (kCountKinds + kSumKinds));
+    }
+
     // Counts rows of a C-contiguous [rows, features] array; false, and nothing counted, past 2^63 - 1 rows.
     template <typename S>
     bool update(const Plan& plan, const S* values, int64_t rows) {
-        using T = std::conditional_t<std::is_same_v<S, float>, float, double>;
-        const std::lock_guard<std::mutex> turn(mutex_);
-        open_tables<T>(plan);
-        if (__builtin_add_overflow(rows_, rows, &rows_)) {
-            rows_ -= rows;
-            return false;
+        const int64_t turn_rows = std::max(kTurnValues / plan.width * plan.fold, kBlockRows * plan.fold);
+        for (int64_t done = 0, size; done < rows; done += size) {
+            size = std::min(rows - done, turn_rows);
+            const std::lock_guard<std::mutex> turn(mutex_);
+            if (rows - done > INT64_MAX - rows_) return false;
+            auto& table = std::get<Table<Counted<S>>>(tables_);
+            if (table.tallies.empty()) table.fill(plan);
+            if (table.rows > kHeldRows) settle(plan);
+            count(plan, table, values + done * plan.features(), size);
+            rows_ += size;
         }
-        const int64_t stacked = rows >= kFewRows ? rows / plan.fold : 0;
-        for (int64_t done = 0; done < stacked; done += kMostPending)
-            count_blocks<S, T>(plan, values + done * plan.width, std::min(kMostPending, stacked - done));
-        const S* rest = values + stacked * plan.width;
-        for (int64_t r = stacked * plan.fold; r < rows; ++r, rest += plan.features()) place_row<S, T>(plan, rest);
-        for (const int64_t f : plan.wide) search_column(plan, values, rows, f);
         return true;
     }
 
     Problem merge(const Plan& plan, const char* state, size_t size) noexcept;
     void write(const Plan& plan, char* out, bool then_clear) noexcept;
     static size_t state_bytes(const Plan& plan) noexcept {
-        return kHeader + 8 * (1 + kWords * static_cast<size_t>(plan.features()) + static_cast<size_t>(plan.counts()));
+        return kHeader + 8 * static_cast<size_t>(1 + kWords * plan.features() + plan.counts());
     }
 
 private:
-    template <typename T>
-    std::vector<T>& tables() noexcept {  // [groups][narrow][lanes]
-        if constexpr (std::is_same_v<T, float>)
-            return singles_;
-        else
-            return doubles_;
+    int64_t finite(int64_t f) const noexcept {
+        return rows_ - counted_[kCountMissing][f] - counted_[kCountNegative][f] - counted_[kCountPositive][f];
     }
 
-    template <typename T>
-    void open_tables(const Plan& plan) {
-        if (tables<T>().empty()) plan.lay_out(tables<T>());
-    }
-
-    template <typename S, typename T>
-    void count_blocks(const Plan& plan, const S* values, int64_t rows) noexcept {
-        const T* edges = tables<T>().data();
-        if (pending_ + rows > kMostPending) fold_in(plan);
-        pending_ += rows;
-        for (int64_t done = 0; done < rows; done += kBlockRows) {
-            const int64_t size = std::min(kBlockRows, rows - done);
-            for (int64_t g = 0; g < plan.groups; ++g) {
-                const int64_t lanes = std::min<int64_t>(kLanes, plan.width - g * kLanes);
-                const S* corner = values + done * plan.width + g * kLanes;
-                T scratch[kBlockRows * kLanes];
-                Group<T> group{scratch, kLanes, size, plan.lane_shifts.data() + g * kLanes,
-                               edges + g * plan.narrow * kLanes, plan.narrow,
-                               &moments_[g], above_.data() + g * plan.narrow * kLanes};
-                if constexpr (std::is_same_v<S, T>) {
-                    if (lanes == kLanes) {
-                        group.x = corner;
-                        group.stride = plan.width;
-                    }
-                }
-                if (group.x == scratch) gather(corner, plan.width, size, lanes, scratch);
-                count(group);
-            }
-        }
-    }
-
-    // Columns of a block as vectors, with zeros where there is no feature.
-    template <typename S, typename T>
-    static void gather(const S* corner, int64_t stride, int64_t rows, int64_t lanes, T* out) noexcept {
-        for (int64_t r = 0; r < rows; ++r)
-            for (int64_t i = 0; i < kLanes; ++i) out[r * kLanes + i] = i < lanes ? convert<T>(corner[r * stride + i]) : T(0);
-    }
-
-    template <typename T, typename S>
-    static T convert(S value) noexcept {
-        if constexpr (std::is_floating_point_v<S>)
-            return value;
-        else
-            return ceil_to_double(value);
-    }
-
-    void fold_in(const Plan& plan) noexcept {
-        if (!pending_) return;
-        for (int64_t lane = 0; lane < plan.width; ++lane) {
-            const int64_t f = lane % plan.features(), g = lane / kLanes, i = lane % kLanes, at = f % kLanes;
-            const Moments& seen = moments_[g];
-            Moments& mine = sums_[f / kLanes];
-            mine.missing[at] += seen.missing[i];
-            mine.negative[at] += seen.negative[i];
-            mine.positive[at] += seen.positive[i];
-            mine.sum[at] += seen.sum[i];
-            mine.squares[at] += seen.squares[i];
-            mine.minimum[at] = std::min(mine.minimum[at], seen.minimum[i]);
-            mine.maximum[at] = std::max(mine.maximum[at], seen.maximum[i]);
-            if (plan.number(f) > kWide) continue;
-            const int32_t* above = above_.data() + g * plan.narrow * kLanes + i;
-            int64_t* counts = counts_.data() + plan.offsets[f];
-            int64_t before = pending_ - seen.missing[i];
-            for (int64_t j = 0; j < plan.number(f); ++j) {
-                counts[j] += before - above[j * kLanes];
-                before = above[j * kLanes];
-            }
-            counts[plan.number(f)] += before;
-        }
-        clear_blocks();
-    }
-
-    void clear_blocks() noexcept {
-        for (Moments& each : moments_) each.clear();
-        std::fill(above_.begin(), above_.end(), 0);
-        pending_ = 0;
-    }
-
-    template <typename S, typename T>
-    void place_row(const Plan& plan, const S* row) noexcept {
-        const T* edges = tables<T>().data();
-        for (int64_t g = 0, f = 0; f < plan.features(); ++g, f += kLanes) {
-            const int64_t lanes = std::min<int64_t>(kLanes, plan.features() - f);
-            T scratch[kLanes];
-            int32_t places[kLanes];
-            Group<T> group{scratch, kLanes, 1, plan.lane_shifts.data() + f, edges + g * plan.narrow * kLanes,
-                           plan.narrow, &sums_[g], nullptr};
-            if constexpr (std::is_same_v<S, T>) {
-                if (lanes == kLanes) group.x = row + f;
-            }
-            if (group.x == scratch) gather(row + f, 0, 1, lanes, scratch);
-            const bool finite = place(group, places);
-            const int64_t* at = plan.offsets.data() + f;
-            int64_t* counts = counts_.data();
-            if (finite && plan.wide.empty()) {
-                for (int64_t i = 0; i < lanes; ++i) ++counts[at[i] + places[i]];
-                continue;
-            }
-            for (int64_t i = 0; i < lanes; ++i)
-                if (group.x[i] == group.x[i] && plan.number(f + i) <= kWide) ++counts[at[i] + places[i]];
-        }
-    }
-
-    // A feature with many edges; its moments are those of its lane.
     template <typename S>
-    void search_column(const Plan& plan, const S* values, int64_t rows, int64_t f) noexcept {
-        const double *first = plan.edges_of(f), *last = first + plan.number(f);
-        int64_t* counts = counts_.data() + plan.offsets[f];
-        for (int64_t r = 0; r < rows; ++r) {
-            const double value = convert<double>(values[r * plan.features() + f]);
-            if (!std::isnan(value)) ++counts[std::lower_bound(first, last, value) - first];
+    void count(const Plan& plan, Table<Counted<S>>& table, const S* values, int64_t rows) noexcept {
+        const int64_t stacked = rows / plan.fold, width = plan.width, bytes = width * static_cast<int64_t>(sizeof(S));
+        Rows<S> task{values, 0, width, plan.panels.data(), static_cast<int64_t>(plan.panels.size()),
+                     table.keys.data(), table.above.data(), table.tallies.data(), plan.tables.data(),
+                     table.skips.data(), plan.offsets.data(), counts_.data()};
+        for (int64_t left = stacked; left > 0; left -= task.rows, task.values += task.rows * width) {
+            task.rows = std::min(kBlockRows, left);
+            const char* next = reinterpret_cast<const char*>(task.values + task.rows * width);
+            sweep(task, Ahead{next, next + std::min(kBlockRows, left - task.rows) * bytes});
         }
+        table.rows += stacked;
+        for (int64_t r = stacked * plan.fold; r < rows; ++r) place(plan, table, values + r * plan.features());
+    }
+
+    // One row that does not fill a vector.
+    template <typename S>
+    void place(const Plan& plan, const Table<Counted<S>>& table, const S* row) noexcept {
+        for (int64_t f = 0; f < plan.features(); ++f) {
+            const double value = double_of(row[f]);
+            counted_[kCountMissing][f] += std::isnan(value);
+            counted_[kCountNegative][f] += value == -kInfinity;
+            counted_[kCountPositive][f] += value == kInfinity;
+            if (std::isnan(value)) continue;
+            const KeyOf<S>* edges = table.keys.data() + plan.tables[f];
+            const int64_t number = plan.number(f) - table.skips[f], apart = plan.searched(f) ? 1 : kLanes;
+            ++counts_[plan.offsets[f] + table.skips[f] + search(edges, number, apart, key_of(row[f]))];
+            if (std::isinf(value)) continue;
+            const double from = value - plan.shifts[f];
+            summed_[kSum][f] += from;
+            summed_[kSquares][f] += from * from;
+            summed_[kMinimum][f] = std::min(summed_[kMinimum][f], value);
+            summed_[kMaximum][f] = std::max(summed_[kMaximum][f], value);
+        }
+    }
+
+    // Puts what the panels hold where it is read.
+    void settle(const Plan& plan) noexcept {
+        std::apply([&](auto&... table) { (settle(plan, table), ...); }, tables_);
+    }
+
+    template <typename S>
+    void settle(const Plan& plan, Table<S>& table) noexcept {
+        if (table.rows == 0) return;
+        for (size_t p = 0; p < plan.panels.size(); ++p)
+            for (int lane = plan.panels[p].first; lane < kLanes; ++lane)
+                settle_lane(plan, table, table.tallies[p], table.above.data() + plan.panels[p].table + lane,
+                            plan.panels[p].features[lane], lane);
+        table.clear();
+    }
+
+    template <typename S>
+    void settle_lane(const Plan& plan, const Table<S>& table, const Tally<KeyOf<S>>& tally, const KeyOf<S>* above,
+                     int64_t f, int lane) noexcept {
+        counted_[kCountMissing][f] += tally.missing[lane];
+        counted_[kCountNegative][f] += tally.negative[lane];
+        counted_[kCountPositive][f] += tally.positive[lane];
+        summed_[kSum][f] += tally.sum[lane];
+        summed_[kSquares][f] += tally.squares[lane];
+        if (tally.low[lane] <= tally.high[lane]) {
+            summed_[kMinimum][f] = std::min(summed_[kMinimum][f], double_of_key<S>(tally.low[lane]));
+            summed_[kMaximum][f] = std::max(summed_[kMaximum][f], double_of_key<S>(tally.high[lane]));
+        }
+        if (plan.searched(f)) return;
+        int64_t* counts = counts_.data() + plan.offsets[f] + table.skips[f];
+        int64_t before = table.rows - tally.missing[lane];
+        for (int64_t left = plan.number(f) - table.skips[f]; left > 0; --left, above += kLanes, ++counts) {
+            *counts += before - *above;
+            before = *above;
+        }
+        *counts += before;
     }
 
     void clear() noexcept {
         rows_ = 0;
-        for (Moments& each : sums_) each.clear();
+        for (auto& each : counted_) std::fill(each.begin(), each.end(), 0);
+        for (auto& each : summed_) std::fill(each.begin(), each.end(), 0.0);
+        std::fill(summed_[kMinimum].begin(), summed_[kMinimum].end(), kInfinity);
+        std::fill(summed_[kMaximum].begin(), summed_[kMaximum].end(), -kInfinity);
         std::fill(counts_.begin(), counts_.end(), 0);
-        clear_blocks();
+        std::apply([](auto&... table) { (table.clear(), ...); }, tables_);
     }
 
     std::mutex mutex_;
     int64_t rows_ = 0;
-    std::vector<Moments> sums_;  // of features, a vector of lanes after the other
-    std::vector<int64_t> counts_;
-    std::vector<int32_t> above_;  // with moments_: what blocks have counted and nobody has asked for yet
-    std::vector<Moments> moments_;
-    int64_t pending_ = 0;  // their rows a lane
-    std::vector<float> singles_;
-    std::vector<double> doubles_;
+    std::vector<int64_t> counted_[kCountKinds], counts_;
+    std::vector<double> summed_[kSumKinds];
+    std::tuple<Table<float>, Table<double>, Table<int32_t>, Table<uint32_t>, Table<int64_t>, Table<uint64_t>> tables_;
 };
 
 }  // namespace fastserve::number

@@ -1,13 +1,13 @@
 """Counts and moments of a tensor's values against fixed edges, mergeable across processes.
 
-The arithmetic is in number.hpp and kernels.hpp, the bytes in number_state.hpp; this file checks arguments
-before they are read.
+The arithmetic is in number.hpp, sweep.hpp and kernels.hpp, the bytes in number_state.hpp; this file checks
+arguments before they are read.
 """
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.math cimport NAN, isfinite
+from libc.math cimport isfinite
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from libcpp cimport bool as cpp_bool
@@ -25,6 +25,13 @@ cdef extern from "sketch/bytes.hpp" namespace "fastserve::sketch" nogil:
 
 cdef extern from "sketch/number_state.hpp" namespace "fastserve::number" nogil:
     int64_t kMaxCounts
+    int64_t kMaxFeatureEdges
+
+    cdef cppclass Truth:
+        pass
+
+    cdef enum Counter:
+        kCountMissing, kCountNegative, kCountPositive
 
     cdef enum Level:
         kBaseline, kAvx2
@@ -32,33 +39,28 @@ cdef extern from "sketch/number_state.hpp" namespace "fastserve::number" nogil:
     Level chosen_level
     Level best_level() noexcept
 
-    cdef enum:
-        kLanes
-
     cdef cppclass Plan:
         vector[int64_t] offsets
-        vector[double] shifts
         int64_t features() noexcept
         int64_t counts() noexcept
         void add(const double* values, int64_t number, double shift) except +
         void close() except +
 
-    cdef cppclass Moments:
-        int64_t missing[8]
-        int64_t negative[8]
-        int64_t positive[8]
-        double sum[8]
-        double squares[8]
-        double minimum[8]
-        double maximum[8]
+    cdef enum Moment "fastserve::number::Counts::Moment":
+        kMean "fastserve::number::Counts::kMean"
+        kM2 "fastserve::number::Counts::kM2"
+        kVariance "fastserve::number::Counts::kVariance"
+        kLeast "fastserve::number::Counts::kLeast"
+        kMost "fastserve::number::Counts::kMost"
 
     cdef cppclass Counts:
         void open(const Plan& plan) except +
         int64_t rows() noexcept
-        const Moments& sums(int64_t f) noexcept
-        const int64_t* counts() noexcept
+        size_t memory(const Plan& plan) noexcept
+        void copy_counts(const Plan& plan, int64_t* out) noexcept
+        void copy_counted(const Plan& plan, int kind, int64_t* out) noexcept
+        void copy_moment(const Plan& plan, int moment, double* out) noexcept
         void reset() noexcept
-        void settle(const Plan& plan) noexcept
         cpp_bool update[T](const Plan& plan, const T* values, int64_t rows) except +
         Problem merge(const Plan& plan, const char* state, size_t size) noexcept
         size_t state_bytes(const Plan& plan) noexcept
@@ -101,6 +103,8 @@ cdef int add_feature(Plan& plan, object edges, double shift, int64_t f) except -
     cdef const double* values = <double*>cnp.PyArray_DATA(array)
     if cnp.PyArray_NDIM(array) != 1:
         raise ValueError(f"feature {f}: edges must have one dimension, not {array.ndim}")
+    if number > kMaxFeatureEdges:
+        raise ValueError(f"feature {f}: {number} edges make more than {kMaxFeatureEdges + 1} counts")
     if number >= kMaxCounts - plan.counts():
         raise ValueError(f"more than {kMaxCounts} counts")
     for j in range(number):
@@ -112,6 +116,10 @@ cdef int add_feature(Plan& plan, object edges, double shift, int64_t f) except -
         raise ValueError(f"feature {f}: the shift must be finite, not {shift}")
     plan.add(values, number, shift)
     return 0
+
+
+cdef cnp.ndarray new_array(cnp.npy_intp size, int typenum):
+    return cnp.PyArray_EMPTY(1, &size, typenum, 0)
 
 
 cdef int64_t count_rows(cnp.ndarray array, int64_t features) except -1:
@@ -132,13 +140,14 @@ cdef class NumberSketch:
     m edges make m + 1 counts: count i holds edges[i - 1] < x <= edges[i], as `numpy.searchsorted` places
     values on the left side. NaN is missing and in no count; an infinity is counted apart and lies in the
     first or last count as well, so the counts of a feature sum to rows - missing. Moments, minimum and
-    maximum are of finite values, in float64: whole numbers beyond 2**53 are rounded up there, and placed
-    exactly. Several threads may share a sketch: calls take turns.
+    maximum are of finite values, in float64: whole numbers beyond 2**53 are rounded there, and placed
+    exactly. Several threads may share a sketch: calls take turns, and a long update gives others theirs
+    between parts of its rows.
 
     Parameters
     ----------
     edges : sequence of float64 [m]
-        Per feature: finite, strictly rising; there may be none. At most MAX_COUNTS counts in all.
+        Per feature: finite, strictly rising; there may be none. At most 65,535, and MAX_COUNTS counts in all.
     shifts : float64 [features], optional
         What is taken off every value before it is summed, so that little is lost where values lie far from 0;
         0 without it.
@@ -176,7 +185,7 @@ cdef class NumberSketch:
         Raises
         ------
         ValueError
-            Another shape, order or dtype; more than 2**63 - 1 rows in all. Nothing has been counted then.
+            Another shape, order or dtype, or more than 2**63 - 1 rows in all. Nothing has been counted then.
         TypeError
             Not an array.
         """
@@ -208,6 +217,8 @@ cdef class NumberSketch:
             return self.tally.update(self.plan, <const float*>data, rows)
         if typenum == cnp.NPY_FLOAT64:
             return self.tally.update(self.plan, <const double*>data, rows)
+        if typenum == cnp.NPY_BOOL:
+            return self.tally.update(self.plan, <const Truth*>data, rows)
         if cnp.PyTypeNum_ISSIGNED(typenum):
             if itemsize == 1:
                 return self.tally.update(self.plan, <const int8_t*>data, rows)
@@ -275,90 +286,70 @@ cdef class NumberSketch:
         return self.tally.rows()
 
     @property
+    def nbytes(self):
+        """Bytes of memory held; a dtype's first update adds its table of edges."""
+        return self.tally.memory(self.plan)
+
+    @property
     def missing(self):
         """NaN: int64 [features]."""
-        cdef int64_t f, features = self.plan.features()
-        self.tally.settle(self.plan)
-        return np.array([self.tally.sums(f).missing[f % kLanes] for f in range(features)], np.int64)
+        return self.counted(kCountMissing)
 
     @property
     def negative_infinite(self):
         """Values of -inf: int64 [features]."""
-        cdef int64_t f, features = self.plan.features()
-        self.tally.settle(self.plan)
-        return np.array([self.tally.sums(f).negative[f % kLanes] for f in range(features)], np.int64)
+        return self.counted(kCountNegative)
 
     @property
     def positive_infinite(self):
         """Values of +inf: int64 [features]."""
-        cdef int64_t f, features = self.plan.features()
-        self.tally.settle(self.plan)
-        return np.array([self.tally.sums(f).positive[f % kLanes] for f in range(features)], np.int64)
-
-    cdef int64_t finite(self, int64_t f) noexcept:
-        cdef const Moments* sums = &self.tally.sums(f)
-        return self.tally.rows() - (
-            sums.missing[f % kLanes] + sums.negative[f % kLanes] + sums.positive[f % kLanes]
-        )
+        return self.counted(kCountPositive)
 
     @property
     def mean(self):
         """Mean of finite values: float64 [features]; NaN where there was none."""
-        cdef int64_t f
-        self.tally.settle(self.plan)
-        out = np.full(self.plan.features(), NAN)
-        for f in range(self.plan.features()):
-            if self.finite(f):
-                out[f] = self.plan.shifts[f] + self.tally.sums(f).sum[f % kLanes] / self.finite(f)
-        return out
+        return self.moment(kMean)
 
     @property
     def m2(self):
         """Sum of squared distances from the mean, of finite values: float64 [features]; 0 without any."""
-        cdef int64_t f
-        cdef double sum
-        self.tally.settle(self.plan)
-        out = np.zeros(self.plan.features())
-        for f in range(self.plan.features()):
-            if self.finite(f):
-                sum = self.tally.sums(f).sum[f % kLanes]
-                out[f] = max(0.0, self.tally.sums(f).squares[f % kLanes] - sum * sum / self.finite(f))
-        return out
+        return self.moment(kM2)
+
+    @property
+    def variance(self):
+        """m2 over one less than the finite values: float64 [features]; NaN where there was one at most."""
+        return self.moment(kVariance)
 
     @property
     def minimum(self):
         """Smallest finite value: float64 [features]; NaN where there was none."""
-        return self.extreme(True)
+        return self.moment(kLeast)
 
     @property
     def maximum(self):
         """Largest finite value: float64 [features]; NaN where there was none."""
-        return self.extreme(False)
-
-    cdef object extreme(self, bint low):
-        cdef const Moments* sums
-        cdef int64_t f
-        self.tally.settle(self.plan)
-        out = np.full(self.plan.features(), NAN)
-        for f in range(self.plan.features()):
-            if self.finite(f):
-                sums = &self.tally.sums(f)
-                out[f] = sums.minimum[f % kLanes] if low else sums.maximum[f % kLanes]
-        return out
+        return self.moment(kMost)
 
     @property
     def counts(self):
         """Values between the edges, one feature after the other: int64 [counts]."""
-        cdef cnp.npy_intp size = self.plan.counts()
-        cdef cnp.ndarray out = cnp.PyArray_EMPTY(1, &size, cnp.NPY_INT64, 0)
-        self.tally.settle(self.plan)
-        memcpy(cnp.PyArray_DATA(out), self.tally.counts(), size * sizeof(int64_t))
+        cdef cnp.ndarray out = new_array(self.plan.counts(), cnp.NPY_INT64)
+        self.tally.copy_counts(self.plan, <int64_t*>cnp.PyArray_DATA(out))
         return out
 
     @property
     def offsets(self):
         """Feature f owns the counts [offsets[f], offsets[f + 1]): int64 [features + 1]."""
-        cdef cnp.npy_intp size = self.plan.features() + 1
-        cdef cnp.ndarray out = cnp.PyArray_EMPTY(1, &size, cnp.NPY_INT64, 0)
-        memcpy(cnp.PyArray_DATA(out), self.plan.offsets.data(), size * sizeof(int64_t))
+        cdef cnp.ndarray out = new_array(self.plan.features() + 1, cnp.NPY_INT64)
+        memcpy(cnp.PyArray_DATA(out), self.plan.offsets.data(), cnp.PyArray_NBYTES(out))
+        return out
+
+    cdef cnp.ndarray counted(self, int kind):
+        cdef cnp.ndarray out = new_array(self.plan.features(), cnp.NPY_INT64)
+        self.tally.copy_counted(self.plan, kind, <int64_t*>cnp.PyArray_DATA(out))
+        return out
+
+    cdef cnp.ndarray moment(self, int moment):
+        cdef cnp.ndarray out = new_array(self.plan.features(), cnp.NPY_FLOAT64)
+        self.tally.copy_moment(self.plan, moment, <double*>cnp.PyArray_DATA(out))
         return out

@@ -11,10 +11,6 @@ namespace fastserve::number {
 
 constexpr char kMagic[] = {'F', 'S', 'K', 'N'};
 
-constexpr int64_t (Moments::*kCounted[])[kLanes] = {&Moments::missing, &Moments::negative, &Moments::positive};
-constexpr double (Moments::*kSummed[])[kLanes] = {&Moments::sum, &Moments::squares, &Moments::minimum,
-                                                  &Moments::maximum};
-
 inline uint64_t to_bits(double value) noexcept {
     uint64_t word;
     std::memcpy(&word, &value, 8);
@@ -29,7 +25,7 @@ inline double from_bits(uint64_t word) noexcept {
 
 inline void Counts::write(const Plan& plan, char* out, bool then_clear) noexcept {
     const std::lock_guard<std::mutex> turn(mutex_);
-    fold_in(plan);
+    settle(plan);
     std::memcpy(out, kMagic, sizeof kMagic);
     out += sizeof kMagic;
     put(out, kVersion, 2);
@@ -37,11 +33,10 @@ inline void Counts::write(const Plan& plan, char* out, bool then_clear) noexcept
     put(out, static_cast<uint64_t>(plan.counts()));
     put(out, plan.fingerprint());
     put(out, static_cast<uint64_t>(rows_));
-    const int64_t features = plan.features();
-    for (auto part : kCounted)
-        for (int64_t f = 0; f < features; ++f) put(out, static_cast<uint64_t>((sums(f).*part)[f % kLanes]));
-    for (auto part : kSummed)
-        for (int64_t f = 0; f < features; ++f) put(out, to_bits((sums(f).*part)[f % kLanes]));
+    for (const auto& each : counted_)
+        for (const int64_t count : each) put(out, static_cast<uint64_t>(count));
+    for (const auto& each : summed_)
+        for (const double sum : each) put(out, to_bits(sum));
     for (const int64_t count : counts_) put(out, static_cast<uint64_t>(count));
     if (then_clear) clear();
 }
@@ -93,16 +88,13 @@ inline Problem Counts::merge(const Plan& plan, const char* state, size_t size) n
     int64_t rows;
     if (__builtin_add_overflow(rows_, static_cast<int64_t>(next()), &rows)) return kTooManyRows;
     rows_ = rows;
-    const auto lane = [this](auto part, int64_t f) -> auto& { return (sums_[f / kLanes].*part)[f % kLanes]; };
-    const int64_t features = plan.features();
-    for (auto part : kCounted)
-        for (int64_t f = 0; f < features; ++f) lane(part, f) += static_cast<int64_t>(next());
-    for (int k = 0; k < 2; ++k)
-        for (int64_t f = 0; f < features; ++f) lane(kSummed[k], f) += from_bits(next());
-    for (int64_t f = 0; f < features; ++f)
-        lane(&Moments::minimum, f) = std::min(lane(&Moments::minimum, f), from_bits(next()));
-    for (int64_t f = 0; f < features; ++f)
-        lane(&Moments::maximum, f) = std::max(lane(&Moments::maximum, f), from_bits(next()));
+    for (auto& each : counted_)
+        for (int64_t& count : each) count += static_cast<int64_t>(next());
+    for (int k = 0; k < kSumKinds; ++k)
+        for (double& mine : summed_[k]) {
+            const double sum = from_bits(next());
+            mine = k == kMinimum ? std::min(mine, sum) : k == kMaximum ? std::max(mine, sum) : mine + sum;
+        }
     for (int64_t& count : counts_) count += static_cast<int64_t>(next());
     return kFine;
 }
