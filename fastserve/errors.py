@@ -99,6 +99,10 @@ class ModelRejected(FastserveError):
     """A model file that cannot be served: not ONNX, unsupported types, unsafe external data."""
 
 
+class InvalidProfile(FastserveError):
+    """A reference profile that cannot be read, or that is of another model's shape."""
+
+
 class RegistryError(FastserveError):
     """The registry directory is missing, unreadable, or the operation on it is not allowed."""
 

@@ -1,0 +1,59 @@
+"""What all workers have said so far: totals that only grow, and how each worker stands now. In memory."""
+
+from dataclasses import dataclass, field
+
+from fastserve.monitoring.comparing import FeatureComparison
+from fastserve.monitoring.snapshot import HistogramDelta, ProcessFigures, VersionNow
+
+Version = tuple[str, int]
+"""Model and version; ("", 0) for requests that no model answered."""
+
+
+@dataclass(slots=True)
+class VersionTotals:
+    """Sums over all workers since the database began."""
+
+    codes: dict[str, int] = field(default_factory=dict)
+    histograms: dict[str, HistogramDelta] = field(default_factory=dict)
+    watched_rows: int = 0
+
+
+@dataclass(slots=True)
+class WorkerNow:
+    """A worker as its last snapshot told."""
+
+    host: str
+    worker: int
+    incarnation: str
+    seen_s: float
+    """When it was last heard of, on the monotonic clock."""
+    process: ProcessFigures
+    versions: list[VersionNow] = field(default_factory=list)
+    cpu_before_s: float = 0.0
+    """Of the incarnations before, so that the place's sum only grows."""
+
+
+@dataclass(slots=True)
+class Drift:
+    """The last comparison of a version's live rows with its profile."""
+
+    source: str
+    """Where the reference came from: data or live."""
+    window_s: float
+    """How far back the live rows go."""
+    features: list[FeatureComparison] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Fleet:
+    """Everything that `/metrics` shows. One event loop's thread only."""
+
+    totals: dict[Version, VersionTotals] = field(default_factory=dict)
+    workers: dict[tuple[str, int], WorkerNow] = field(default_factory=dict)
+    """By host and place."""
+    drift: dict[Version, Drift] = field(default_factory=dict)
+
+    def present(self) -> set[Version]:
+        """Versions that some worker still holds, and requests that no model answered."""
+        found = {(one.model, one.version) for worker in self.workers.values() for one in worker.versions}
+        return found | {("", 0)}

@@ -1,0 +1,44 @@
+"""Settings of the monitoring room; the only list of them."""
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+
+class MonitoringOptions(BaseModel):
+    """Whether rows are watched, and where the statistics go."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: bool = Field(
+        default=True, description="Count the rows of versions that have a profile; off: requests only."
+    )
+    interval_s: float = Field(
+        default=1.0, ge=0.05, le=60.0, description="Period of the snapshots to the control plane, in s."
+    )
+    max_pending: int = Field(
+        default=60,
+        ge=2,
+        le=1_440,
+        description="Snapshots (a minute's counts each) that wait while the control plane is away; "
+        "older ones are merged beyond that.",
+    )
+    max_features: int = Field(
+        default=4_096,
+        ge=1,
+        le=65_536,
+        description="Widest tensor, in values a row, that is counted feature by feature.",
+    )
+    pin_rows: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="Make a profile of the first so many live rows of a version without one; 0 = never.",
+    )
+    control_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="Control plane on another machine, such as http://control:8002; "
+        "without it: the server's own.",
+    )
+    control_token: SecretStr | None = Field(
+        default=None, description="The admin token of that control plane; give it by the environment."
+    )
