@@ -183,8 +183,8 @@ def _check_tensor(profile: TensorProfile, signature: Signature) -> None:
     spec = next((one for one in specs if one.name == profile.tensor), None)
     label = f"{profile.role} '{profile.tensor}' of the profile"
     if spec is None:
-        names = ", ".join(one.name for one in specs)
-        raise InvalidProfile(f"{label} is not an {profile.role} of the model, which has {names}")
+        known = ", ".join(one.name for one in specs)
+        raise InvalidProfile(f"{label} is not an {profile.role} of the model, which has {known}")
     if str(spec.datatype) != profile.datatype:
         raise InvalidProfile(f"{label} is {profile.datatype}; the model's is {spec.datatype}")
     row = spec.shape[1:] if signature.batched else spec.shape
