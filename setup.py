@@ -40,6 +40,7 @@ EXTENSIONS = [
     extension("fastserve_core.wire.encode", SERVING),
     extension("fastserve_core.batching", SERVING),
     extension("fastserve_core.lane", SERVING),
+    extension("fastserve_core.histogram", SERVING),
     extension("fastserve_core.sketch.number", ["sketch/*.hpp"]),
     extension("fastserve_core.sketch.category", ["sketch/*.hpp"]),
     extension("fastserve_core.distance.measures", ["distance/*.hpp"]),

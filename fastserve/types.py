@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastserve_core.histogram import RunHistograms
+
 Array = npt.NDArray[Any]
 
 
@@ -113,6 +115,13 @@ class VersionStats:
     """Runs by number of rows in the batch."""
     failed_runs: int = 0
     """Runs that failed for everybody, since the last one that answered somebody."""
+    codes: dict[int, int] = field(default_factory=dict)
+    """Requests by HTTP status, but for those that the compiled path answered with 200."""
+    histograms: RunHistograms = field(default_factory=RunHistograms)
+
+    def count_code(self, status: int) -> None:
+        """Count a request that was answered with a status; 499: its client did not wait."""
+        self.codes[status] = self.codes.get(status, 0) + 1
 
     def count_run(self, rows: int, requests: int, queue_ns: int, run_ns: int, output_ns: int) -> None:
         """Count one run of `rows` rows that began `requests` requests, which waited `queue_ns` together.

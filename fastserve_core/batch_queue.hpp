@@ -26,6 +26,7 @@ constexpr int64_t kLastGeneration = (int64_t{1} << (63 - kSlotBits)) - 1;
 
 struct Part {
     int64_t token, offset, rows, place;
+    int64_t wait_ns;  // from arrival to the run; -1 when an earlier batch began the request
 };
 
 struct Taken {
@@ -361,12 +362,13 @@ private:
     void add_part(int32_t index, int64_t rows, int64_t now_ns, bool& consecutive, Taken& out) {
         Slot& slot = slots_[index];
         const int64_t place = slot.place < 0 ? -1 : slot.place + slot.offset;
-        out.parts.push_back({token_of(index), slot.offset, rows, place});
+        const int64_t wait_ns = slot.offset == 0 ? elapsed_ns(slot.arrival_ns, now_ns) : -1;
+        out.parts.push_back({token_of(index), slot.offset, rows, place, wait_ns});
         if (out.rows == 0) out.start = place;
         consecutive = consecutive && place == out.start + out.rows;
-        if (slot.offset == 0) {
+        if (wait_ns >= 0) {
             ++out.first_parts;
-            out.queue_ns = sum_ns(out.queue_ns, elapsed_ns(slot.arrival_ns, now_ns));
+            out.queue_ns = sum_ns(out.queue_ns, wait_ns);
         }
         slot.offset += rows;
         ++slot.running_parts;

@@ -88,6 +88,8 @@ cdef class Lane:
     cdef readonly bint closed
     cdef public int64_t alarm_ns
     cdef public int64_t high_row
+    cdef readonly int64_t answered
+    """Requests of connections that were answered with outputs."""
 
     def __init__(self, BatchQueue queue not None, owner, clock, int64_t default_timeout_ns):
         self.queue = queue
@@ -326,6 +328,7 @@ cdef class Exchange:
             self.owner.fail(error)
             return 0
         self.write(response)
+        self.lane.answered += 1
         self.settle()
         return 0
 

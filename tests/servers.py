@@ -102,9 +102,13 @@ def drain(raw: socket.socket) -> bytes:
 def running(
     registry: Path, tmp: Path, config: dict[str, Any] | None = None, ready: bool = True
 ) -> Iterator[Server]:
-    """Start `fastserve serve` on `registry` with the given settings; stop it with SIGTERM afterwards."""
+    """Start `fastserve serve` on `registry` with the given settings; stop it with SIGTERM afterwards.
+
+    It has no control plane unless the settings give it a port.
+    """
     port = free_port()
     settings = {"log": {"level": "info"}, **(config or {})}
+    settings["server"] = {"control_port": 0, **settings.get("server", {})}
     path = tmp / f"config-{port}.yaml"
     path.write_text(yaml.safe_dump(settings))
     log = tmp / f"server-{port}.log"

@@ -82,10 +82,10 @@ def constant(payload: Payload, directory: Path, cores: Cores) -> ServerSpec:
 def fastserve(
     registry: Path, cores: Cores, *, name: str = "fastserve", workers: int = 1, config: Path | None = None
 ) -> ServerSpec:
-    """The server of this tree, with its default settings unless `config` says otherwise."""
+    """The server of this tree, without control plane; default settings unless `config` says otherwise."""
     command = [
         *(sys.executable, "-m", "fastserve.cli", "serve", "--registry", str(registry), "--host", "127.0.0.1"),
-        *("--port", "{port}", "--workers", str(workers)),
+        *("--port", "{port}", "--workers", str(workers), "--control-port", "0"),
     ]
     if config is not None:
         command += ["--config", str(config)]

@@ -1,19 +1,27 @@
-"""The parent of the workers: binds the sockets, starts and watches the processes, stops them in order."""
+"""The parent: binds the sockets, starts and watches workers and control plane, stops them in order."""
 
 import gc
 import logging
+import os
 import signal
 import socket
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 
 from fastserve.app.child import Child
+from fastserve.app.watching import Post
 from fastserve.app.worker import Worker
 from fastserve.config import Config
 from fastserve.errors import ConfigError, RegistryError
 from fastserve.log import configure_logging
 from fastserve.runtime import threads_per_worker
 from fastserve.runtime.require import require_runtime
+from fastserve.tracing import require_tracing
 
 log = logging.getLogger("fastserve.app")
 
@@ -21,6 +29,8 @@ _POLL_S = 0.2
 _BACKOFF_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
 _STEADY_S = 60.0
 _KILL_S = 5.0
+_CONTROL_DELAY_S = 10.0
+"""The control plane starts when a worker has loaded its models, or so much later than the workers."""
 
 
 def serve(config: Config) -> int:
@@ -33,22 +43,29 @@ def serve(config: Config) -> int:
     """
     configure_logging(config.log)
     require_runtime()
+    require_tracing(config.tracing)
     if not config.registry_dir().is_dir():
         raise RegistryError(f"the registry '{config.registry_dir()}' is not a directory")
-    workers = config.server.workers
+    server = config.server
+    workers = server.workers
     threads = config.runtime.intra_op_threads or threads_per_worker(workers)
-    listeners = bind(config.server.host, config.server.port, config.server.backlog, workers)
+    listeners = bind(server.host, server.port, server.backlog, workers)
+    control = None
+    if server.control_port and config.monitoring.control_url is None:
+        control = bind(config.control.host, server.control_port, server.backlog, 1, "--control-port")[0]
     host, port = listeners[0].getsockname()[:2]
     log.info(
         "serving registry %s on http://%s:%d with %d worker(s)", config.registry_dir(), host, port, workers
     )
-    if workers == 1:
-        Worker(config, threads).run(listeners[0])
+    if workers == 1 and control is None:
+        post = Post(0, None) if config.monitoring.control_url else None
+        Worker(config, threads, post).run(listeners[0])
         return 0
-    return Supervisor(config, threads, listeners).run()
+    with TemporaryDirectory(prefix="fastserve-", ignore_cleanup_errors=True) as directory:
+        return Supervisor(config, threads, listeners, control, Path(directory)).run()
 
 
-def bind(host: str, port: int, backlog: int, count: int) -> list[socket.socket]:
+def bind(host: str, port: int, backlog: int, count: int, flag: str = "--port") -> list[socket.socket]:
     """Bind one listening socket per worker to the same address; the kernel spreads connections over them.
 
     The parent keeps them open, so connections that wait when a worker dies are there for the one that
@@ -57,7 +74,7 @@ def bind(host: str, port: int, backlog: int, count: int) -> list[socket.socket]:
     Raises
     ------
     ConfigError
-        When the address cannot be had.
+        When the address cannot be had; `flag` is what changes it.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(
@@ -78,29 +95,67 @@ def bind(host: str, port: int, backlog: int, count: int) -> list[socket.socket]:
             listener.setblocking(False)
             listeners.append(listener)
     except OSError as error:
-        raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+        reason = error.strerror or error
+        raise ConfigError(f"cannot listen on {host} port {port}: {reason} ({flag} takes another)") from error
     return listeners
 
 
 class Slot:
-    """One worker's place: its socket, its process, and how often it died lately."""
+    """One process's place: its socket, the process, and how often it died lately."""
 
-    def __init__(self, number: int, listener: socket.socket) -> None:
-        self.number = number
+    def __init__(self, name: str, listener: socket.socket, work: Callable[["Slot", int], None]) -> None:
+        self.name = name
         self.listener = listener
+        self.work = work
+        """What the process does: runs in the child, with the slot and the descriptor of the lifeline."""
         self.process: Child | None = None
         self.started_s = 0.0
         self.deaths = 0
         self.start_at_s = 0.0
 
+    def tend(self, now_s: float) -> None:
+        """Start the process when it is due, and notice when it has ended."""
+        if self.process is None:
+            if now_s >= self.start_at_s:
+                self.process = Child(lambda lifeline: self.work(self, lifeline))
+                self.started_s = now_s
+        elif self.process.poll() is not None:
+            self.deaths = 1 if now_s - self.started_s > _STEADY_S else self.deaths + 1
+            delay_s = _BACKOFF_S[min(self.deaths - 1, len(_BACKOFF_S) - 1)]
+            code = self.process.returncode
+            log.error("%s ended with code %d; starting it again in %.0f s", self.name, code, delay_s)
+            self.process = None
+            self.start_at_s = now_s + delay_s
+
 
 class Supervisor:
-    """Keeps `workers` processes alive; a worker that keeps dying is started ever more slowly."""
+    """Keeps the workers and the control plane alive; what keeps dying is started ever more slowly.
 
-    def __init__(self, config: Config, threads: int, listeners: list[socket.socket]) -> None:
+    Parameters
+    ----------
+    control
+        The socket of the control plane; None: there is none.
+    directory
+        Private; where the workers' statistics go through a socket.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        threads: int,
+        listeners: list[socket.socket],
+        control: socket.socket | None,
+        directory: Path,
+    ) -> None:
         self._config = config
         self._threads = threads
-        self._slots = [Slot(number, listener) for number, listener in enumerate(listeners)]
+        self._workers = [
+            Slot(f"worker {number}", listener, partial(self._work, number))
+            for number, listener in enumerate(listeners)
+        ]
+        self._control = None if control is None else Slot("the control plane", control, self._gather)
+        self._ingest = directory / "statistics.sock"
+        self._settled = Signal()
         self._stopping = False
 
     def run(self) -> int:
@@ -110,10 +165,15 @@ class Supervisor:
         # What is imported by now is shared with the workers, as long as no collection writes to it.
         gc.freeze()
         gc.enable()
+        control_at_s = time.monotonic() + _CONTROL_DELAY_S
         try:
             while not self._stopping:
-                for slot in self._slots:
-                    self._tend(slot)
+                now_s = time.monotonic()
+                for slot in self._workers:
+                    slot.tend(now_s)
+                # Not while the first models load: these need the cores more.
+                if self._control is not None and (self._settled.given or now_s >= control_at_s):
+                    self._control.tend(now_s)
                 time.sleep(_POLL_S)
         finally:
             self._stop()
@@ -122,48 +182,77 @@ class Supervisor:
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
 
-    def _tend(self, slot: Slot) -> None:
-        now_s = time.monotonic()
-        if slot.process is None:
-            if now_s >= slot.start_at_s:
-                self._start(slot, now_s)
-        elif slot.process.poll() is not None:
-            slot.deaths = 1 if now_s - slot.started_s > _STEADY_S else slot.deaths + 1
-            delay_s = _BACKOFF_S[min(slot.deaths - 1, len(_BACKOFF_S) - 1)]
-            log.error(
-                "worker %d ended with code %d; starting it again in %.0f s",
-                slot.number,
-                slot.process.returncode,
-                delay_s,
-            )
-            slot.process = None
-            slot.start_at_s = now_s + delay_s
+    @property
+    def _slots(self) -> list[Slot]:
+        return [*self._workers, *([] if self._control is None else [self._control])]
 
-    def _start(self, slot: Slot, now_s: float) -> None:
-        slot.process = Child(lambda lifeline: self._work(slot, lifeline))
-        slot.started_s = now_s
+    def _work(self, number: int, slot: Slot, lifeline: int) -> None:
+        """Be a worker: this runs in the child."""
+        self._let_go(slot)
+        watched = self._control is not None or self._config.monitoring.control_url is not None
+        post = Post(number, None if self._control is None else self._ingest) if watched else None
+        worker = Worker(self._config, self._threads, post, self._settled.give)
+        # A worker that replaces a dead one lets connections wait until it can answer them.
+        worker.run(slot.listener, lifeline, load_first=slot.deaths > 0)
 
-    def _work(self, slot: Slot, lifeline: int) -> None:
-        """Be the worker of a slot: this runs in the child."""
+    def _gather(self, slot: Slot, lifeline: int) -> None:
+        """Be the control plane: this runs in the child."""
+        self._let_go(slot)
+        from fastserve.controlplane.process import run
+
+        config = self._config
+        run(config.control, config.registry_dir(), slot.listener, self._ingest, lifeline)
+
+    def _let_go(self, slot: Slot) -> None:
+        """In a child: close what belongs to its siblings."""
         for other in self._slots:
             if other is not slot:
                 other.listener.close()
             if other.process is not None:
                 other.process.disown()
-        # A worker that replaces a dead one lets connections wait until it can answer them.
-        Worker(self._config, self._threads).run(slot.listener, lifeline, load_first=slot.deaths > 0)
 
     def _stop(self) -> None:
         log.info("stopping: what is in flight is answered first")
-        running = [slot.process for slot in self._slots if slot.process is not None]
-        for process in running:
-            process.send(signal.SIGTERM)
-        # With the workers' own gone too, who comes now is refused instead of waiting for nobody.
-        for slot in self._slots:
-            slot.listener.close()
         give_up_s = time.monotonic() + self._config.server.drain_s + 5.0
-        for process in running:
-            if not process.wait(max(0.1, give_up_s - time.monotonic())):
-                log.error("worker process %d did not stop in time and is killed", process.pid)
-                process.send(signal.SIGKILL)
-                process.wait(_KILL_S)
+        # The workers' last statistics are taken in before the control plane goes.
+        _end(self._workers, give_up_s)
+        if self._control is not None:
+            _end([self._control], time.monotonic() + _KILL_S)
+
+
+def _end(slots: list[Slot], give_up_s: float) -> None:
+    """Ask processes to stop, and kill those that have not in time."""
+    running = [slot.process for slot in slots if slot.process is not None]
+    for process in running:
+        process.send(signal.SIGTERM)
+    # With the processes' own gone too, who comes now is refused instead of waiting for nobody.
+    for slot in slots:
+        slot.listener.close()
+    for process in running:
+        if not process.wait(max(0.1, give_up_s - time.monotonic())):
+            log.error("process %d did not stop in time and is killed", process.pid)
+            process.send(signal.SIGKILL)
+            process.wait(_KILL_S)
+
+
+class Signal:
+    """A sign that any child can give and the parent sees."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+        self._given = False
+
+    def give(self) -> None:
+        """Give it; any process."""
+        with suppress(BlockingIOError, BrokenPipeError):
+            os.write(self._write, b".")
+
+    @property
+    def given(self) -> bool:
+        """Whether anybody has; the parent asks."""
+        if not self._given:
+            with suppress(BlockingIOError):
+                self._given = bool(os.read(self._read, 1))
+        return self._given

@@ -6,11 +6,13 @@ import logging
 from collections.abc import Mapping
 from concurrent.futures import Executor
 
+from fastserve.app.watching import Post, Watching
 from fastserve.clock import monotonic_ns
 from fastserve.config import Config
 from fastserve.dataplane import DataPlane, Served
 from fastserve.lifecycle import LoadControl, Loader, LoadThreads, Manager, Scanner, Watcher, Wish
 from fastserve.registry import FileRules, Registry, TrustedKeys
+from fastserve.tracing import BatchTrace
 
 log = logging.getLogger("fastserve.app")
 
@@ -42,6 +44,8 @@ class Lifecycle:
         loop: asyncio.AbstractEventLoop,
         executor: Executor,
         threads: int,
+        post: Post | None = None,
+        trace: BatchTrace | None = None,
     ) -> None:
         options = config.lifecycle
         self._loop = loop
@@ -56,7 +60,10 @@ class Lifecycle:
             polite=threads == 1,
         )
         self._manager: Manager[Served] = Manager(options, self._threads, slots=threads)
-        self.plane = DataPlane(self._manager, loop, executor, withdraw_after_runs=options.withdraw_after_runs)
+        self.plane = DataPlane(
+            self._manager, loop, executor, withdraw_after_runs=options.withdraw_after_runs, trace=trace
+        )
+        self._watching = None if post is None else Watching(config, registry, self.plane, post, loop)
         self._watcher = Watcher(Scanner(registry, options), registry.path, options, self._tell)
         self.control = LoadControl(registry, self._manager, self._watcher)
 
@@ -67,10 +74,14 @@ class Lifecycle:
         gc.enable()
         self._manager.start(self.plane, self._on_settled)
         self._watcher.start()
+        if self._watching is not None:
+            self._watching.start()
 
     def stop(self) -> None:
         """The loop is about to end."""
         self._watcher.stop()
+        if self._watching is not None:
+            self._watching.stop()
         self._threads.close()
         self.plane.close()
         self._loader.close()
@@ -80,6 +91,8 @@ class Lifecycle:
         began_ns = monotonic_ns()
         loaded = self._loader.load(model, version)
         served = self.plane.prepare(loaded)
+        if self._watching is not None:
+            self._watching.attach(served)
         log.info(
             "model %s version %d is warm on %s after %.1f ms: est(n) = %.1f us + %.2f us * n, "
             "up to %d rows a batch",

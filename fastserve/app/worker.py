@@ -8,12 +8,16 @@ import logging
 import math
 import socket
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
+from fastserve.app.watching import Post
 from fastserve.app.wiring import Lifecycle, open_registry
 from fastserve.config import Config
 from fastserve.dataplane import DataPlane
@@ -21,6 +25,10 @@ from fastserve.frontends.http.app import create_app
 from fastserve.frontends.http.connection import Environment, GatedProtocol
 from fastserve.frontends.http.protocol import protocol_class
 from fastserve.lifecycle import Loader
+from fastserve.tracing import open_tracing
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 log = logging.getLogger("fastserve.app")
 
@@ -30,11 +38,23 @@ _SWITCH_S = 0.0005
 
 
 class Worker:
-    """Wires registry, lifecycle, data plane and front end, and runs them until told to stop."""
+    """Wires registry, lifecycle, data plane and front end, and runs them until told to stop.
 
-    def __init__(self, config: Config, threads: int) -> None:
+    `post` says where statistics go, if anywhere; `on_settled` is called when every model is loaded or has
+    failed.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        threads: int,
+        post: Post | None = None,
+        on_settled: Callable[[], None] = lambda: None,
+    ) -> None:
         self._config = config
         self._threads = threads
+        self._post = post
+        self._on_settled = on_settled
         self._registry = open_registry(config)
         self._loader = Loader(
             self._registry, config.runtime, config.batching, config.lifecycle, threads=threads
@@ -57,25 +77,47 @@ class Worker:
         loop = asyncio.get_running_loop()
         if lifeline is not None:
             loop.add_reader(lifeline, self._on_parent_gone, loop, lifeline)
+        tracing = open_tracing(self._config.tracing)
         with ThreadPoolExecutor(self._threads, thread_name_prefix="fastserve-run") as executor:
-            lifecycle = Lifecycle(self._config, self._registry, self._loader, loop, executor, self._threads)
+            lifecycle = Lifecycle(
+                self._config,
+                self._registry,
+                self._loader,
+                loop,
+                executor,
+                self._threads,
+                self._post,
+                None if tracing is None else tracing.batches,
+            )
             plane = self.plane = lifecycle.plane
-            app = create_app(plane, self._config.http, lifecycle.control)
-            protocol = protocol_class(plane, self._config.http)
+            http = self._config.http
+            plain = create_app(plane, http, lifecycle.control)
+            app: ASGIApp = plain
+            if tracing is not None:
+                app, http = _traced(plain, tracing.tracer), http.model_copy(update={"fast_path": False})
+            protocol = protocol_class(plane, http)
             environment = self.environment = protocol.environment
             environment.shared.now_s = loop.time()
             server = self.server = self._server(app, protocol)
             lifecycle.start()
             sweeper = loop.create_task(_sweep(server, environment, plane))
+            settled = loop.create_task(self._tell_settled(lifecycle))
             try:
                 if load_first:
                     await lifecycle.settled.wait()
                 await server.serve(sockets=[listener])
             finally:
                 sweeper.cancel()
+                settled.cancel()
                 lifecycle.stop()
+                if tracing is not None:
+                    tracing.close()
 
-    def _server(self, app: Starlette, protocol: type[GatedProtocol]) -> uvicorn.Server:
+    async def _tell_settled(self, lifecycle: Lifecycle) -> None:
+        await lifecycle.settled.wait()
+        self._on_settled()
+
+    def _server(self, app: ASGIApp, protocol: type[GatedProtocol]) -> uvicorn.Server:
         config = self._config
         settings = uvicorn.Config(
             app,
@@ -119,6 +161,13 @@ def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
     except ImportError:
         return None
     return uvloop.Loop
+
+
+def _traced(app: Starlette, tracer: "Tracer") -> ASGIApp:
+    """The application in spans; imported only now, for it needs OpenTelemetry."""
+    from fastserve.frontends.http.traced import TracedApp
+
+    return TracedApp(app, tracer)
 
 
 async def _sweep(server: uvicorn.Server, environment: Environment, plane: DataPlane) -> None:

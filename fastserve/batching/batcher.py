@@ -8,7 +8,7 @@ from typing import Any
 from fastserve.batching.crowd import Crowd
 from fastserve.batching.options import BatchingOptions
 from fastserve.batching.ring import Ring
-from fastserve.batching.runs import Apart, Outcome, run_apart, run_batch
+from fastserve.batching.runs import Apart, Outcome, run_apart, run_batch, show
 from fastserve.batching.sinks import FutureSink, Sink, SplitSink
 from fastserve.batching.target import Target
 from fastserve.clock import Clock, monotonic_ns
@@ -19,6 +19,9 @@ from fastserve_core.lane import Lane
 
 _MAX_BOUND = 256
 _NEVER = -(2**63)
+
+_Bound = tuple[Callable[[], list[Array]] | None, list[Array]]
+"""A run over rows of the ring, where the runtime can bind it, and those rows."""
 
 
 class Batcher:
@@ -38,6 +41,7 @@ class Batcher:
     ) -> None:
         self.target = target
         self.stats = target.stats
+        self._watch = target.watch
         self.alone = target.max_batch_rows == 0
         self._loop = loop
         self._executor = executor
@@ -61,7 +65,7 @@ class Batcher:
         if self._ring is not None:
             self.lane.buffers = self._ring.buffers
         self._held: dict[int, list[Array]] = {}
-        self._bound: dict[int, Callable[[], list[Array]] | None] = {}
+        self._bound: dict[int, _Bound] = {}
         self._running = False
         self._scheduled = False
         self._crowd = Crowd()
@@ -291,24 +295,30 @@ class Batcher:
         began_ns = self._clock()
         bound = self._bind(batch.rows) if batch.start == 0 and not self.alone else None
         if bound is not None:
-            answer = run_batch(bound, batch.rows)
-            outcome = answer if isinstance(answer, list) else self._run(batch, self._inputs(batch))
+            run, inputs = bound
+            answer = run_batch(run, batch.rows) if run is not None else None
+            outcome = answer if isinstance(answer, list) else self._run(batch, inputs)
         else:
-            outcome = self._run(batch, self._inputs(batch))
-        self._finish(batch, outcome, began_ns, self._clock())
+            inputs = self._inputs(batch)
+            outcome = self._run(batch, inputs)
+        ended_ns = self._clock()
+        if self._watch.watcher is not None:
+            show(self._watch.watcher, batch, inputs, outcome)
+        self._finish(batch, outcome, began_ns, ended_ns)
 
     def _run(self, batch: Batch, inputs: list[Array]) -> Outcome:
         runtime = self.target.runtime
         answer = run_batch(lambda: runtime.run(inputs), None if self.alone else batch.rows)
         return answer if isinstance(answer, list) else run_apart(runtime, inputs, batch.parts, answer)
 
-    def _bind(self, rows: int) -> Callable[[], list[Array]] | None:
+    def _bind(self, rows: int) -> _Bound | None:
         try:
             return self._bound[rows]
         except KeyError:
             if len(self._bound) >= _MAX_BOUND:
                 return None
-            self._bound[rows] = bound = self.target.runtime.bind(self.ring.consecutive(0, rows))
+            inputs = self.ring.consecutive(0, rows)
+            self._bound[rows] = bound = self.target.runtime.bind(inputs), inputs
             return bound
 
     def _run_threaded(self, batch: Batch) -> None:
@@ -319,7 +329,10 @@ class Batcher:
     def _run_on_thread(self, batch: Batch, inputs: list[Array]) -> None:
         began_ns = self._clock()
         outcome = self._run(batch, inputs)
-        self._loop.call_soon_threadsafe(self._threaded_done, batch, outcome, began_ns, self._clock())
+        ended_ns = self._clock()
+        if self._watch.watcher is not None:
+            show(self._watch.watcher, batch, inputs, outcome)
+        self._loop.call_soon_threadsafe(self._threaded_done, batch, outcome, began_ns, ended_ns)
 
     def _threaded_done(self, batch: Batch, outcome: Outcome, began_ns: int, ended_ns: int) -> None:
         self._running = False
@@ -338,6 +351,7 @@ class Batcher:
                 self._deliver(token, offset, rows, outcome, at)
             output_ns = self._clock() - ended_ns
             self.stats.count_run(batch.rows, batch.first_parts, batch.queue_ns, run_ns, output_ns)
+            self.stats.histograms.observe(batch, run_ns, output_ns)
         else:
             self._deliver_apart(batch, outcome, run_ns)
 
@@ -370,6 +384,7 @@ class Batcher:
             else:
                 self._deliver(token, offset, rows, answer, 0)
                 stats.count_run(rows, 1, queue_ns, run_ns, 0)
+                stats.histograms.observe_alone(rows, queue_ns, run_ns)
         if stats.failed_runs:
             self.target.on_failed_run(next(error for error in answers if isinstance(error, Exception)))
 

@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from fastserve.batching.ring import Part
+from fastserve.batching.target import Watcher
 from fastserve.errors import ModelFailed
 from fastserve.runtime.protocol import Runtime
 from fastserve.types import Array
+from fastserve_core.batching import Batch
 
 Apart = tuple[list[Array] | Exception, ...]
 """One answer, or the error, per part of a batch."""
@@ -47,3 +49,15 @@ def run_apart(runtime: Runtime, inputs: list[Array], parts: Sequence[Part], erro
         answers.append(run_batch(partial(runtime.run, alone), rows))
         at += rows
     return tuple(answers)
+
+
+def show(watcher: Watcher, batch: Batch, inputs: list[Array], outcome: Outcome) -> None:
+    """Let a watcher see the rows of a batch that were answered."""
+    if isinstance(outcome, list):
+        watcher.update(inputs, outcome, batch.rows)
+        return
+    at = 0
+    for (_token, _offset, rows, _place), answer in zip(batch.parts, outcome, strict=True):
+        if isinstance(answer, list):
+            watcher.update([array[at : at + rows] for array in inputs], answer, rows)
+        at += rows

@@ -2,10 +2,25 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from fastserve.batching.latency import LatencyModel
 from fastserve.runtime.protocol import Runtime
-from fastserve.types import DataType, VersionStats
+from fastserve.types import Array, DataType, VersionStats
+
+
+class Watcher(Protocol):
+    """Looks at every batch that ran."""
+
+    def update(self, inputs: Sequence[Array], outputs: Sequence[Array], rows: int) -> None:
+        """See tensors in signature order, [rows, ...] each, good until this returns; never raises."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """Where a version's watcher is looked up, since one may come while it serves."""
+
+    watcher: Watcher | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,5 +36,6 @@ class Target:
     """0: the model has no batch dimension, every request runs alone on its own arrays."""
     latency: LatencyModel
     stats: VersionStats = field(default_factory=VersionStats)
+    watch: Watch = field(default_factory=Watch)
     on_failed_run: Callable[[Exception], None] = field(default=lambda _: None)
     """Told of every run that failed for all its members."""

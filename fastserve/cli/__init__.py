@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fastserve import __version__
-from fastserve.cli import demo, models, serve
+from fastserve.cli import demo, models, monitor, serve
 from fastserve.cli.common import Debug, complain
 from fastserve.errors import ConfigError
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 serve.add_to(app)
 app.add_typer(models.app, name="models")
+app.add_typer(monitor.app, name="monitor")
 demo.add_to(app)
 
 

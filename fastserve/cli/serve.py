@@ -54,8 +54,6 @@ def serve(
     settings.registry_dir()
     if grpc_port is not None and settings.server.grpc_port:
         note(f"this release has no gRPC front end: --grpc-port {grpc_port} is accepted and not opened")
-    if control_port is not None and settings.server.control_port:
-        note(f"this release has no control plane: --control-port {control_port} is accepted and not opened")
 
     from fastserve.app import end_process
     from fastserve.app import serve as run

@@ -195,6 +195,7 @@ def _about(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if facts["tags"]:
         yield "tags", _pairs(facts["tags"])
     yield "signed", "yes" if facts["signed"] else "no"
+    yield "profile", facts["profile"]["sha256"] if facts["profile"] else "none"
     if facts["archived"] or not facts["loaded"]:
         why = "the version is archived" if facts["archived"] else "the model is unloaded"
         yield "not served", why

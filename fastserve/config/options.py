@@ -31,7 +31,7 @@ class ServerOptions(BaseModel):
         default=8002,
         ge=0,
         le=65_535,
-        description="TCP port kept for the control plane, which this release does not have; 0 = none.",
+        description="TCP port of the control plane (metrics, reports); 0 = none, and nothing is watched.",
     )
     workers: int = Field(
         default=1,

@@ -6,10 +6,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fastserve.batching.options import BatchingOptions
 from fastserve.config.options import LogOptions, ServerOptions
+from fastserve.controlplane.options import ControlOptions
 from fastserve.errors import ConfigError
 from fastserve.frontends.http.options import HttpOptions
 from fastserve.lifecycle.options import LifecycleOptions
+from fastserve.monitoring.options import MonitoringOptions
 from fastserve.runtime.options import RuntimeOptions
+from fastserve.tracing.options import TracingOptions
 
 
 class Config(BaseModel):
@@ -26,6 +29,9 @@ class Config(BaseModel):
     runtime: RuntimeOptions = Field(default_factory=RuntimeOptions)
     batching: BatchingOptions = Field(default_factory=BatchingOptions)
     lifecycle: LifecycleOptions = Field(default_factory=LifecycleOptions)
+    monitoring: MonitoringOptions = Field(default_factory=MonitoringOptions)
+    control: ControlOptions = Field(default_factory=ControlOptions)
+    tracing: TracingOptions = Field(default_factory=TracingOptions)
     log: LogOptions = Field(default_factory=LogOptions)
 
     def registry_dir(self) -> Path:

@@ -9,8 +9,10 @@ import numpy as np
 
 from fastserve.clock import Clock, monotonic_ns
 from fastserve.dataplane.served import Served
+from fastserve.dataplane.statistics import Statistics, Taken
 from fastserve.errors import ModelNotFound, NotReady, VersionNotFound
 from fastserve.lifecycle import Loaded, Manager, Route
+from fastserve.tracing import BatchTrace
 from fastserve.types import Array
 from fastserve_core.batching import NO_DEADLINE
 from fastserve_core.lane import Lane
@@ -49,15 +51,18 @@ class DataPlane:
         executor: Executor,
         clock: Clock = monotonic_ns,
         withdraw_after_runs: int = 0,
+        trace: BatchTrace | None = None,
     ) -> None:
         self._manager = manager
         self._loop = loop
         self._executor = executor
         self._clock = clock
         self._withdraw_after_runs = withdraw_after_runs
+        self._trace = trace
         self._served: dict[str, dict[int, Served]] = {}
         self._retired: set[Served] = set()
         self._routes: dict[str, Route] = {}
+        self.statistics = Statistics()
         self._targets: dict[str, list[bytes]] = {}
         """Request targets of a model that are in `fast_routes`."""
         self.draining = False
@@ -69,12 +74,13 @@ class DataPlane:
 
     def prepare(self, loaded: Loaded) -> Served:
         """Make everything that a version needs to serve; any thread, so that `add` takes no time."""
-        return Served(loaded, self._loop, self._executor, self._clock)
+        return Served(loaded, self._loop, self._executor, self._clock, self._trace)
 
     def add(self, held: Served) -> None:
         """Serve a version from now on, to those who name it."""
         held.watch_health(self._withdraw_after_runs, self._manager.withdraw)
         self._served.setdefault(held.name, {})[held.number] = held
+        self.statistics.enrol(held)
         self._refresh(held.name)
 
     def remove(self, held: Served, drained: Callable[[], None]) -> None:
@@ -88,6 +94,7 @@ class DataPlane:
 
         def done() -> None:
             self._retired.discard(held)
+            self.statistics.dismiss(held)
             drained()
 
         held.retire(done)
@@ -147,6 +154,10 @@ class DataPlane:
     def ready(self) -> bool:
         """True when every model that is wished for has a warm version that answers, and more may come."""
         return self._manager.ready() and not self.draining
+
+    def take_statistics(self) -> Taken:
+        """What every version did since the last time, and how it stands."""
+        return self.statistics.take(self._manager.records())
 
     def served(self) -> Iterable[Served]:
         """Every version that serves."""

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
 
-from fastserve.batching import Batcher, BatchingOptions, LatencyModel, Target
+from fastserve.batching import Batcher, BatchingOptions, LatencyModel, Target, TracedBatcher, Watch
 from fastserve.clock import Clock
 from fastserve.dataplane.check import check_inputs
 from fastserve.lifecycle import Loaded
+from fastserve.tracing import BatchTrace
 from fastserve.types import Array, Signature, VersionStats
 from fastserve_core.batching import NO_DEADLINE
 from fastserve_core.lane import Lane
@@ -27,7 +28,12 @@ class Served:
     """
 
     def __init__(
-        self, loaded: Loaded, loop: asyncio.AbstractEventLoop, executor: Executor, clock: Clock
+        self,
+        loaded: Loaded,
+        loop: asyncio.AbstractEventLoop,
+        executor: Executor,
+        clock: Clock,
+        trace: BatchTrace | None = None,
     ) -> None:
         self.name = loaded.model
         self.number = loaded.version
@@ -37,6 +43,10 @@ class Served:
         self.max_batch_rows = loaded.max_batch_rows
         self.options: BatchingOptions = loaded.batching
         self.stats = VersionStats()
+        self.watch = Watch()
+        self.unwatched = ""
+        """Why its rows are not watched; empty when they are."""
+        self._fast_answers = 0
         self.encoder = ResponseEncoder(
             self.name, self.version, [(spec.name, str(spec.datatype)) for spec in self.signature.outputs]
         )
@@ -45,6 +55,7 @@ class Served:
         self._loop = loop
         self._executor = executor
         self._clock = clock
+        self._trace = trace
         self._batchers: dict[RowShapes, Batcher] = {}
         self._alone: Batcher | None = None
         self._default_ns = self.options.default_timeout_ms * 1_000_000
@@ -88,8 +99,11 @@ class Served:
             max_batch_rows=max_batch_rows,
             latency=self._latency,
             stats=self.stats,
+            watch=self.watch,
             on_failed_run=self._on_failed_run,
         )
+        if self._trace is not None:
+            return TracedBatcher(self._trace, target, self.options, self._loop, self._executor, self._clock)
         return Batcher(target, self.options, self._loop, self._executor, self._clock)
 
     def deadline_ns(self, timeout_us: int | None) -> int:
@@ -117,6 +131,14 @@ class Served:
     def pending_requests(self) -> int:
         """Requests that wait or run."""
         return sum(len(batcher.lane.entries) for batcher in self._all_batchers())
+
+    def fast_answers(self) -> int:
+        """Requests that the compiled path has answered with outputs."""
+        return self._fast_answers if self.lane is None else self.lane.answered
+
+    def waiting_rows(self) -> int:
+        """Rows that wait for a run."""
+        return sum(batcher.queue.waiting_rows for batcher in self._all_batchers())
 
     def housekeep(self) -> None:
         """Once a second: give back what a burst needed."""
@@ -157,6 +179,7 @@ class Served:
             self._loop.call_later(_DRAIN_LOOK_S, self._look_whether_drained)
             return
         self._drained = None
+        self._fast_answers = self.fast_answers()
         for batcher in self._all_batchers():
             batcher.free()
         self._batchers.clear()

@@ -27,6 +27,7 @@ class Server:
         self.port = _free_port()
         self._log = log
         self._command = ["serve", "--registry", str(registry), "--host", HOST, "--port", str(self.port)]
+        self._command += ["--control-port", "0"]
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:

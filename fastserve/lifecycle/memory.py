@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fastserve.errors import FastserveError
 from fastserve.registry import VersionRecord
+from fastserve.registry.manifest import PROFILE_FILE
 
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
@@ -96,6 +97,6 @@ class Room:
 
 def _size_bytes(record: VersionRecord) -> int:
     if record.manifest is not None:
-        return sum(file.bytes for file in record.manifest.files.values())
+        return sum(file.bytes for name, file in record.manifest.files.items() if name != PROFILE_FILE)
     with os.scandir(record.path.parent) as entries:
         return sum(entry.stat().st_size for entry in islice(entries, _MAX_FILES) if entry.is_file())

@@ -2,12 +2,14 @@
 
 from fastserve.monitoring.options import MonitoringOptions
 from fastserve.monitoring.profile import CategoryFeature, NumberFeature, Profile, TensorProfile, read_profile
+from fastserve.monitoring.recorder import Recorder
 
 __all__ = [
     "CategoryFeature",
     "MonitoringOptions",
     "NumberFeature",
     "Profile",
+    "Recorder",
     "TensorProfile",
     "read_profile",
 ]

@@ -1,6 +1,16 @@
 """Reference and live counts of a tensor side by side: how far apart each feature is, and what is off."""
 
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
+
+from fastserve.monitoring.profile import CategoryFeature, NumberFeature, TensorProfile
+from fastserve_core.distance import distances
+from fastserve_core.sketch import CategorySketch, NumberSketch
 
 
 class Moments(BaseModel):
@@ -50,3 +60,207 @@ class FeatureComparison(BaseModel):
     degrees; None where a statistic has no meaning, as Wasserstein of categories, or without rows."""
     phi: float
     """The reference's overdispersion: divide chi_square by it where rows depend on each other."""
+
+
+def compare(profile: TensorProfile, sketch: NumberSketch | CategorySketch) -> list[FeatureComparison]:
+    """Set what a sketch has counted beside the reference, feature by feature.
+
+    Parameters
+    ----------
+    profile
+        One tensor's reference.
+    sketch
+        What `profile.sketch()` made, with the live rows counted; nobody else updates it meanwhile.
+
+    Returns
+    -------
+    list of FeatureComparison
+        In the order of the profile's features. What is out of the reference's range counts in the outermost
+        bin in range for the distances, unless the reference is constant; what is unseen is a bin of its own.
+
+    Raises
+    ------
+    ValueError
+        The sketch is of another plan than the profile.
+    """
+    offsets = sketch.offsets.tolist()
+    wanted = [len(feature.counts) for feature in profile.features]
+    if [end - start for start, end in pairwise(offsets)] != wanted:
+        raise ValueError(f"the sketch is not of the profile of '{profile.tensor}'")
+    counts = sketch.counts
+    live = [counts[start:end] for start, end in pairwise(offsets)]
+    if isinstance(sketch, NumberSketch):
+        return _compare_numbers(profile, sketch, live)
+    return _compare_categories(profile, sketch, live)
+
+
+class Folding:
+    """The bins that the distances of a tensor's numbers are taken over. Safe from any number of threads.
+
+    A row out of range counts in the outermost bin in range, and so the first and the last edge bound nothing.
+    A feature with less than two bins in range, such as a constant, keeps all its counts apart.
+
+    Parameters
+    ----------
+    edges
+        Of every feature, m of them, as a number sketch has them.
+    """
+
+    def __init__(self, edges: Sequence[Sequence[float]]) -> None:
+        into = [
+            np.clip(np.arange(-1, len(one)), 0, len(one) - 2) if is_folded(one) else np.arange(len(one) + 1)
+            for one in edges
+        ]
+        self.offsets = np.cumsum([0, *(int(one[-1]) + 1 for one in into)], dtype=np.int64)
+        """Feature f owns the bins [offsets[f], offsets[f + 1]): int64 [features + 1]."""
+        self._into = np.concatenate([one + start for one, start in zip(into, self.offsets[:-1], strict=True)])
+
+    def __call__(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Give the bins of a sketch's counts: int64 [m - 1] of m edges, [m + 1] where kept apart."""
+        bins = np.zeros(int(self.offsets[-1]), np.int64)
+        np.add.at(bins, self._into, counts)
+        return bins
+
+
+def is_folded(edges: Sequence[float]) -> bool:
+    """Whether there are bins enough in range for what is out of range to count in one of them."""
+    return len(edges) > 2
+
+
+def with_unseen(sketch: CategorySketch) -> NDArray[np.int64]:
+    """Give the counts of every feature's categories and then of what is unseen: one bin more a feature."""
+    return np.insert(sketch.counts, sketch.offsets[1:], sketch.unseen)
+
+
+def _compare_numbers(
+    profile: TensorProfile, sketch: NumberSketch, live: Sequence[NDArray[np.int64]]
+) -> list[FeatureComparison]:
+    features = [one for one in profile.features if isinstance(one, NumberFeature)]
+    minimum, maximum = sketch.minimum.tolist(), sketch.maximum.tolist()
+    folding = Folding([one.edges for one in features])
+    measured = _measure(
+        folding(np.concatenate([np.array(one.counts, np.int64) for one in features])),
+        folding(sketch.counts),
+        folding.offsets,
+        np.concatenate([_boundaries(*each) for each in zip(features, minimum, maximum, strict=True)]),
+    )
+    missing = sketch.missing.tolist()
+    infinite = (sketch.negative_infinite + sketch.positive_infinite).tolist()
+    mean, variance = sketch.mean.tolist(), sketch.variance.tolist()
+    return [
+        FeatureComparison(
+            tensor=profile.tensor,
+            role=profile.role,
+            feature=one.name,
+            kind=one.kind,
+            edges=one.edges,
+            reference=_reference_of_number(one),
+            live=Side(
+                rows=sketch.rows,
+                missing=missing[f],
+                counts=tuple(live[f].tolist()),
+                outside=int(live[f][0] + live[f][-1]),
+                infinite=infinite[f],
+                moments=_moments(mean[f], variance[f], minimum[f], maximum[f]),
+            ),
+            distances=measured[f],
+            phi=one.phi,
+        )
+        for f, one in enumerate(features)
+    ]
+
+
+def _compare_categories(
+    profile: TensorProfile, sketch: CategorySketch, live: Sequence[NDArray[np.int64]]
+) -> list[FeatureComparison]:
+    features = [one for one in profile.features if isinstance(one, CategoryFeature)]
+    missing, unseen = sketch.missing.tolist(), sketch.unseen.tolist()
+    measured = _measure(
+        np.concatenate([np.array([*one.counts, one.unseen], np.int64) for one in features]),
+        with_unseen(sketch),
+        sketch.offsets + np.arange(len(features) + 1),
+    )
+    return [
+        FeatureComparison(
+            tensor=profile.tensor,
+            role=profile.role,
+            feature=one.name,
+            kind=one.kind,
+            categories=tuple(map(_said, one.categories)),
+            reference=Side(
+                rows=sum(one.counts) + one.unseen + one.missing,
+                missing=one.missing,
+                counts=one.counts,
+                outside=one.unseen,
+            ),
+            live=Side(
+                rows=sketch.rows,
+                missing=missing[f],
+                counts=tuple(live[f].tolist()),
+                outside=unseen[f],
+            ),
+            distances=measured[f],
+            phi=one.phi,
+        )
+        for f, one in enumerate(features)
+    ]
+
+
+def _measure(
+    reference: NDArray[np.int64],
+    live: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    edges: NDArray[np.float64] | None = None,
+) -> list[dict[str, float | None]]:
+    """All features in one call; a feature without rows on one side has no figure at all."""
+    found = distances(reference, live, offsets, edges)
+    columns = {name: values.tolist() for name, values in found._asdict().items()}
+    counted = np.isfinite(found.psi_raw).tolist()
+    return [
+        {
+            name: float(values[f]) if some and math.isfinite(values[f]) else None
+            for name, values in columns.items()
+        }
+        for f, some in enumerate(counted)
+    ]
+
+
+def _boundaries(feature: NumberFeature, low: float, high: float) -> NDArray[np.float64]:
+    """Of the bins that folding gives; a constant's outer bins end at the outermost values of both sides."""
+    if is_folded(feature.edges):
+        return np.array(feature.edges)
+    first, last = feature.edges[0], feature.edges[-1]
+    ends = [one for one in (low, high, feature.minimum, feature.maximum) if one is not None and one == one]
+    return np.array([min([first, *ends]), *feature.edges, max([last, *ends])])
+
+
+def _reference_of_number(feature: NumberFeature) -> Side:
+    infinite = feature.negative_infinite + feature.positive_infinite
+    counted = sum(feature.counts)
+    finite = counted - infinite
+    variance = feature.m2 / (finite - 1) if finite > 1 else math.nan
+    return Side(
+        rows=counted + feature.missing,
+        missing=feature.missing,
+        counts=feature.counts,
+        outside=feature.counts[0] + feature.counts[-1],
+        infinite=infinite,
+        moments=_moments(feature.mean, variance, feature.minimum, feature.maximum),
+    )
+
+
+def _moments(mean: float | None, variance: float, minimum: float | None, maximum: float | None) -> Moments:
+    return Moments(
+        mean=_finite(mean),
+        sd=math.sqrt(variance) if variance >= 0 and math.isfinite(variance) else None,
+        minimum=_finite(minimum),
+        maximum=_finite(maximum),
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _said(category: str | bool | int) -> str:
+    return str(category).lower() if isinstance(category, bool) else str(category)

@@ -23,7 +23,7 @@ _Text = Annotated[str, Field(max_length=2_000)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class HistogramDelta(_Strict):

@@ -26,14 +26,14 @@ from fastserve.registry.state import (
 _MAX_REASON = 4096
 _SHOWN = 8
 _FORGET_AT_ONCE = 1000
-_NOT_FREE = frozenset({"publish", "gc", chain.BROKEN})
+_NOT_FREE = frozenset({"publish", "gc", "profile", chain.BROKEN})
 """Events that mean something beyond their line."""
 
 
 def set_alias(directory: Path, alias: str, version: int) -> None:
     """Point an alias to a version; RegistryError unless it is there and not archived."""
     check_alias(alias)
-    with _changing(directory) as (log, state):
+    with changing(directory) as (log, state):
         check_target(directory, state, alias, version)
         details = {"alias": alias, "before": state.aliases.get(alias), "version": version}
         put(log, directory, state, "alias", details)
@@ -57,7 +57,7 @@ def check_target(directory: Path, state: ModelState, alias: str, version: int) -
 
 def remove_alias(directory: Path, alias: str) -> None:
     """Take an alias away; RegistryError when there is none."""
-    with _changing(directory) as (log, state):
+    with changing(directory) as (log, state):
         if alias not in state.aliases:
             known = ", ".join(sorted(state.aliases)) or "none"
             raise RegistryError(
@@ -69,7 +69,7 @@ def remove_alias(directory: Path, alias: str) -> None:
 def rollback(directory: Path, alias: str) -> tuple[int | None, int]:
     """Point an alias to what it was before, by the audit log; give what it was and what it is now."""
     check_alias(alias)
-    with _changing(directory) as (log, state):
+    with changing(directory) as (log, state):
         now = state.aliases.get(alias)
         was = history(log.lines(), alias)
         if was and was[-1] == now:
@@ -107,8 +107,8 @@ def history(lines: Iterator[AuditLine], alias: str) -> list[int | None]:
 def tag(directory: Path, version: int, key: str, value: str | None) -> None:
     """Put a tag on a version, or take it away."""
     check_tag(key, value)
-    with _changing(directory) as (log, state):
-        _check_there(directory, version)
+    with changing(directory) as (log, state):
+        check_there(directory, version)
         tags = state.tags.get(version, {})
         if value is not None and key not in tags and len(tags) >= MAX_TAGS:
             raise RegistryError(
@@ -120,8 +120,8 @@ def tag(directory: Path, version: int, key: str, value: str | None) -> None:
 
 def archive(directory: Path, version: int, on: bool) -> None:
     """Put a version away, or bring it back; RegistryError when an alias needs it."""
-    with _changing(directory) as (log, state):
-        _check_there(directory, version)
+    with changing(directory) as (log, state):
+        check_there(directory, version)
         pointing = sorted(alias for alias, at in state.aliases.items() if at == version)
         if on and pointing:
             raise RegistryError(
@@ -136,7 +136,7 @@ def set_loaded(directory: Path, loaded: bool) -> None:
     # Asked for again and again, also of a registry that may only be read.
     if read_state(directory).loaded == loaded:
         return
-    with _changing(directory) as (log, state):
+    with changing(directory) as (log, state):
         put(log, directory, state, "load" if loaded else "unload", {})
 
 
@@ -145,7 +145,7 @@ def forget_gone(directory: Path) -> None:
     state = read_state(directory)
     if not _gone(directory, {*state.archived, *state.tags}):
         return
-    with _changing(directory) as (log, state):
+    with changing(directory) as (log, state):
         for event, said in (("forget-archived", state.archived), ("forget-tags", state.tags)):
             gone = _gone(directory, said)
             for start in range(0, len(gone), _FORGET_AT_ONCE):
@@ -158,7 +158,7 @@ def record(directory: Path, event: str, version: int, reason: str, pid: int) -> 
     if event in _NOT_FREE or changes_state(event):
         raise RegistryError(f"'{event}' cannot be recorded: it is written by what does it")
     details = {"version": version, "reason": reason[:_MAX_REASON], "pid": pid}
-    with _changing(directory) as (log, _):
+    with changing(directory) as (log, _):
         log.commit(event, details)
 
 
@@ -172,11 +172,12 @@ def put(
     old = contents(state)
     for name, data in contents(new).items():
         if data != old[name]:
-            log.commit(event, details, partial(_replace, directory / name, data))
+            log.commit(event, details, partial(replace, directory / name, data))
     return new
 
 
-def _replace(target: Path, data: bytes) -> None:
+def replace(target: Path, data: bytes) -> None:
+    """Put a new content in a file's place; OSError only when the old one is still there."""
     try:
         files.replace_synced(target, data)
     except OSError:
@@ -186,7 +187,8 @@ def _replace(target: Path, data: bytes) -> None:
 
 
 @contextmanager
-def _changing(directory: Path) -> Iterator[tuple[AuditLog, ModelState]]:
+def changing(directory: Path) -> Iterator[tuple[AuditLog, ModelState]]:
+    """Hold the lock for one change of a model; what the disk refuses becomes one RegistryError."""
     try:
         with audit.writing(directory) as log:
             yield log, read_state(directory)
@@ -201,7 +203,8 @@ def _gone(directory: Path, versions: Iterable[int]) -> list[int]:
     return sorted(version for version in versions if not (directory / str(version)).exists())
 
 
-def _check_there(directory: Path, version: int) -> None:
+def check_there(directory: Path, version: int) -> None:
+    """Raise VersionNotFound unless a whole version is there."""
     if not _is_there(directory, version):
         raise VersionNotFound(directory.name, str(version))
 

@@ -1,7 +1,7 @@
 """What nobody needs any more, and how it goes: renamed out of sight under the lock, then deleted.
 
 Kept are the newest versions, whatever an alias points to, and whatever somebody holds (`holding`). Leftovers
-of publishers and writers that died go along.
+of publishers and writers that died go along, and profiles beside versions that are gone.
 """
 
 import os
@@ -14,9 +14,10 @@ from functools import partial
 from pathlib import Path
 
 from fastserve.errors import RegistryError
-from fastserve.registry import audit, files, listing
+from fastserve.registry import audit, files, listing, sidecar
 from fastserve.registry.audit import AuditLog
 from fastserve.registry.holding import alone
+from fastserve.registry.names import parse_version
 from fastserve.registry.publishing import STAGING_PREFIX
 from fastserve.registry.state import read_state
 
@@ -71,7 +72,7 @@ def _collect(directory: Path, keep: int, dry_run: bool) -> list[Removed]:
     try:
         with audit.writing(directory) as log:
             for path, one in _free(directory, keep):
-                trash.append(_put_away(log, path))
+                trash += _put_away(log, directory, path)
                 removed.append(one)
     finally:  # on a full disk too, where the next log line may need what this frees
         for path in trash:
@@ -86,10 +87,10 @@ def _free(directory: Path, keep: int) -> Iterator[tuple[Path, Removed]]:
             if not is_free:
                 continue
             try:
-                size = _size_bytes(path)
+                size = sum(map(_size_bytes, [path, *_beside(directory, path)]))
             except FileNotFoundError:
                 continue  # a publisher that failed, or another collector, has just removed it
-            yield path, Removed(directory.name, path.name, size, why)
+            yield path, Removed(directory.name, str(path.relative_to(directory)), size, why)
 
 
 def _old_versions(directory: Path, keep: int) -> Iterator[tuple[Path, str]]:
@@ -119,18 +120,31 @@ def _leftovers(directory: Path) -> Iterator[tuple[Path, str]]:
         for prefix, reason in why.items():
             if name.startswith(prefix):
                 yield directory / name, reason
+    for path, version in sidecar.entries(directory):
+        if path.name.startswith(files.TEMPORARY_PREFIX):
+            yield path, why[files.TEMPORARY_PREFIX]
+        elif version is not None and not (path.is_dir() or os.path.lexists(directory / str(version))):
+            yield path, "its version is gone"
 
 
-def _put_away(log: AuditLog, path: Path) -> Path:
-    """Take a version out of sight, with its line in the log; leftovers need none."""
+def _beside(directory: Path, path: Path) -> list[Path]:
+    """Find the profile that was put beside a version, which nobody needs without it."""
+    version = parse_version(path.name)
+    found = None if version is None else sidecar.find(directory, version)
+    return [] if found is None else [found]
+
+
+def _put_away(log: AuditLog, directory: Path, path: Path) -> list[Path]:
+    """Take a version out of sight, with its line in the log; leftovers need none. Gives what is to delete."""
     target = path.with_name(f"{TRASH_PREFIX}{path.name.lstrip('.')}-{secrets.token_hex(6)}")
     if path.name.startswith(STAGING_PREFIX):
         # Its publisher may only just have made it: the hold it takes next must not find it under its name.
-        return path.rename(target)
-    if path.name.startswith("."):
-        return path
-    log.commit("gc", {"version": int(path.name)}, partial(files.rename_synced, path, target, TRASH_PREFIX))
-    return target
+        return [path.rename(target)]
+    version = parse_version(path.name)
+    if version is None:
+        return [path]
+    log.commit("gc", {"version": version}, partial(files.rename_synced, path, target, TRASH_PREFIX))
+    return [target, *_beside(directory, path)]
 
 
 def _delete(path: Path) -> None:

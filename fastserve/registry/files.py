@@ -67,6 +67,22 @@ def hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def read_inside(path: Path, root: Path, limit_bytes: int, label: str) -> bytes | None:
+    """Read a small file, once; None without it, RegistryError for a large one or one outside `root`."""
+    if not os.path.lexists(path):
+        return None
+    if not is_regular_inside(path, root):
+        raise RegistryError(f"{label} is not a regular file inside the registry")
+    try:
+        with open_regular(path) as reader:
+            data = reader.read(limit_bytes + 1)
+    except OSError as error:
+        raise RegistryError(f"{label} cannot be read: {error.strerror}") from error
+    if len(data) > limit_bytes:
+        raise RegistryError(f"{label} is larger than {limit_bytes} bytes")
+    return data
+
+
 def open_regular(path: Path) -> BinaryIO:
     """Open a file for reading; RegistryError for a directory, a pipe or a device, and no waiting on one."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

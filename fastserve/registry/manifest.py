@@ -11,7 +11,9 @@ from fastserve.types import Signature
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.onnx"
+PROFILE_FILE = "profile.json"
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
+MAX_PROFILE_BYTES = 64 * 1024 * 1024
 
 _FILE_NAME = re.compile(r"(?!\.)[^/\\\x00-\x1f\x7f]{1,255}")
 

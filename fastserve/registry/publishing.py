@@ -20,7 +20,9 @@ from fastserve.registry.holding import Hold, hold_directory
 from fastserve.registry.manifest import (
     MANIFEST_FILE,
     MAX_MANIFEST_BYTES,
+    MAX_PROFILE_BYTES,
     MODEL_FILE,
+    PROFILE_FILE,
     FileRecord,
     Manifest,
     is_file_name,
@@ -34,7 +36,7 @@ STAGING_PREFIX = ".staging-"
 
 _CHUNK_BYTES = 1024 * 1024
 _READ_ONLY = 0o444
-_RESERVED = frozenset({MODEL_FILE, MANIFEST_FILE, SIGNATURE_FILE, "profile.npz"})
+_RESERVED = frozenset({MODEL_FILE, MANIFEST_FILE, SIGNATURE_FILE, PROFILE_FILE, "profile.npz"})
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
@@ -48,18 +50,21 @@ def publish(
     rules: FileRules,
     sign: SigningKey | None = None,
     alias: str | None = None,
+    profile: bytes | None = None,
 ) -> int:
     """Publish `file` as the next version of `model`, give its number; a failure leaves nothing behind."""
     check_model(model)
     if alias is not None:
         check_alias(alias)
     _check_json(provenance)
+    if profile is not None:
+        check_profile_size(profile)
     if not file.is_file():
         raise RegistryError(f"'{file}' is not a file")
     directory = root / model
     try:
         with _staging(root, directory) as staging:
-            recorded = _stage(file, staging, rules)
+            recorded = _stage(file, staging, rules, profile)
             # May take seconds, so the lock that numbers are given under is not held.
             signature = inspect(staging / MODEL_FILE)
             version = _commit(directory, staging, recorded, signature, provenance, sign)
@@ -112,8 +117,17 @@ def _make_staging(root: Path, staging: Path) -> Hold:
     raise RegistryError(f"cannot publish to '{staging.parent}': it vanishes as soon as it is made")
 
 
-def _stage(source: Path, staging: Path, rules: FileRules) -> dict[str, FileRecord]:
-    """Copy the model and the external data it refers to, and check what was copied."""
+def check_profile_size(profile: bytes) -> None:
+    """Raise RegistryError when a profile is larger than any may be."""
+    if len(profile) > MAX_PROFILE_BYTES:
+        raise RegistryError(
+            f"the profile has {len(profile)} bytes, more than the limit of {MAX_PROFILE_BYTES}: "
+            "make it of fewer bins or columns"
+        )
+
+
+def _stage(source: Path, staging: Path, rules: FileRules, profile: bytes | None) -> dict[str, FileRecord]:
+    """Copy the model and the external data it refers to, check what was copied, write the profile beside."""
     room = _Room(source.name, rules.max_version_bytes)
     recorded = {MODEL_FILE: _copy(source, staging / MODEL_FILE, room)}
     # Asked of the copy: the source may change while this runs.
@@ -130,6 +144,10 @@ def _stage(source: Path, staging: Path, rules: FileRules) -> dict[str, FileRecor
         recorded[location] = _copy(beside, staging / location, room)
     if len(recorded) > 1:  # again, now that offsets and lengths can be compared with the files
         check_model_file(staging / MODEL_FILE, rules, source.name)
+    if profile is not None:
+        room.take(len(profile))
+        _write(staging / PROFILE_FILE, profile)
+        recorded[PROFILE_FILE] = FileRecord(sha256=hashlib.sha256(profile).hexdigest(), bytes=len(profile))
     return recorded
 
 
@@ -150,7 +168,7 @@ class _Room:
         """Raise ModelRejected when there is less than that."""
         if size_bytes > self._left_bytes:
             raise ModelRejected(
-                f"{self._name}, with its external data, is larger than the limit of "
+                f"{self._name}, with its external data and profile, is larger than the limit of "
                 f"{self._limit_bytes} bytes (max_version_bytes)"
             )
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from fastserve.errors import RegistryError
-from fastserve.registry import files
+from fastserve.registry import files, sidecar
 from fastserve.registry.manifest import MANIFEST_FILE
 from fastserve.registry.names import check_alias, parse_version
 
@@ -80,6 +80,8 @@ def is_visible(directory: Path, event: str, details: Mapping[str, Any]) -> bool:
         return _is_published(directory / str(details.get("version")), details.get("manifest_sha256"))
     if event == "gc":
         return not (directory / str(details.get("version"))).exists()
+    if event == "profile":
+        return sidecar.holds(directory, details.get("version"), details.get("sha256"))
     if event not in _AFTER:
         return True
     state = read_state(directory)

@@ -19,13 +19,15 @@ from fastserve.registry import (
     files,
     holding,
     listing,
+    profiles,
     publishing,
+    sidecar,
     verifying,
 )
 from fastserve.registry.chain import AuditLine
 from fastserve.registry.collecting import Removed
 from fastserve.registry.holding import Hold
-from fastserve.registry.manifest import MANIFEST_FILE, MODEL_FILE, Manifest
+from fastserve.registry.manifest import MANIFEST_FILE, MODEL_FILE, PROFILE_FILE, Manifest
 from fastserve.registry.names import is_model, parse_version
 from fastserve.registry.rules import FileRules
 from fastserve.registry.settings import SETTINGS_FILE, ModelSettings, load_settings
@@ -174,6 +176,40 @@ class Registry:
         """Write into the audit log what happened to a version without changing what is wished for."""
         changes.record(self._find(model)[0], event, version, reason, pid)
 
+    def add_profile(self, model: str, version: int, content: bytes, *, replace: bool = False) -> str:
+        """Put a profile beside a published version, give its sha256; the same one again changes nothing.
+
+        Raises
+        ------
+        ModelNotFound, VersionNotFound
+        RegistryError
+            It is too large, there is one and `replace` is not said, or the registry cannot be changed.
+        """
+        return profiles.add(self._find_version(model, version)[0].parent, version, content, replace)
+
+    def profile(self, model: str, version: int) -> bytes | None:
+        """Read a version's profile, the one put beside it before its own; None where there is neither.
+
+        Raises
+        ------
+        ModelNotFound, VersionNotFound
+        RegistryError
+            It is not what was written, by its checksum, or not this version's.
+        """
+        found = profiles.read(self._find_version(model, version)[0].parent, version)
+        return None if found is None else found.content
+
+    def profile_stamp(self, model: str, version: int) -> tuple[object, ...] | None:
+        """Give what differs once a version's profile has changed, at two system calls; None without one."""
+        if not is_model(model):
+            raise ModelNotFound(model)
+        directory = f"{self.path}/{model}"
+        for name in (f"{sidecar.DIRECTORY}/{version}.json", f"{version}/{PROFILE_FILE}"):
+            found = _stamp(f"{directory}/{name}")
+            if found is not None:
+                return (name, *found)
+        return None
+
     def audit(self, model: str) -> list[AuditLine]:
         """Give every line of the audit log, the oldest first; RegistryError at one that cannot be read."""
         directory, _ = self._find(model)
@@ -195,11 +231,13 @@ class Registry:
         provenance: Mapping[str, Any] | None = None,
         sign: SigningKey | None = None,
         alias: str | None = None,
+        profile: bytes | None = None,
     ) -> int:
         """Copy an ONNX file, and the external data beside it, into the registry as the next version.
 
-        `inspect` loads the copy and gives its signature, or raises why it cannot be served. On any failure
-        nothing is left behind. Makes the registry directory if there is none.
+        `inspect` loads the copy and gives its signature, or raises why it cannot be served. A `profile` of
+        its reference rows becomes one of the version's files. On any failure nothing is left behind. Makes
+        the registry directory if there is none.
         """
         return publishing.publish(
             self.path,
@@ -210,6 +248,7 @@ class Registry:
             rules=self._rules,
             sign=sign,
             alias=alias,
+            profile=profile,
         )
 
     def hold(self, model: str, version: int) -> Hold:

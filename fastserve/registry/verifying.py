@@ -87,19 +87,7 @@ def verify(
 
 def _read(directory: Path, name: str, root: Path, limit_bytes: int) -> bytes | None:
     """Read a small file of a version, once; None without it."""
-    path, label = directory / name, _label(directory, name)
-    if not os.path.lexists(path):
-        return None
-    if not files.is_regular_inside(path, root):
-        raise RegistryError(f"{label} is not a regular file inside the registry")
-    try:
-        with files.open_regular(path) as reader:
-            data = reader.read(limit_bytes + 1)
-    except OSError as error:
-        raise RegistryError(f"{label} cannot be read: {error.strerror}") from error
-    if len(data) > limit_bytes:
-        raise RegistryError(f"{label} is larger than {limit_bytes} bytes")
-    return data
+    return files.read_inside(directory / name, root, limit_bytes, _label(directory, name))
 
 
 def _parse(directory: Path, data: bytes) -> Manifest:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "fastserve").rglob("*.py"))
 LAYERS = [
     ["errors", "types", "clock", "log", "fastserve"],
-    ["registry", "runtime"],
+    ["registry", "runtime", "tracing"],
     ["lifecycle", "batching", "traffic", "monitoring"],
     ["dataplane"],
     ["frontends"],

@@ -49,6 +49,7 @@ def test_publish_with_an_alias(call: Run, model: Path) -> None:
         "path": "reg/double/2",
         "alias": "champion",
         "signed": False,
+        "profile": None,
     }
     shown = json.loads(call("models", "show", "double@champion", "--registry", "reg", "--json").stdout)
     assert (shown["version"], shown["aliases"]) == (2, ["champion"])

@@ -1,10 +1,12 @@
 """`fastserve models gc | import | keygen` and signed versions: what goes, what comes, and from whom."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from fastserve.monitoring import NumberFeature, Profile, TensorProfile
 from fastserve.registry import Registry
 from tests.cli.conftest import Run, facts, fails, publish, tamper
 from tests.models import scaled
@@ -180,3 +182,80 @@ def test_the_mistakes_with_keys(call: Run, model: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "reg/double").exists()
     (tmp_path / "reg").mkdir(exist_ok=True)
     fails(call("models", "verify", "--require-signature", "own.pem", *REG), 1, "own.pem is not a public key")
+
+
+def profile_of(columns: str) -> Profile:
+    """What a model that takes one number for each letter could have seen."""
+    features = tuple(
+        NumberFeature(
+            name=name,
+            edges=(0.0, 1.0),
+            counts=(0, 5, 0),
+            missing=0,
+            mean=0.5,
+            m2=1.0,
+            minimum=0.1,
+            maximum=1.0,
+        )
+        for name in columns
+    )
+    tensor = TensorProfile(tensor="x", role="input", datatype="FP32", features=features)
+    return Profile(source="data", rows=5, created_at=datetime(2026, 11, 25, tzinfo=UTC), tensors=(tensor,))
+
+
+def test_publish_with_a_profile(call: Run, run: Run, model: Path, tmp_path: Path, store: Registry) -> None:
+    profile = profile_of("abc")
+    (tmp_path / "p.json").write_text(json.dumps(json.loads(profile.to_bytes())))  # as others may write it
+    arguments = ("models", "publish", "double", model, "--profile", "p.json", *REG)
+    done = run(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "double version 1 → reg/double/1, with a profile\n"
+    assert store.profile("double", 1) == profile.to_bytes()
+    assert json.loads(call(*arguments, "--json").stdout)["profile"] == profile.digest()
+    assert f"profile      {profile.digest()}\n" in call("models", "show", "double@1", *REG).stdout
+    shown = json.loads(call("models", "show", "double@2", "--json", *REG).stdout)
+    assert shown["profile"] == {"sha256": profile.digest(), "bytes": len(profile.to_bytes())}
+    publish(store, model)
+    assert "profile      none\n" in call("models", "show", "double@3", *REG).stdout
+
+
+def test_profiles_that_are_refused(call: Run, model: Path, tmp_path: Path) -> None:
+    arguments = ("models", "publish", "double", model, "--profile", "p.json", *REG)
+    for content, words in (
+        (profile_of("abcd").to_bytes(), "input 'x' of the profile has 4 columns, the model takes 3: 'd' is"),
+        (profile_of("ab").to_bytes(), "the model takes 3: 'b' is the last"),
+        (b"[]", "--profile: p.json is not a profile: "),
+        (b"", "--profile: p.json is not a profile: "),
+        (
+            profile_of("abc").to_bytes().replace(b'"rows": 5', b'"rows": -5'),
+            "p.json is not a profile: rows: ",
+        ),
+    ):
+        (tmp_path / "p.json").write_bytes(content)
+        fails(call(*arguments), 1, words)
+    with (tmp_path / "p.json").open("wb") as file:
+        file.truncate(64 * 2**20 + 1)
+    fails(call(*arguments), 1, "--profile: p.json is larger than 67108864 bytes")
+    assert call("models", "publish", "double", model, "--profile", "none.json", *REG).returncode == 2
+    assert not (tmp_path / "reg/double").exists()
+
+
+def test_profiles_beside_versions_are_looked_at(call: Run, model: Path, store: Registry) -> None:
+    publish(store, model, count=2)
+    for version in (1, 2):
+        store.add_profile("double", version, b"any bytes")
+    assert call("models", "verify", *REG).returncode == 0
+    assert len(json.loads(call("models", "list", "--json", *REG).stdout)) == 2
+    audit = call("models", "audit", "double", *REG).stdout.splitlines()[-1]
+    assert "  profile  version 2, sha256 " in audit
+    assert audit.rstrip().endswith(", bytes 9, replaces –")
+    tamper(store.path / "double/profiles/2.json", lambda data: data[:-1])
+    done = call("models", "verify", *REG)
+    assert done.returncode == 1
+    assert [line.split()[-1] for line in done.stdout.splitlines()[1:]] == ["sound", "broken"]
+    assert done.stderr.startswith("fastserve: double/profiles/2.json does not have the checksum ")
+    assert done.stderr.count("\n") == 1
+    fails(call("models", "show", "double@2", *REG), 1, "double/profiles/2.json")
+    removed = json.loads(call("models", "gc", "--keep", "1", "--json", *REG).stdout)["removed"]
+    assert [row["what"] for row in removed] == ["1"]
+    assert not (store.path / "double/profiles/1.json").exists()

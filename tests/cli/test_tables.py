@@ -107,6 +107,7 @@ def test_all_facts_are_only_text() -> None:
         "aliases": ["champion"],
         "tags": {"stage": EVIL},
         "signed": True,
+        "profile": {"sha256": "cd" * 32, "bytes": 9},
         "signature": {
             "inputs": [{"name": EVIL, "datatype": "FP32", "shape": [-1, 3]}],
             "outputs": [],
@@ -123,7 +124,14 @@ def test_all_facts_are_only_text() -> None:
         f"description  {SHOWN}",
         f"owner        {SHOWN}",
     ]
-    for words in ("version 4", "aliases      champion", "signed       yes", "[-1, 3]", '{"auc": 0.7}'):
+    for words in (
+        "version 4",
+        "aliases      champion",
+        "signed       yes",
+        "profile      cdcd",
+        "[-1, 3]",
+        '{"auc": 0.7}',
+    ):
         assert words in shown
 
 

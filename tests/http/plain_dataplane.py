@@ -10,6 +10,7 @@ import onnxruntime
 from fastserve.batching import BatchingOptions
 from fastserve.dataplane import Context, IndexEntry
 from fastserve.dataplane.check import check_inputs
+from fastserve.dataplane.statistics import Statistics
 from fastserve.errors import FastserveError, ModelFailed, ModelNotFound, NotReady, VersionNotFound
 from fastserve.runtime.signature import signature_of
 from fastserve.types import Array, VersionStats
@@ -47,6 +48,7 @@ class PlainDataPlane:
         self.contexts: list[Context] = []
         self.timeouts_us: list[int | None] = []
         self.cancelled = 0
+        self.statistics = Statistics()
 
     def add(self, name: str, model: bytes, version: str = "1") -> PlainServed:
         served = PlainServed(name, version, model)

@@ -147,7 +147,16 @@ def test_external_data_comes_along(registry: Registry, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "location",
-    ["../weights.bin", "/etc/hostname", "sub/weights.bin", ".hidden", "manifest.json", "profile.npz", ""],
+    [
+        "../weights.bin",
+        "/etc/hostname",
+        "sub/weights.bin",
+        ".hidden",
+        "manifest.json",
+        "profile.json",
+        "profile.npz",
+        "",
+    ],
 )
 def test_external_data_from_elsewhere_is_refused(registry: Registry, tmp_path: Path, location: str) -> None:
     data, raw = models.external_data(location)

@@ -1,7 +1,9 @@
 """`fastserve models publish`: an ONNX file becomes the next version of a model."""
 
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
@@ -10,6 +12,10 @@ from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json
 from fastserve.cli.models.alias import moved
 from fastserve.cli.models.opening import open_registry
 from fastserve.errors import ConfigError, FastserveError
+
+if TYPE_CHECKING:
+    from fastserve.monitoring import Profile
+    from fastserve.types import Signature
 
 _MAX_RUN_BYTES = 1 << 20
 _MAX_RUN_DEPTH = 32
@@ -47,6 +53,16 @@ _Alias = Annotated[
     str | None,
     typer.Option("--alias", metavar="ALIAS", help="Point this alias to the new version at once."),
 ]
+_Profile = Annotated[
+    Path | None,
+    typer.Option(
+        "--profile",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="The profile of the model's reference rows, which live rows are compared with.",
+    ),
+]
 _Sign = Annotated[
     Path | None,
     typer.Option(
@@ -67,6 +83,7 @@ def publish(
     from_run: _FromRun = None,
     alias: _Alias = None,
     sign: _Sign = None,
+    profile: _Profile = None,
     registry: Registry = None,
     as_json: AsJson = False,
     config: ConfigFile = None,
@@ -74,22 +91,34 @@ def publish(
 ) -> None:
     """Check an ONNX file and publish it as the next version, all at once or not at all."""
     facts = read_run(from_run) if from_run else {}
+    reference = _read_profile(profile) if profile else None
     store = open_registry(registry, config)
     from fastserve.lifecycle.probe import inspect_apart, vouch
     from fastserve.registry import SigningKey
 
     key = SigningKey.load(sign) if sign else None
     before = _alias_before(store, name, alias)
-    version = store.publish(name, file, inspect=inspect_apart, provenance=facts, sign=key, alias=alias)
+    content = reference.to_bytes() if reference else None
+    version = store.publish(
+        name,
+        file,
+        inspect=_checking(inspect_apart, reference),
+        provenance=facts,
+        sign=key,
+        alias=alias,
+        profile=content,
+    )
     record = store.describe(name, version)
     vouch(record, store.path)
     path = record.path.parent
     if as_json:
-        print_json(
-            {"model": name, "version": version, "path": str(path), "alias": alias, "signed": key is not None}
-        )
+        sha256 = hashlib.sha256(content).hexdigest() if content else None
+        said = {"model": name, "version": version, "path": str(path), "alias": alias}
+        print_json({**said, "signed": key is not None, "profile": sha256})
         return
-    say(f"{name} version {version} → {path}{', signed' if key else ''}")
+    say(
+        f"{name} version {version} → {path}{', signed' if key else ''}{', with a profile' if content else ''}"
+    )
     if alias is not None:
         say(moved(name, alias, before, version))
 
@@ -109,6 +138,30 @@ def read_run(path: Path) -> dict[str, Any]:
     if _is_deeper(facts, _MAX_RUN_DEPTH):
         raise ConfigError(f"--from-run: {path} is nested deeper than {_MAX_RUN_DEPTH} levels")
     return facts
+
+
+def _read_profile(path: Path) -> "Profile":
+    """Read a profile that is to be published; InvalidProfile when it is none, or too large."""
+    from fastserve.monitoring import read_profile
+    from fastserve.monitoring.profile import MAX_PROFILE_BYTES
+
+    with path.open("rb") as file:
+        return read_profile(file.read(MAX_PROFILE_BYTES + 1), f"--profile: {path}")
+
+
+def _checking(
+    look: "Callable[[Path], Signature]", profile: "Profile | None"
+) -> "Callable[[Path], Signature]":
+    """Make a look into a model that also raises InvalidProfile when the profile is of another one's shape."""
+    if profile is None:
+        return look
+
+    def look_and_check(path: Path) -> "Signature":
+        signature = look(path)
+        profile.check(signature)
+        return signature
+
+    return look_and_check
 
 
 def _is_deeper(value: Any, levels: int) -> bool:

@@ -73,6 +73,7 @@ def _facts(store: "RegistryStore", record: "VersionRecord") -> dict[str, Any]:
         "tags": dict(state.tags.get(record.version, {})),
         "loaded": state.loaded,
         "signed": is_signed(record),
+        "profile": _profile(store, record),
         "signature": _signature(signature),
         "files": files,
         "provenance": manifest.provenance if manifest else None,
@@ -84,6 +85,13 @@ def is_signed(record: "VersionRecord") -> bool:
     from fastserve.registry import SIGNATURE_FILE
 
     return (record.path.parent / SIGNATURE_FILE).is_file()
+
+
+def _profile(store: "RegistryStore", record: "VersionRecord") -> dict[str, Any] | None:
+    content = store.profile(record.model, record.version)
+    if content is None:
+        return None
+    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
 def _hashed(record: "VersionRecord") -> dict[str, Any]:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 _EPILOG = (
     "Example: [bold]fastserve models verify flights --require-signature release.pub.pem[/bold]"
-    "\n\nChecked are sizes and checksums, the signature, where external data lies, opsets and operators, and "
-    "the audit log's chain, as a server does before it loads. Without NAME and --all: every version that is "
-    "not archived."
+    "\n\nChecked are sizes and checksums, the signature, where external data lies, opsets and operators, as "
+    "a server does before it loads; profiles put beside versions; and the audit log's chain. Without NAME "
+    "and --all: every version that is not archived."
 )
 
 
@@ -121,6 +121,7 @@ def _look(store: "RegistryStore", checks: list[_Check], *, quiet: bool) -> None:
         for check in checks:
             try:
                 store.verify(check.model, check.version)
+                store.profile(check.model, check.version)
             except FastserveError as error:
                 check.problem = str(error)
             advance(f"{check.model}/{check.version}", check.size_bytes)

@@ -7,12 +7,14 @@ so that pipelined answers keep their order whichever way each request takes.
 
 import asyncio
 import re
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from fastserve.errors import PayloadTooLarge
+from fastserve.frontends.http.counting import CLIENT_GONE
 from fastserve.frontends.http.errors import ErrorAnswer, answer, error_body
 from fastserve.frontends.http.one_write import OneWrite
 from fastserve.frontends.http.options import HttpOptions
@@ -45,8 +47,12 @@ class Phase(IntEnum):
 class Environment:
     """What all connections of a worker share."""
 
-    def __init__(self, routes: dict[bytes, Lane], options: HttpOptions) -> None:
+    def __init__(
+        self, routes: dict[bytes, Lane], options: HttpOptions, count_code: Callable[[int], None]
+    ) -> None:
         self.options = options
+        self.count_code = count_code
+        """Told the status of a request that no version answered."""
         routes = routes if options.fast_path else {}
         self.shared = Shared(routes, options.max_body_bytes, options.compress_min_bytes)
 
@@ -222,6 +228,8 @@ class GatedProtocol(HttpToolsProtocol):
         if self._phase == Phase.ORDINARY and self._cycle is not None:
             started = self._cycle.response_started
             self._abandon_cycle()
+        else:
+            self._env.count_code(error.status)
         if not started:
             self._write_error(error, closing=True)
         self._linger()
@@ -248,6 +256,7 @@ class GatedProtocol(HttpToolsProtocol):
         lane, token = self._exchange.lane, self._exchange.token
         if lane is not None and token >= 0:
             lane.owner.cancel(token)
+            lane.owner.stats.count_code(CLIENT_GONE)
         elif self._phase == Phase.ORDINARY and self._cycle is not None:
             self._abandon_cycle()
         self._exchange.phase = Phase.DISCARD

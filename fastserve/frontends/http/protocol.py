@@ -118,7 +118,11 @@ class FastProtocol(GatedProtocol):
     def fail(self, error: Exception) -> None:
         """Answer the fast request with an error, as the ordinary path would."""
         log_failure(error)
-        self._write_error(answer(error), closing=self._closing)
+        parts = answer(error)
+        lane = self._exchange.lane
+        if lane is not None and lane.owner is not None:
+            lane.owner.stats.count_code(parts.status)
+        self._write_error(parts, closing=self._closing)
         self._exchange.settle()
 
     def answered(self) -> None:
@@ -131,4 +135,5 @@ class FastProtocol(GatedProtocol):
 
 def protocol_class(plane: DataPlane, options: HttpOptions) -> type[FastProtocol]:
     """Make the class that `uvicorn.Config(http=…)` takes, bound to one worker's data plane."""
-    return type("WorkerProtocol", (FastProtocol,), {"environment": Environment(plane.fast_routes, options)})
+    environment = Environment(plane.fast_routes, options, plane.statistics.count_code)
+    return type("WorkerProtocol", (FastProtocol,), {"environment": environment})

@@ -14,6 +14,7 @@ from fastserve.frontends.http.answers import (
     unless_disconnected,
 )
 from fastserve.frontends.http.body import read_body
+from fastserve.frontends.http.counting import counted
 from fastserve.frontends.http.options import HttpOptions
 from fastserve.frontends.http.v1_codec import decode, encode
 
@@ -45,20 +46,16 @@ class V1Routes:
     def routes(self) -> list[BaseRoute]:
         """List the routes; the first that matches wins."""
         model = "/v1/models/{model:name}"
+        predict = counted(self._plane, self.predict)
         # TensorFlow Serving's labels are aliases here; a version may be named by either.
         paths = (model, model + "/versions/{version:name}", model + "/labels/{version:name}")
         return [
-            *(Route(path + ":predict", self.predict, methods=["POST"]) for path in paths),
+            *(Route(path + ":predict", predict, methods=["POST"]) for path in paths),
             *(Route(path, self.status, methods=["GET"]) for path in paths),
         ]
 
-    async def predict(self, request: Request) -> Response:
+    async def predict(self, request: Request, served: Served) -> Response:
         """POST …:predict: rows or columns in, rows or columns out."""
-        served = self._plane.resolve(request.path_params["model"], request.path_params.get("version"))
-        with served.held():
-            return await self._predict(request, served)
-
-    async def _predict(self, request: Request, served: Served) -> Response:
         plane, options = self._plane, self._options
         timeout_us = header_timeout_us(request)
         body = await read_body(request, options.max_body_bytes)

@@ -17,6 +17,7 @@ from fastserve.frontends.http.answers import (
     unless_disconnected,
 )
 from fastserve.frontends.http.body import read_body
+from fastserve.frontends.http.counting import counted
 from fastserve.frontends.http.errors import Unsupported
 from fastserve.frontends.http.options import HttpOptions
 from fastserve.frontends.http.v2_codec import decode
@@ -39,7 +40,7 @@ class V2Routes:
     def routes(self) -> list[BaseRoute]:
         """List the routes; the first that matches wins, so the busiest comes first."""
         return [
-            *_model("/infer", self.infer, "POST"),
+            *_model("/infer", counted(self._plane, self.infer), "POST"),
             *_get("/v2", self.server),
             *_get("/v2/health/live", self.live),
             *_get("/v2/health/ready", self.ready),
@@ -117,13 +118,8 @@ class V2Routes:
 
     # -- inference ----------------------------------------------------------------------------------------
 
-    async def infer(self, request: Request) -> Response:
+    async def infer(self, request: Request, served: Served) -> Response:
         """POST …/infer: what the compiled path hands over, or everything when it is off."""
-        served = self._served(request)
-        with served.held():
-            return await self._infer(request, served)
-
-    async def _infer(self, request: Request, served: Served) -> Response:
         json_bytes, timeout_us = json_length(request), header_timeout_us(request)
         options = self._options
         body = await read_body(request, options.max_body_bytes)

@@ -1,0 +1,158 @@
+"""Asks a control plane over HTTP: one address, no proxy, no redirect, nothing endless."""
+
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fastserve.cli.common import settings
+from fastserve.cli.models.naming import split
+from fastserve.errors import ConfigError, FastserveError
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
+    from urllib.request import OpenerDirector
+
+    from fastserve.controlplane.reporting import Report
+
+MAX_REPORT_BYTES = 128 * 2**20
+TIMEOUT_S = 10.0
+"""Without a byte."""
+
+WHOLE_S = 60.0
+
+Version = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL[@VERSION]",
+        help="A model, and a version of it (number or alias) unless the control plane is to choose.",
+    ),
+]
+Control = Annotated[
+    str | None,
+    typer.Option(
+        "--control",
+        metavar="URL",
+        help="The control plane, such as http://control:8002; without it that of the configuration.",
+    ),
+]
+
+
+def address(given: str | None, config: Path | None) -> str:
+    """Give the control plane's URL: the flag's, or that of the configured server.
+
+    Raises
+    ------
+    ConfigError
+        It is no URL, or no control plane is configured.
+    """
+    if given is not None:
+        if not re.fullmatch(r"https?://[!-~]+", given):
+            raise ConfigError(f"--control: '{given[:200]}' is no URL such as http://control:8002")
+        return given.rstrip("/")
+    chosen = settings(None, config)
+    host, port = chosen.control.host, chosen.server.control_port
+    if not port:
+        raise ConfigError(
+            "server.control_port is 0, so there is no control plane to ask: name one by --control"
+        )
+    # What listens everywhere is asked here.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def ask(base: str, name: str, since: str) -> "Report":
+    """Get the report of MODEL[@VERSION].
+
+    Raises
+    ------
+    ConfigError
+        The name is not of that form.
+    FastserveError
+        The control plane does not answer, or knows no such rows, or answers something else.
+    """
+    from urllib.parse import quote, urlencode
+
+    from pydantic import ValidationError
+
+    from fastserve.controlplane.reporting import Report
+
+    model, wanted = split(name)
+    query = {"since": since}
+    if wanted is not None:
+        query["version" if wanted.isdecimal() else "alias"] = wanted
+    data = _get(base, f"/v2/control/models/{quote(model, safe='')}/report?{urlencode(query)}")
+    try:
+        return Report.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise FastserveError(
+            f"{base} answered no report that this release reads ({where}: {first['msg']}): "
+            "is it a control plane of the same release?"
+        ) from None
+
+
+def _get(base: str, path: str) -> bytes:
+    from http.client import HTTPException
+    from urllib.error import HTTPError, URLError
+
+    try:
+        with _opener().open(base + path, timeout=TIMEOUT_S) as response:
+            return _read(response, base)
+    except HTTPError as error:
+        with error:
+            raise FastserveError(_sentence(base, error)) from None
+    except (URLError, HTTPException, OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise FastserveError(
+            f"the control plane at {base} does not answer ({_line(str(reason)) or type(error).__name__}): "
+            "is the server running, and --control right?"
+        ) from None
+
+
+def _opener() -> "OpenerDirector":
+    from urllib import request
+
+    opener = request.OpenerDirector()
+    handlers: list[request.BaseHandler] = [
+        request.HTTPHandler(),
+        request.HTTPSHandler(),
+        request.HTTPErrorProcessor(),
+        request.HTTPDefaultErrorHandler(),
+    ]
+    for handler in handlers:
+        opener.add_handler(handler)
+    return opener
+
+
+def _read(response: "HTTPResponse", base: str) -> bytes:
+    parts, size, until_s = [], 0, time.monotonic() + WHOLE_S
+    while part := response.read1(2**18):
+        parts.append(part)
+        size += len(part)
+        if size > MAX_REPORT_BYTES:
+            raise FastserveError(f"{base} answered more than the limit of {MAX_REPORT_BYTES} bytes")
+        if time.monotonic() > until_s:
+            raise FastserveError(f"{base} has not answered in full within {WHOLE_S:.0f} s")
+    return b"".join(parts)
+
+
+def _sentence(base: str, error: "HTTPResponse | OSError") -> str:
+    """What the control plane said is wrong, or else the status alone."""
+    import orjson
+
+    code = getattr(error, "code", 0)
+    try:
+        said = orjson.loads(error.read(2**16))["error"]  # type: ignore[union-attr]
+        if isinstance(said, str) and said.strip():
+            return _line(said)
+    except (OSError, ValueError, LookupError, TypeError):
+        pass
+    return f"{base} answered with status {code} and no reason: is it a control plane?"
+
+
+def _line(text: str) -> str:
+    return " ".join(text[:1_000].split())

@@ -1,0 +1,222 @@
+"""`fastserve monitor compare`: two data files side by side, without model or server."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastserve.cli.common import AsJson, Debug, print_json, say
+from fastserve.cli.monitor.reading import (
+    Bins,
+    Columns,
+    Delimiter,
+    MaxCategories,
+    NoHeader,
+    open_data,
+    row_progress,
+    split_names,
+)
+
+if TYPE_CHECKING:
+    from fastserve.monitoring.columns import InputColumns
+    from fastserve.monitoring.comparing import FeatureComparison, Side
+    from fastserve.monitoring.datafile import DataFile
+
+_EPILOG = (
+    "Example: [bold]fastserve monitor compare train.parquet last_week.csv --columns age,income[/bold]"
+    "\n\nFor each column, the worst first: PSI less what it comes to without drift, Jensen-Shannon distance, "
+    "Hellinger, total variation, Kolmogorov-Smirnov, Wasserstein in the column's unit, chi-square; over bins "
+    "of equally many reference rows. --exact takes Kolmogorov-Smirnov and Wasserstein over every value."
+)
+_SHOWN = 200
+
+_Exact = Annotated[
+    bool,
+    typer.Option("--exact", help="Kolmogorov-Smirnov and Wasserstein of every value, not of bins."),
+]
+
+
+def compare(
+    reference: Annotated[
+        Path,
+        typer.Argument(metavar="REFERENCE", exists=True, dir_okay=False, help="The rows to compare with."),
+    ],
+    live: Annotated[
+        Path, typer.Argument(metavar="LIVE", exists=True, dir_okay=False, help="The rows that may differ.")
+    ],
+    *,
+    columns: Columns = None,
+    bins: Bins = 16,
+    max_categories: MaxCategories = 1_000,
+    exact: _Exact = False,
+    delimiter: Delimiter = None,
+    no_header: NoHeader = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Say how far the rows of one data file lie from those of another, column by column."""
+    first, second = (open_data(path, delimiter, no_header) for path in (reference, live))
+    wanted = split_names(columns, "--columns") or first.names
+    first.check(wanted)
+    second.check(wanted)
+    mapped = _tensors(first, wanted)
+    found = _compared(first, second, mapped, bins, max_categories, exact, as_json)
+    found.sort(key=lambda one: (one.distances["psi"] is not None, one.distances["psi"] or 0.0), reverse=True)
+    if as_json:
+        print_json(
+            {
+                "reference": {"file": str(reference), "rows": found[0].reference.rows},
+                "live": {"file": str(live), "rows": found[0].live.rows},
+                "exact": exact,
+                "features": [one.model_dump(mode="json") for one in found],
+            }
+        )
+        return
+    _print(found)
+
+
+def _tensors(reference: "DataFile", wanted: Sequence[str]) -> "list[InputColumns]":
+    """Two tensors, of numbers and of categories: a column is what it is in the reference."""
+    from fastserve.monitoring.cells import all_numbers, is_number
+    from fastserve.monitoring.columns import BLOCK_ROWS, InputColumns
+    from fastserve.types import DataType, TensorSpec
+
+    if reference.kind == "CSV":
+        numbers = set(wanted)
+        for block in reference.blocks(wanted, BLOCK_ROWS):
+            numbers -= {
+                name
+                for name, cells in zip(wanted, block, strict=True)
+                if name in numbers and not all_numbers(cells)
+            }
+    else:
+        numbers = {name for name in wanted if is_number(reference.types[name])}
+    sides = {
+        ("numbers", DataType.FP64): tuple(name for name in wanted if name in numbers),
+        ("categories", DataType.BYTES): tuple(name for name in wanted if name not in numbers),
+    }
+    return [
+        InputColumns(TensorSpec(name, datatype, (-1, len(names))), names)
+        for (name, datatype), names in sides.items()
+        if names
+    ]
+
+
+def _compared(
+    first: "DataFile",
+    second: "DataFile",
+    mapped: "list[InputColumns]",
+    bins: int,
+    max_categories: int,
+    exact: bool,
+    quiet: bool,
+) -> "list[FeatureComparison]":
+    from fastserve.monitoring.building import Described, ProfileBuilder
+    from fastserve.monitoring.comparing import compare as compare_tensor
+
+    described = [Described(one.spec, "input", one.columns) for one in mapped]
+    builder = ProfileBuilder(described, bins=bins, max_categories=max_categories)
+    for block in _read(first, mapped, first.rows, quiet):
+        builder.look(block)
+    for block in _read(first, mapped, builder.rows, quiet):
+        builder.count(block)
+    profile = builder.profile(description=first.path.name)
+    sketches = [tensor.sketch() for tensor in profile.tensors]
+    for block in _read(second, mapped, second.rows, quiet):
+        for sketch, rows in zip(sketches, block, strict=True):
+            sketch.update(rows)
+    pairs = zip(profile.tensors, sketches, strict=True)
+    found = [one for tensor, sketch in pairs for one in compare_tensor(tensor, sketch)]
+    return _made_exact(found, first, second, mapped, quiet) if exact else found
+
+
+def _made_exact(
+    found: "list[FeatureComparison]",
+    first: "DataFile",
+    second: "DataFile",
+    mapped: "list[InputColumns]",
+    quiet: bool,
+) -> "list[FeatureComparison]":
+    """Put the distances of the samples themselves in the place of those of bins."""
+    from fastserve.monitoring.exact import DistinctValues, exact_distances
+
+    numbers = [one for one in mapped if one.spec.name == "numbers"]
+    if not numbers:
+        return found
+    width = len(numbers[0].columns)
+    sides = DistinctValues(width), DistinctValues(width)
+    for side, file in zip(sides, (first, second), strict=True):
+        for block in _read(file, numbers, file.rows, quiet):
+            side.add(block[0])
+    measured = exact_distances(*sides, width)
+    # The numbers come first, and in their order.
+    return [
+        one.model_copy(update={"distances": {**one.distances, **_named(*each)}})
+        for one, each in zip(found[:width], measured, strict=True)
+    ] + found[width:]
+
+
+def _named(kolmogorov_smirnov: float | None, wasserstein: float | None) -> dict[str, float | None]:
+    return {"kolmogorov_smirnov": kolmogorov_smirnov, "wasserstein": wasserstein}
+
+
+def _read(
+    file: "DataFile", mapped: "Sequence[InputColumns]", rows: int | None, quiet: bool
+) -> Iterator[list[Any]]:
+    from fastserve.monitoring.columns import read_blocks
+
+    with row_progress(file.path.name, rows, quiet=quiet) as advance:
+        for block in read_blocks(file, mapped):
+            yield block
+            advance(len(block[0]))
+
+
+def _print(found: "Sequence[FeatureComparison]") -> None:
+    from fastserve.cli.tables import show, table
+
+    headers = [
+        "FEATURE",
+        "KIND",
+        "PSI",
+        "JS",
+        "HELLINGER",
+        "TV",
+        "KS",
+        "W1",
+        "CHI²",
+        "DF",
+        "MISSING",
+        "OUTSIDE",
+    ]
+    names = ["psi", "jensen_shannon", "hellinger", "total_variation", "kolmogorov_smirnov", "wasserstein"]
+    cells = [
+        [
+            one.feature,
+            one.kind,
+            *(_short(one.distances[name], 4) for name in names),
+            _short(one.distances["chi_square"], 1),
+            _short(one.distances["degrees"], 0),
+            _change(one.reference, one.live, "missing"),
+            _change(one.reference, one.live, "outside"),
+        ]
+        for one in found[:_SHOWN]
+    ]
+    show(table(headers, cells, right=set(range(2, len(headers)))))
+    if len(found) > _SHOWN:
+        say(f"… {len(found)} columns in all; --json shows them")
+    say(f"{found[0].reference.rows} reference rows, {found[0].live.rows} live rows")
+
+
+def _short(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _change(reference: "Side", live: "Side", what: str) -> str:
+    shares = (getattr(side, what) / side.rows if side.rows else 0.0 for side in (reference, live))
+    return " → ".join(f"{share:.1%}" for share in shares)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make the verb part of the command."""
+    app.command("compare", epilog=_EPILOG)(compare)

@@ -1,0 +1,120 @@
+"""A registered version run over rows of data: what it takes, what it gives, block by block."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastserve.cli.common import note
+from fastserve.cli.models.naming import find_model, having, split, version_of
+from fastserve.errors import FastserveError, InvalidProfile, ModelFailed
+
+if TYPE_CHECKING:
+    from fastserve.monitoring.building import Described
+    from fastserve.monitoring.columns import InputColumns
+    from fastserve.registry import Registry
+    from fastserve.runtime import Runtime
+    from fastserve.types import Array, Signature, TensorSpec
+
+MAX_OUTPUT_WIDTH = 4_096
+"""Values a row of an output that is described; live rows of a wider one are not watched either."""
+
+_RUN_ROWS = 4_096
+_RUN_VALUES = 2**20
+
+
+def find_served(store: "Registry", name: str) -> tuple[str, int]:
+    """Find MODEL@VERSION; without a version the champion, without one the newest that is not archived.
+
+    Raises
+    ------
+    ConfigError, FastserveError, RegistryError
+        There is no such model, version or alias; says which there are.
+    """
+    model, wanted = split(name)
+    find_model(store, model)
+    if wanted is not None:
+        return model, version_of(store, model, wanted)
+    state = store.state(model)
+    versions = [version for version in store.versions(model) if version not in state.archived]
+    if state.aliases.get("champion") in versions:
+        return model, state.aliases["champion"]
+    if not versions:
+        raise FastserveError(f"model '{model}' has no version to describe; {having(store, model)}")
+    return model, versions[-1]
+
+
+def describe_tensors(
+    signature: "Signature", mapped: "Sequence[InputColumns]", codes: Sequence[str], *, outputs: bool
+) -> "tuple[list[Described], list[int]]":
+    """Say what of a model is described, and the places of those outputs that are."""
+    from fastserve.monitoring.building import Described
+    from fastserve.types import DataType
+
+    specs = signature.inputs + signature.outputs
+    unknown = next((name for name in codes if all(name != spec.name for spec in specs)), None)
+    if unknown is not None:
+        raise InvalidProfile(f"--codes: the model has no input or output '{unknown[:128]}'")
+    floats = (DataType.FP16, DataType.FP32, DataType.FP64)
+    wrong = next((spec for spec in specs if spec.name in codes and spec.datatype in floats), None)
+    if wrong is not None:
+        raise InvalidProfile(f"--codes: '{wrong.name}' is {wrong.datatype}, whose values are no codes")
+    tensors = [Described(one.spec, "input", one.columns, one.spec.name in codes) for one in mapped]
+    chosen = []
+    for place, spec in enumerate(signature.outputs if outputs else ()):
+        names = _output_names(spec)
+        if names is not None:
+            tensors.append(Described(spec, "output", names, spec.name in codes))
+            chosen.append(place)
+    return tensors, chosen
+
+
+def predict(runtime: "Runtime", inputs: "Sequence[Array]") -> "list[Array]":
+    """Run a model over a block of any number of rows, in parts that fit into memory.
+
+    Raises
+    ------
+    ModelFailed
+        It does not run, or loses rows.
+    """
+    from fastserve.monitoring.columns import without_missing
+
+    parts = [_run(runtime, without_missing(part)) for part in _parts(inputs)]
+    return [np.concatenate(each) for each in zip(*parts, strict=True)]
+
+
+def _run(runtime: "Runtime", inputs: "list[Array]") -> "list[Array]":
+    rows = len(inputs[0])
+    outputs = runtime.run(inputs)
+    for spec, array in zip(runtime.signature.outputs, outputs, strict=True):
+        if array.ndim == 0 or len(array) != rows:
+            raise ModelFailed(
+                f"output '{spec.name}' has {list(array.shape)[:1]} rows for {rows} rows of input"
+            )
+    return outputs
+
+
+def _parts(inputs: "Sequence[Array]") -> "Iterator[list[Array]]":
+    rows = len(inputs[0])
+    width = max(1, sum(array.size for array in inputs) // max(1, rows))
+    size = max(1, min(_RUN_ROWS, _RUN_VALUES // width))
+    for start in range(0, rows, size):
+        yield [array[start : start + size] for array in inputs]
+
+
+def _output_names(spec: "TensorSpec") -> tuple[str, ...] | None:
+    """Name an output's values, or say why they are not described."""
+    from fastserve.monitoring.columns import row_width
+
+    try:
+        width = row_width(spec, "output")
+    except InvalidProfile as error:
+        note(f"{error}; it is left out")
+        return None
+    if not 1 <= width <= MAX_OUTPUT_WIDTH:
+        note(f"output '{spec.name}' has {width} values a row, more than {MAX_OUTPUT_WIDTH}; it is left out")
+        return None
+    if width == 1:
+        return (spec.name,)
+    places = np.ndindex(*spec.shape[1:])
+    return tuple(f"{spec.name}[{','.join(map(str, place))}]" for place in places)

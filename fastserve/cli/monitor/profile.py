@@ -1,0 +1,249 @@
+"""`fastserve monitor profile`: what the rows look like that a version was trained on."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json, say, settings
+from fastserve.cli.models.opening import open_registry
+from fastserve.cli.monitor.reading import (
+    Bins,
+    Columns,
+    Delimiter,
+    MaxCategories,
+    NoHeader,
+    open_data,
+    row_progress,
+    split_names,
+)
+from fastserve.errors import FastserveError, InvalidProfile
+
+if TYPE_CHECKING:
+    from fastserve.monitoring import Profile
+    from fastserve.monitoring.columns import InputColumns
+    from fastserve.monitoring.datafile import DataFile
+    from fastserve.registry import VersionRecord
+    from fastserve.runtime import Runtime
+    from fastserve.types import Array, Signature
+
+_EPILOG = (
+    "Example: [bold]fastserve monitor profile train.parquet --model flights@4[/bold]"
+    "\n\nColumns are found by the names of the model's inputs. Where one input takes them all, the file has "
+    "just those columns, or --columns names them in their order."
+    "\n\nWhere rows depend on their neighbours, windows differ more than by chance: give --window "
+    "the rows of a whole cycle, a day or a week, and the profile says how much more (phi)."
+)
+_SHOWN = 200
+
+_File = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="The reference rows."),
+]
+_Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        metavar="NAME[@VERSION]",
+        help="A version by number or alias; else the champion, or newest.",
+    ),
+]
+_Window = Annotated[
+    int | None,
+    typer.Option(
+        "--window",
+        metavar="ROWS",
+        min=0,
+        show_default=False,
+        help="Rows of a window that phi is taken over; 0: phi is not taken. "
+        "Without it a twentieth of 10,000 rows or more.",
+    ),
+]
+_Codes = Annotated[
+    str | None,
+    typer.Option("--codes", metavar="A,B,…", help="Inputs and outputs whose whole numbers are categories."),
+]
+_Replace = Annotated[
+    bool, typer.Option("--replace", help="Put it in the place of the profile that the version has.")
+]
+_Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FILE", dir_okay=False, help="Write it here and not to the registry."),
+]
+_NoOutputs = Annotated[
+    bool, typer.Option("--no-outputs", help="Do not run the model: only its inputs are described.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """How the profile is to be made."""
+
+    bins: int
+    max_categories: int
+    window: int | None
+    codes: Sequence[str]
+    outputs: bool
+    quiet: bool
+
+
+def profile(
+    file: _File,
+    *,
+    model: _Model,
+    columns: Columns = None,
+    bins: Bins = 16,
+    max_categories: MaxCategories = 1_000,
+    window: _Window = None,
+    codes: _Codes = None,
+    replace: _Replace = False,
+    out: _Out = None,
+    no_outputs: _NoOutputs = False,
+    delimiter: Delimiter = None,
+    no_header: NoHeader = False,
+    registry: Registry = None,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    debug: Debug = False,
+) -> None:
+    """Describe reference rows and the answers to them, and keep that with the version of a model."""
+    wanted = split_names(columns, "--columns")
+    shape = _Shape(bins, max_categories, window, split_names(codes, "--codes") or (), not no_outputs, as_json)
+    data = open_data(file, delimiter, no_header)
+    store = open_registry(registry, config, checks=True)
+    from fastserve.cli.monitor.predicting import find_served
+
+    name, version = find_served(store, model)
+    if out is None and not replace and store.profile_stamp(name, version) is not None:
+        raise FastserveError(f"{name} version {version} has a profile: --replace puts this one in its place")
+    with store.hold(name, version):
+        record = store.verify(name, version)
+        made = _describe(data, wanted, record, settings(registry, config).runtime, shape)
+    content = made.to_bytes()
+    if out is None:
+        store.add_profile(name, version, content, replace=replace)
+    else:
+        from fastserve.registry.files import replace_synced
+
+        replace_synced(out, content)
+    _print(made, {"model": name, "version": version, "out": None if out is None else str(out)}, as_json)
+
+
+def _describe(
+    data: "DataFile", wanted: Sequence[str] | None, record: "VersionRecord", options: Any, shape: _Shape
+) -> "Profile":
+    """Read the rows twice, running the model over them where its outputs are described."""
+    from fastserve.cli.monitor.predicting import describe_tensors
+    from fastserve.monitoring.building import ProfileBuilder
+    from fastserve.monitoring.columns import map_columns
+
+    runtime, signature = _open_model(record, options, shape)
+    if not signature.batched:
+        raise InvalidProfile(
+            f"model '{record.model}' has no variable batch dimension: no row can be told apart"
+        )
+    mapped = map_columns(data, signature.inputs, wanted)
+    tensors, chosen = describe_tensors(signature, mapped, shape.codes, outputs=shape.outputs)
+    builder = ProfileBuilder(
+        tensors, bins=shape.bins, max_categories=shape.max_categories, window_rows=shape.window
+    )
+    with row_progress("looking", data.rows, quiet=shape.quiet) as advance:
+        for block in _blocks(data, mapped, runtime, chosen):
+            builder.look(block)
+            advance(len(block[0]))
+    with row_progress("counting", builder.rows, quiet=shape.quiet) as advance:
+        for block in _blocks(data, mapped, runtime, chosen):
+            builder.count(block)
+            advance(len(block[0]))
+    if runtime is not None:
+        runtime.close()
+    made = builder.profile(description=data.path.name)
+    made.check(signature)
+    return made
+
+
+def _open_model(record: "VersionRecord", options: Any, shape: _Shape) -> "tuple[Runtime | None, Signature]":
+    if not shape.outputs and record.manifest is not None:
+        return None, record.manifest.signature
+    from fastserve.runtime import OnnxRuntime, available_cores
+
+    runtime = OnnxRuntime(record.path, options, available_cores())
+    record.check_signature(runtime.signature)
+    return runtime, runtime.signature
+
+
+def _blocks(
+    data: "DataFile", mapped: "Sequence[InputColumns]", runtime: "Runtime | None", chosen: Sequence[int]
+) -> "Iterator[list[Array]]":
+    from fastserve.cli.monitor.predicting import predict
+    from fastserve.monitoring.columns import read_blocks
+
+    for inputs in read_blocks(data, mapped):
+        outputs = predict(runtime, inputs) if runtime is not None and chosen else []
+        yield [*inputs, *(outputs[place] for place in chosen)]
+
+
+def _print(made: "Profile", facts: dict[str, Any], as_json: bool) -> None:
+    rows = list(_rows(made))
+    if as_json:
+        print_json({**facts, "sha256": made.digest(), "rows": made.rows, "features": rows})
+        return
+    from fastserve.cli.tables import show, table
+
+    headers = ["", "FEATURE", "KIND", "BINS", "MISSING", "MEAN", "SD", "PHI"]
+    cells = [
+        [
+            "takes" if row["role"] == "input" else "gives",
+            row["feature"],
+            row["kind"],
+            str(row["bins"]),
+            f"{row['missing']:.2%}",
+            _short(row["mean"]),
+            _short(row["sd"]),
+            f"{row['phi']:.2f}" if row["windows"] else "–",
+        ]
+        for row in rows[:_SHOWN]
+    ]
+    show(table(headers, cells, right={3, 4, 5, 6, 7}))
+    if len(rows) > _SHOWN:
+        say(f"… {len(rows)} features in all; --json shows them")
+    where = facts["out"] or f"{facts['model']} version {facts['version']}"
+    say(f"{made.rows} rows → {where}, profile {made.digest()[:12]}")
+
+
+def _rows(made: "Profile") -> Iterator[dict[str, Any]]:
+    from fastserve.monitoring import NumberFeature
+
+    for tensor in made.tensors:
+        for feature in tensor.features:
+            mean = sd = None
+            bins = len(feature.counts)
+            if isinstance(feature, NumberFeature):
+                bins = len(feature.edges) - 1
+                finite = sum(feature.counts) - feature.negative_infinite - feature.positive_infinite
+                mean = feature.mean
+                sd = math.sqrt(feature.m2 / (finite - 1)) if finite > 1 else None
+            yield {
+                "role": tensor.role,
+                "tensor": tensor.tensor,
+                "feature": feature.name,
+                "kind": feature.kind,
+                "bins": bins,
+                "missing": feature.missing / made.rows,
+                "mean": mean,
+                "sd": sd,
+                "phi": feature.phi,
+                "windows": feature.windows,
+            }
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None else f"{value:.6g}"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make the verb part of the command."""
+    app.command("profile", epilog=_EPILOG)(profile)

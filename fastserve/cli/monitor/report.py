@@ -1,0 +1,54 @@
+"""`fastserve monitor report`: how far the rows that a version serves lie from its reference."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fastserve.cli.common import AsJson, ConfigFile, Debug, note, print_json
+from fastserve.cli.monitor.asking import Control, Version, address, ask
+
+_EPILOG = (
+    "Example: [bold]fastserve monitor report flights@champion --since 7d --html drift.html[/bold]"
+    "\n\nFor each feature, the worst first: PSI, Jensen-Shannon distance, Kolmogorov-Smirnov, and from the "
+    "reference to the live rows: missing, out of range or unseen, mean. A PSI from 0.1 is worth a look, from "
+    "0.25 another population."
+)
+
+
+def report(
+    name: Version,
+    since: Annotated[
+        str, typer.Option("--since", metavar="SPAN", help="How far back: 90m, 24h, 7d.")
+    ] = "24h",
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html", metavar="FILE", dir_okay=False, help="Write it as one HTML file with plots, too."
+        ),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", metavar="N", min=1, help="Features in the table.")] = 20,
+    control: Control = None,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    debug: Debug = False,
+) -> None:
+    """Compare the rows that a version served lately with its profile, feature by feature."""
+    found = ask(address(control, config), name, since)
+    if html is not None:
+        from fastserve.controlplane.html import render_html
+
+        html.write_bytes(render_html(found).encode("utf-8", "replace"))
+        note(f"wrote {html}")
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+        return
+    from fastserve.cli.monitor.showing import report_parts
+    from fastserve.cli.tables import show
+
+    show(*report_parts(found, top))
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make the verb part of the command."""
+    app.command("report", epilog=_EPILOG)(report)

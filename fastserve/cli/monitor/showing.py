@@ -1,0 +1,75 @@
+"""How a report looks in a terminal: the worst features first."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
+    from fastserve.controlplane.reporting import Report
+    from fastserve.monitoring.comparing import FeatureComparison, Side
+
+_HEADERS = ("FEATURE", "ROLE", "PSI", "JS", "KS", "MISSING", "OUTSIDE", "MEAN", "LIVE")
+_BARS = " ▁▂▃▄▅▆▇█"
+_BINS = 16
+
+
+def report_parts(report: "Report", top: int) -> "list[RenderableType]":
+    """Give what a report comes to: what is compared, the first features, how many more there are."""
+    from fastserve.cli.tables import table, text
+
+    aliases = f" ({', '.join(report.aliases)})" if report.aliases else ""
+    span = f"{report.start:%Y-%m-%d %H:%M} to {report.end:%Y-%m-%d %H:%M} {report.end.tzname() or ''}"
+    parts: list[RenderableType] = [
+        text(f"{report.model} version {report.version}{aliases}", style="bold"),
+        text(f"{report.rows:,} live rows, {span.rstrip()}; {report.reference_rows:,} reference rows"),
+    ]
+    if report.source == "live":
+        parts.append(text("the reference is live traffic: the first rows that were served", style="yellow"))
+    cells = [_cells(one) for one in report.features[:top]]
+    parts.append(table(_HEADERS, cells, right=set(range(2, 8))))
+    if len(report.features) > top:
+        parts.append(text(f"… {len(report.features)} features in all", style="dim"))
+    return parts
+
+
+def _cells(feature: "FeatureComparison") -> "list[str | Text]":
+    from fastserve.cli.tables import text
+
+    found, sides = feature.distances, (feature.reference, feature.live)
+    psi = found.get("psi")
+    style = "" if psi is None or psi < 0.1 else "yellow" if psi < 0.25 else "red"
+    means = [side.moments.mean if side.moments else None for side in sides]
+    return [
+        feature.feature,
+        feature.role,
+        text(_figure(psi), style=style),
+        _figure(found.get("jensen_shannon")),
+        _figure(found.get("kolmogorov_smirnov")),
+        " → ".join(_share(side.missing, side) for side in sides),
+        " → ".join(_share(side.outside, side) for side in sides),
+        "–" if means == [None, None] else " → ".join(_mean(one) for one in means),
+        _bars(feature),
+    ]
+
+
+def _bars(feature: "FeatureComparison") -> str:
+    """The live shares as a line of blocks."""
+    from fastserve.controlplane.svg import slots
+
+    shares: Sequence[float] = [one.live for one in slots(feature, _BINS)]
+    top = max(shares, default=0.0)
+    return "".join(_BARS[min(max(round(one / top * 8), 1), 8) if one else 0] for one in shares)
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _mean(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _share(part: int, side: "Side") -> str:
+    return f"{part / side.rows:.1%}" if side.rows else "–"

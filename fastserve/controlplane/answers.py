@@ -1,0 +1,29 @@
+"""What the control plane's API answers, as JSON: errors by the front ends' own table, and a few more."""
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fastserve.controlplane.errors import StoreUnavailable
+from fastserve.frontends.http.errors import HANDLERS as COMMON
+from fastserve.frontends.http.errors import error_body
+
+
+def json_response(content: object, status: int = 200) -> Response:
+    """Render JSON."""
+    return Response(orjson.dumps(content), status, media_type="application/json")
+
+
+def conflict(sentence: str) -> Response:
+    """Answer a snapshot of another format."""
+    return Response(error_body(sentence), 409, media_type="application/json")
+
+
+async def _on_away(_: Request, error: Exception) -> Response:
+    """Answer while the database is away: the same request is right later."""
+    assert isinstance(error, StoreUnavailable)
+    headers = {"retry-after": str(error.retry_after_s)}
+    return Response(error_body(str(error)), 503, headers, "application/json")
+
+
+HANDLERS = {**COMMON, StoreUnavailable: _on_away}

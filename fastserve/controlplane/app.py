@@ -1,0 +1,116 @@
+"""The control plane over HTTP: snapshots in; reports, figures and metrics out."""
+
+import asyncio
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from fastserve import __version__
+from fastserve.controlplane.answers import HANDLERS, conflict, json_response
+from fastserve.controlplane.errors import StoreUnavailable
+from fastserve.controlplane.metrics import render
+from fastserve.controlplane.service import Control
+from fastserve.controlplane.spans import parse_since
+from fastserve.errors import InvalidRequest
+from fastserve.frontends.http.body import check_length, read_body
+from fastserve.frontends.http.repository_routes import require_token
+from fastserve.monitoring.snapshot import MAX_SNAPSHOT_BYTES, Snapshot, read_snapshot
+from fastserve.registry import parse_version
+
+_BODY_S = 30.0
+_PARSE_HERE_BYTES = 256 * 1024
+"""A larger snapshot is parsed in a thread, so that nobody else waits for it."""
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def create_app(control: Control, token: str | None) -> Starlette:
+    """Make the API over one control plane.
+
+    Parameters
+    ----------
+    token
+        What snapshots must carry, as `Authorization: Bearer`; an empty one refuses all of them. None on a
+        socket whose file only this user may open.
+    """
+    api = _Api(control, token)
+    routes = [
+        Route("/v2/control/snapshots", api.take_in, methods=["POST"]),
+        Route("/v2/control/health", api.health),
+        Route("/v2/control/models", api.models),
+        Route("/v2/control/models/{model}/report", api.report),
+        Route("/metrics", api.metrics),
+    ]
+    return Starlette(routes=routes, exception_handlers=HANDLERS)
+
+
+class _Api:
+    """The endpoints. Event-loop thread only."""
+
+    def __init__(self, control: Control, token: str | None) -> None:
+        self._control = control
+        self._token = token
+
+    async def take_in(self, request: Request) -> Response:
+        """POST /v2/control/snapshots: `{"number": n, "wanted": [digests]}` once it is committed."""
+        if self._token is not None:
+            require_token(request, self._token)
+        check_length(request, MAX_SNAPSHOT_BYTES)
+        declared = request.headers.get("content-length")
+        intake = self._control.intake
+        with intake.room(int(declared) if declared else MAX_SNAPSHOT_BYTES):
+            try:
+                snapshot = await _read(request)
+            except InvalidRequest as error:
+                if error.field == "format":
+                    return conflict(str(error))
+                raise
+            if not self._control.ready:
+                raise StoreUnavailable(intake.trouble)
+            answer = await intake.submit(snapshot)
+        if answer.refused is not None:
+            raise answer.refused
+        return json_response({"number": answer.number, "wanted": answer.wanted})
+
+    async def health(self, _: Request) -> Response:
+        """GET /v2/control/health: 200 while the database can be had, else 503 with the reason."""
+        trouble = self._control.intake.trouble
+        content = {
+            "database": trouble or "ok",
+            "release": __version__,
+            "workers": len(self._control.fleet.workers),
+        }
+        return json_response(content, 503 if trouble else 200)
+
+    async def models(self, _: Request) -> Response:
+        """GET /v2/control/models: every version that was heard of, and how many of its rows were watched."""
+        return json_response({"models": self._control.overview()})
+
+    async def report(self, request: Request) -> Response:
+        """GET /v2/control/models/{model}/report: live rows of one version beside its reference."""
+        model, query = request.path_params["model"], request.query_params
+        version = None
+        if "version" in query:
+            version = parse_version(query["version"])
+            if version is None:
+                raise InvalidRequest("version must be the number of a version", "version")
+        since_ms = parse_since(query.get("since", "24h"))
+        found = await self._control.report(model, version, query.get("alias"), since_ms)
+        return Response(found.model_dump_json(), media_type="application/json")
+
+    async def metrics(self, _: Request) -> Response:
+        """GET /metrics: for Prometheus."""
+        page = render(self._control.fleet, self._control.options)
+        return Response(page, headers={"content-type": _METRICS_TYPE})
+
+
+async def _read(request: Request) -> Snapshot:
+    try:
+        async with asyncio.timeout(_BODY_S):
+            body = await read_body(request, MAX_SNAPSHOT_BYTES)
+    except TimeoutError:
+        raise InvalidRequest(f"the body did not arrive within {_BODY_S:.0f} s", "body") from None
+    if len(body) <= _PARSE_HERE_BYTES:
+        return read_snapshot(body)
+    return await asyncio.to_thread(read_snapshot, body)

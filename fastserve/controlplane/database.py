@@ -1,0 +1,165 @@
+"""Opens the control plane's database: SQLite in a file of its own, or PostgreSQL."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from fastserve.controlplane.errors import StoreUnavailable
+from fastserve.errors import ConfigError
+
+_HOW = "use sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
+_LOCK = 0x66617374_73657276
+"""Of PostgreSQL's advisory locks: who writes, or makes the tables, holds it."""
+_WAL_LIMIT_BYTES = 16 * 2**20
+
+
+class Database:
+    """One database; reading and writing transactions on it. Safe from any thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.is_sqlite = engine.dialect.name == "sqlite"
+        reading = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        self._writer = engine.execution_options(fastserve_write=True)
+        self._reader = engine.execution_options(**reading)
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Give the only transaction that writes now, of all processes; committed at its end.
+
+        Raises
+        ------
+        StoreUnavailable
+            The database is locked, full or gone; nothing of the transaction is kept, unless the connection
+            broke in the very commit.
+        """
+        with _guarded(), self._writer.begin() as connection:
+            if not self.is_sqlite:
+                connection.execute(text("SET LOCAL lock_timeout = '10s'"))
+                connection.execute(text("SET LOCAL statement_timeout = '60s'"))
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Give a transaction that sees one state of the database; StoreUnavailable when there is none."""
+        with _guarded(), self._reader.connect() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def open_database(url: str, busy_timeout_s: float = 5.0) -> Database:
+    """Prepare a database for use; SQLite's file is made, PostgreSQL is not yet connected to.
+
+    Parameters
+    ----------
+    url
+        As SQLAlchemy writes it. No message shows it, since it may hold a password.
+    busy_timeout_s
+        How long SQLite waits for another process that writes.
+
+    Raises
+    ------
+    ConfigError
+        Another kind of database; no driver; a file that cannot be made.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigError(f"control.database is not a database URL; {_HOW}") from None
+    if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
+        return Database(_sqlite(parsed, busy_timeout_s))
+    if parsed.drivername in ("postgresql", "postgresql+psycopg"):
+        return Database(_postgresql(parsed.set(drivername="postgresql+psycopg")))
+    raise ConfigError(f"control.database: '{parsed.drivername[:64]}' is not supported; {_HOW}")
+
+
+def _sqlite(url: URL, busy_timeout_s: float) -> Engine:
+    if not url.database or url.database == ":memory:" or url.query or url.host:
+        raise ConfigError("control.database: SQLite needs a file and nothing else, sqlite:///FILE")
+    _make_private(Path(url.database))
+    engine = create_engine(url, hide_parameters=True, pool_pre_ping=True)
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # no transactions but those that are asked for
+        for pragma in (
+            f"busy_timeout={int(busy_timeout_s * 1_000)}",
+            "auto_vacuum=INCREMENTAL",  # before the first page is written, which WAL does
+            "journal_mode=WAL",
+            "synchronous=FULL",  # what was acknowledged survives a power cut
+            f"journal_size_limit={_WAL_LIMIT_BYTES}",
+            "foreign_keys=ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get("fastserve_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def _make_private(path: Path) -> None:
+    """Make the file readable by its owner only; SQLite gives its journals the same mode."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ConfigError(f"control.database: {path} is not a regular file")
+            os.fchmod(descriptor, 0o600)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise ConfigError(
+            f"control.database: {path} cannot be made or opened: {error.strerror or error}"
+        ) from error
+
+
+def _postgresql(url: URL) -> Engine:
+    given = dict(url.query)
+    defaults = {
+        "connect_timeout": 5,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 15_000,
+        "application_name": "fastserve control",
+    }
+    try:
+        return create_engine(
+            url,
+            hide_parameters=True,
+            pool_pre_ping=True,
+            connect_args={name: value for name, value in defaults.items() if name not in given},
+        )
+    except ImportError:
+        raise ConfigError(
+            "control.database is PostgreSQL, whose driver is not installed: pip install 'fastserve[postgres]'"
+        ) from None
+    except SQLAlchemyError:
+        raise ConfigError(f"control.database is not a URL of PostgreSQL; {_HOW}") from None
+
+
+@contextmanager
+def _guarded() -> Iterator[None]:
+    """Turn every failure of the database into StoreUnavailable."""
+    try:
+        yield
+    except DBAPIError as error:
+        lines = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
+        raise StoreUnavailable(lines[0][:300]) from error
+    except PoolTimeout as error:
+        raise StoreUnavailable("all its connections are in use") from error

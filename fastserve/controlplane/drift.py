@@ -1,0 +1,72 @@
+"""Keeps the distances on `/metrics` fresh: compares versions again when something new has come."""
+
+from collections.abc import Callable
+
+from fastserve.controlplane.fleet import Drift, Fleet, Version
+from fastserve.controlplane.summary import Summaries
+from fastserve.controlplane.windows import MINUTE_MS
+
+_STALE_S = 60.0
+"""After so long a version is compared again without anything new: old rows leave the window."""
+
+
+class DriftWatch:
+    """Decides which versions to compare again. Event-loop thread only, but for `compare`.
+
+    Parameters
+    ----------
+    now_s
+        A clock that never goes back.
+    """
+
+    def __init__(
+        self, summaries: Summaries, fleet: Fleet, window_s: float, now_s: Callable[[], float]
+    ) -> None:
+        self._summaries = summaries
+        self._fleet = fleet
+        self._window_s = window_s
+        self._now_s = now_s
+        self._compared_s: dict[Version, float] = {}
+
+    def due(self, watched: set[Version]) -> list[Version]:
+        """List versions to compare now; forgets those that no worker has any more.
+
+        Parameters
+        ----------
+        watched
+            With new rows since the last call.
+        """
+        watching = {
+            (one.model, one.version)
+            for worker in self._fleet.workers.values()
+            for one in worker.versions
+            if one.profile
+        }
+        for gone in self._fleet.drift.keys() - watching:
+            del self._fleet.drift[gone]
+        self._compared_s = {one: at_s for one, at_s in self._compared_s.items() if one in watching}
+        stale_s = self._now_s() - _STALE_S
+        return sorted(
+            one for one in watching if one in watched or self._compared_s.get(one, -_STALE_S) <= stale_s
+        )
+
+    def compare(self, version: Version, wall_ms: int) -> Drift | None:
+        """Compare a version's last rows with its reference; None without any. In any thread.
+
+        Raises
+        ------
+        NotWatched, StoreUnavailable
+        """
+        end_ms = (wall_ms // MINUTE_MS + 1) * MINUTE_MS
+        live = self._summaries.live(*version, wall_ms - int(self._window_s * 1_000), end_ms)
+        if not live.rows:
+            return None
+        return Drift(live.profile.source, self._window_s, live.features())
+
+    def show(self, version: Version, found: Drift | None) -> None:
+        """Put a comparison where `/metrics` finds it, or take it away."""
+        self._compared_s[version] = self._now_s()
+        if found is None:
+            self._fleet.drift.pop(version, None)
+        else:
+            self._fleet.drift[version] = found

@@ -1,0 +1,25 @@
+"""What can go wrong in the control plane alone."""
+
+from fastserve.errors import FastserveError, NotFound
+
+
+class StoreUnavailable(FastserveError):
+    """The database cannot take or give anything now; nothing was counted, and trying again is right."""
+
+    def __init__(self, reason: str, retry_after_s: int = 1) -> None:
+        super().__init__(f"the control plane's database is not available: {reason}")
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
+class NotWatched(NotFound):
+    """No row of the version was ever counted against a profile."""
+
+    def __init__(self, model: str, version: int | None) -> None:
+        which = f"model '{model}' version {version}" if version is not None else f"model '{model}'"
+        super().__init__(
+            f"no rows of {which} were watched: give a version its profile when it is published "
+            "and send it requests"
+        )
+        self.model = model
+        self.version = version

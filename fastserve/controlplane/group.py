@@ -1,0 +1,224 @@
+"""One transaction of the store: checks snapshots one by one, counts those that are right, writes once."""
+
+import zlib
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, and_, select, tuple_, update
+
+from fastserve.controlplane import profiles as stored_profiles
+from fastserve.controlplane.checking import MAX_WINDOW_ROWS, check_snapshot, check_states
+from fastserve.controlplane.fleet import Version, VersionTotals, WorkerNow
+from fastserve.controlplane.profiles import Profiles, Sketches, check_given, parse_given
+from fastserve.controlplane.tables import profiles, sources, totals, workers
+from fastserve.controlplane.totals import add, read_totals, to_text
+from fastserve.controlplane.windows import HOUR_MS, Key, Windows
+from fastserve.errors import InvalidRequest
+from fastserve.monitoring.profile import Profile
+from fastserve.monitoring.snapshot import Snapshot, VersionDelta
+
+LATEST_MS = 60_000
+"""How far ahead of the control plane's clock a worker's may be."""
+OLDEST_MS = 3 * HOUR_MS
+"""How late a snapshot may come and still be put at its own minute."""
+
+Place = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one snapshot: counted (now or earlier), not yet for want of profiles, or refused."""
+
+    number: int
+    wanted: tuple[str, ...] = ()
+    """Digests of profiles to send the snapshot again with; nothing of it is counted."""
+    refused: InvalidRequest | None = None
+
+
+class Group:
+    """Snapshots that are taken in together. One thread only, in one transaction."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        snapshots: list[Snapshot],
+        now_ms: int,
+        windows: Windows,
+        caches: tuple[Profiles, Sketches],
+    ) -> None:
+        self._connection = connection
+        self._now_ms = now_ms
+        self._windows = windows
+        self._profiles, self._sketches = caches
+        self._read_known(snapshots)
+        self._fresh: dict[str, tuple[Profile, bytes, VersionDelta]] = {}
+        self._counted: dict[str, Snapshot] = {}
+        self._had_totals: set[Version] = set()
+        self.totals: dict[Version, VersionTotals] = {}
+        self.workers: dict[Place, WorkerNow] = {}
+        self.watched: set[Version] = set()
+        """Versions with new rows in their windows."""
+
+    def take(self, snapshot: Snapshot) -> Answer:
+        """Count one snapshot, whole or not at all."""
+        if snapshot.number <= self._last.get(snapshot.incarnation, 0):
+            return Answer(snapshot.number)
+        try:
+            check_snapshot(snapshot)
+            check_given(snapshot.profiles)
+            needed = {delta.profile: delta for delta in snapshot.deltas if delta.profile and delta.states}
+            wanted = needed.keys() - self._known - self._fresh.keys() - snapshot.profiles.keys()
+            if wanted:
+                return Answer(snapshot.number, tuple(sorted(wanted)))
+            given = {
+                digest: (parse_given(snapshot.profiles[digest]), snapshot.profiles[digest], delta)
+                for digest, delta in needed.items()
+                if digest not in self._known and digest not in self._fresh
+            }
+            rows = self._check_rows(snapshot, {digest: each[0] for digest, each in given.items()})
+        except InvalidRequest as error:
+            return Answer(snapshot.number, refused=error)
+        self._fresh.update(given)
+        self._count(snapshot, rows)
+        return Answer(snapshot.number)
+
+    def write(self) -> None:
+        """Write everything that was counted."""
+        for digest, (profile, _, _) in self._fresh.items():
+            self._profiles.keep(digest, profile)
+        self._write_profiles()
+        self._windows.write()
+        self._write_sources()
+        self._write_totals()
+        self._write_workers()
+
+    def _read_known(self, snapshots: list[Snapshot]) -> None:
+        """Read how far the sources were counted, who held their places, and which profiles there are."""
+        incarnations = {one.incarnation for one in snapshots}
+        found = select(sources.c.incarnation, sources.c.last_number)
+        rows = self._connection.execute(found.where(sources.c.incarnation.in_(incarnations)))
+        self._last: dict[str, int] = {row.incarnation: row.last_number for row in rows}
+        self._had_source = set(self._last)
+        printable = [one for one in snapshots if one.host.isprintable()]
+        places = {(one.host, one.worker) for one in printable}
+        at = tuple_(workers.c.host, workers.c.worker)
+        self._places = {
+            (row.host, row.worker): (row.incarnation, row.cpu_before_s, row.cpu_s)
+            for row in self._connection.execute(select(workers).where(at.in_(sorted(places))))
+        }
+        self._had_place = set(self._places)
+        digests = {delta.profile for one in snapshots for delta in one.deltas if delta.profile}
+        self._known = stored_profiles.known(self._connection, digests)
+
+    def _check_rows(self, snapshot: Snapshot, given: dict[str, Profile]) -> list[int]:
+        """Give the rows of each delta; InvalidRequest unless states fit and windows have room for them."""
+        at_ms = self._moment(snapshot)
+        found: list[int] = []
+        sums: dict[Key, int] = {}
+        for at, delta in enumerate(snapshot.deltas):
+            label = f"deltas.{at}"
+            key, rows = _key(delta), delta.watched_rows
+            if delta.states:
+                profile = given.get(key[2]) or self._profile(key[2])
+                rows = check_states(delta, profile, self._sketches.of(key[2], profile), label)
+            found.append(rows)
+            if rows:
+                sums[key] = sums.get(key, self._windows.minute_rows(key, at_ms)) + rows
+                if sums[key] > MAX_WINDOW_ROWS:
+                    raise InvalidRequest(f"more than {MAX_WINDOW_ROWS} rows in a minute", label)
+        return found
+
+    def _profile(self, digest: str) -> Profile:
+        if digest in self._fresh:
+            return self._fresh[digest][0]
+        profile = self._profiles.get(self._connection, digest)
+        assert profile is not None  # it is known, and nobody else writes now
+        return profile
+
+    def _moment(self, snapshot: Snapshot) -> int:
+        """Give the minute's moment; by this machine's clock when the worker's is far off."""
+        late = self._now_ms - snapshot.to_ms
+        return snapshot.to_ms if -LATEST_MS <= late <= OLDEST_MS else self._now_ms
+
+    def _count(self, snapshot: Snapshot, rows: list[int]) -> None:
+        at_ms = self._moment(snapshot)
+        versions = {(delta.model, delta.version) for delta in snapshot.deltas} - self.totals.keys()
+        if versions:
+            stored = read_totals(self._connection, versions)
+            self._had_totals |= stored.keys()
+            self.totals |= {one: stored.get(one) or VersionTotals() for one in versions}
+        for delta, counted in zip(snapshot.deltas, rows, strict=True):
+            version = (delta.model, delta.version)
+            add(self.totals[version], delta)
+            if counted:
+                self._windows.add(_key(delta), at_ms, counted, delta.states)
+                self.watched.add(version)
+        self._count_worker(snapshot)
+        self._last[snapshot.incarnation] = snapshot.number
+        self._counted[snapshot.incarnation] = snapshot
+
+    def _count_worker(self, snapshot: Snapshot) -> None:
+        place = (snapshot.host, snapshot.worker)
+        cpu_s = snapshot.process.cpu_s
+        incarnation, before_s, last_s = self._places.get(place, (snapshot.incarnation, 0.0, 0.0))
+        if incarnation != snapshot.incarnation:
+            if snapshot.incarnation in self._last:
+                return  # it was replaced; this is what it had not got rid of
+            before_s += last_s
+        self._places[place] = (snapshot.incarnation, before_s, cpu_s)
+        self.workers[place] = WorkerNow(
+            snapshot.host,
+            snapshot.worker,
+            snapshot.incarnation,
+            0.0,
+            snapshot.process,
+            snapshot.now,
+            before_s,
+        )
+
+    def _write_profiles(self) -> None:
+        rows = [
+            {
+                "digest": digest,
+                "model": delta.model,
+                "version": delta.version,
+                "content": zlib.compress(data),
+                "created_ms": self._now_ms,
+            }
+            for digest, (_, data, delta) in self._fresh.items()
+        ]
+        if rows:
+            self._connection.execute(profiles.insert(), rows)
+
+    def _write_sources(self) -> None:
+        for incarnation, snapshot in self._counted.items():
+            values = {"last_number": snapshot.number, "seen_ms": self._now_ms}
+            if incarnation in self._had_source:
+                where = sources.c.incarnation == incarnation
+                self._connection.execute(update(sources).where(where).values(values))
+            else:
+                names = {"incarnation": incarnation, "host": snapshot.host, "worker": snapshot.worker}
+                self._connection.execute(sources.insert().values(**names, **values))
+
+    def _write_totals(self) -> None:
+        for (model, version), one in self.totals.items():
+            values = {"content": to_text(one), "changed_ms": self._now_ms}
+            if (model, version) in self._had_totals:
+                where = and_(totals.c.model == model, totals.c.version == version)
+                self._connection.execute(update(totals).where(where).values(values))
+            else:
+                self._connection.execute(totals.insert().values(model=model, version=version, **values))
+
+    def _write_workers(self) -> None:
+        for host, worker in self.workers:
+            incarnation, before_s, cpu_s = self._places[host, worker]
+            values = {"incarnation": incarnation, "cpu_before_s": before_s, "cpu_s": cpu_s}
+            values["seen_ms"] = self._now_ms
+            if (host, worker) in self._had_place:
+                where = and_(workers.c.host == host, workers.c.worker == worker)
+                self._connection.execute(update(workers).where(where).values(values))
+            else:
+                self._connection.execute(workers.insert().values(host=host, worker=worker, **values))
+
+
+def _key(delta: VersionDelta) -> Key:
+    return (delta.model, delta.version, (delta.profile or "") if delta.states else "")

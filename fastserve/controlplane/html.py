@@ -1,0 +1,235 @@
+"""A report as one HTML file that needs nothing else: no network, and no script to be read.
+
+Names of features and categories come from strangers: everything is escaped, and the page's policy lets in no
+script, style or address but its own.
+"""
+
+import base64
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from html import escape
+from typing import NamedTuple
+
+from fastserve.controlplane.html_style import HATCHES, SCRIPT, STYLE
+from fastserve.controlplane.reporting import Report, TimePoint
+from fastserve.controlplane.svg import Slot, columns, cut, line, rows, short, slots, spark
+from fastserve.monitoring.comparing import FeatureComparison
+
+MAX_FEATURES = 2_000
+"""Features that the page shows, the worst ones."""
+
+MAX_BYTES = 19 * 10**6
+"""Beyond that no more plots are drawn: long names of strangers must not make a file that no browser opens."""
+
+SOME, HIGH = 0.1, 0.25
+"""Usual bounds of the population stability index: a look is worth it; another population."""
+
+_HEADS = (
+    ("feature", "text"),
+    ("role", "text"),
+    ("PSI", "number"),
+    ("Jensen–Shannon", "number"),
+    ("KS", "number"),
+    ("missing", "number"),
+    ("out of range or unseen", "number"),
+    ("mean", "number"),
+    ("live", ""),
+)
+_DISTANCES = (
+    ("psi", "PSI"),
+    ("jensen_shannon", "Jensen–Shannon"),
+    ("hellinger", "Hellinger"),
+    ("total_variation", "total variation"),
+    ("kolmogorov_smirnov", "Kolmogorov–Smirnov"),
+    ("wasserstein", "Wasserstein"),
+    ("chi_square", "chi-square"),
+    ("degrees", "degrees of freedom"),
+)
+
+
+class _Times(NamedTuple):
+    """The timeline in at most so many steps, each with the place of its middle in 0 to 1."""
+
+    steps: list[tuple[float, Sequence[TimePoint]]]
+    merged: bool
+
+
+def render_html(report: Report) -> str:
+    """Write the report: at most 2,000 features, the first, which are the worst; below 20 MB as UTF-8."""
+    shown = report.features[:MAX_FEATURES]
+    bins, points = (40, 120) if len(shown) <= 500 else (20, 48)
+    bars = [slots(one, bins) for one in shown]
+    times = _times(report.timeline, points)
+    parts = [*_head(report), *_facts(report, len(shown)), *_summary(shown, bars)]
+    size = sum(len(part.encode()) for part in parts)
+    for place, feature in enumerate(shown):
+        section = "".join(_feature(place, feature, bars[place], times))
+        size += len(section.encode())
+        if size > MAX_BYTES:
+            parts.append(
+                f'<p class="note">The file is full: {len(shown) - place:,} features have no plots.</p>'
+            )
+            break
+        parts.append(section)
+    parts.append(f"</main><script>{SCRIPT}</script></body></html>\n")
+    return "".join(parts)
+
+
+def _head(report: Report) -> Iterator[str]:
+    name = escape(f"{cut(report.model, 200)} version {report.version}")
+    policy = f"default-src 'none'; style-src '{_hash(STYLE)}'; script-src '{_hash(SCRIPT)}'; base-uri 'none'"
+    yield '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+    yield f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    yield f"<title>{name}: live rows beside the reference</title><style>{STYLE}</style></head>"
+    yield f"<body>{HATCHES}<main><h1>{name}</h1>"
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _facts(report: Report, shown: int) -> Iterator[str]:
+    facts = {
+        "aliases": ", ".join(report.aliases[:50]),
+        "live rows": f"{report.rows:,}, {_when(report.start)} to {_when(report.end)}",
+        "reference": f"{report.reference_rows:,} rows"
+        + (f": {cut(report.description, 1_000)}" if report.description else ""),
+        "profile": report.profile,
+    }
+    yield '<p class="soft">Live rows beside the reference; the features that differ most come first.</p>'
+    if report.source == "live":
+        yield (
+            '<p class="note">The reference is live traffic: the first rows that this version served. '
+            "What was off by then looks right here; a profile of the training data would show it.</p>"
+        )
+    if not report.rows:
+        yield '<p class="note">No rows were served in this span.</p>'
+    if shown < len(report.features):
+        yield (
+            f'<p class="note">Of {len(report.features):,} features the {shown:,} that differ most are shown; '
+            "the report as JSON has all of them.</p>"
+        )
+    yield "<dl>"
+    yield from (f"<dt>{word}</dt><dd>{escape(value)}</dd>" for word, value in facts.items() if value)
+    yield "</dl>"
+
+
+def _summary(shown: Sequence[FeatureComparison], bars: Sequence[list[Slot]]) -> Iterator[str]:
+    heads = "".join(f'<th scope="col" data-sort="{sort}">{word}</th>' for word, sort in _HEADS)
+    yield '<p data-script hidden><label>Only features with <input id="filter" type="search"></label></p>'
+    yield '<div class="wide"><table id="summary"><caption>'
+    yield f"PSI from {SOME} is worth a look, from {HIGH} another population. "
+    yield "Missing, out of range and mean: reference → live.</caption>"
+    yield f"<thead><tr>{heads}</tr></thead><tbody>"
+    for place, (feature, mine) in enumerate(zip(shown, bars, strict=True)):
+        found, before, after = feature.distances, feature.reference, feature.live
+        gone = [_share(side.missing, side.rows) for side in (before, after)]
+        outside = [_share(side.outside, side.rows) for side in (before, after)]
+        means = [side.moments.mean if side.moments else None for side in (before, after)]
+        psi, grade = found.get("psi"), _grade(found.get("psi"))
+        cells = [
+            f'<td><a href="#f{place}">{escape(cut(feature.feature, 256))}</a></td>',
+            f'<td class="left">{escape(cut(feature.role, 32))}</td>',
+            _cell(psi, f'<span class="{grade}">{short(psi)}</span>'),
+            _cell(found.get("jensen_shannon"), short(found.get("jensen_shannon"))),
+            _cell(found.get("kolmogorov_smirnov"), short(found.get("kolmogorov_smirnov"))),
+            _cell(gone[1], f"{_percent(gone[0])} → {_percent(gone[1])}"),
+            _cell(outside[1], f"{_percent(outside[0])} → {_percent(outside[1])}"),
+            _cell(means[1], f"{short(means[0])} → {short(means[1])}" if any(means) else "–"),
+            f"<td>{spark(mine)}</td>",
+        ]
+        yield f'<tr data-of="f{place}">{"".join(cells)}</tr>'
+    yield "</tbody></table></div>"
+
+
+def _feature(place: int, feature: FeatureComparison, mine: list[Slot], times: _Times) -> Iterator[str]:
+    name, side = escape(cut(feature.feature, 256)), escape(cut(feature.role, 32))
+    grade = _grade(feature.distances.get("psi"))
+    yield f'<section id="f{place}"><h2>{name} <span class="soft">{side} '
+    yield f'{escape(cut(feature.tensor, 256))}</span> <span class="{grade}">{_WORDS[grade]}</span></h2>'
+    found = [(word, feature.distances.get(key)) for key, word in _DISTANCES]
+    yield '<p class="soft">' + ", ".join(
+        f"{word} {short(value)}" for word, value in found if value is not None
+    )
+    yield f"; {feature.live.rows:,} live rows, {feature.live.infinite:,} infinite</p>"
+    yield '<div class="plots"><figure>'
+    if mine:
+        yield from _bars(feature, mine)
+    yield "</figure><div>"
+    yield from _lines(place, times)
+    yield "</div></div></section>"
+
+
+def _bars(feature: FeatureComparison, mine: list[Slot]) -> Iterator[str]:
+    """Both sides beside each other, and the same as numbers."""
+    yield '<figcaption>Share of rows: <span class="key r"></span>reference <span class="key l"></span>live'
+    yield "; hatched: out of range, unseen or missing</figcaption>"
+    draw = columns if feature.kind == "number" else rows
+    yield draw(mine, f"shares of {cut(feature.feature, 100)}")
+    yield "<details><summary>numbers</summary><table><tr><th>rows</th><th>reference</th><th>live</th></tr>"
+    for one in mine:
+        shares = f"<td>{_percent(one.reference)}</td><td>{_percent(one.live)}</td>"
+        yield f"<tr><td>{escape(one.name)}</td>{shares}</tr>"
+    yield "</table></details>"
+
+
+def _lines(place: int, times: _Times) -> Iterator[str]:
+    """Both curves; of windows taken together the worst one is drawn."""
+    if not times.steps:
+        return
+    first, last = times.steps[0][1][0], times.steps[-1][1][-1]
+    worst = ", the highest of each few windows" if times.merged else ""
+    for title, percent in (("PSI over time", False), ("missing share over time", True)):
+        points = [(at, _worst(step, place, percent)) for at, step in times.steps]
+        yield f"<figure>{line(points, title, percent=percent)}"
+        yield f"<figcaption>{title}{worst}: {_when(first.start)} to {_when(last.end)}</figcaption></figure>"
+
+
+def _worst(step: Sequence[TimePoint], place: int, missing: bool) -> float | None:
+    values = [one.missing_share if missing else one.psi for one in step]
+    known = [found for mine in values if place < len(mine) and (found := mine[place]) is not None]
+    return max(known, default=None)
+
+
+def _times(timeline: Sequence[TimePoint], limit: int) -> _Times:
+    if not timeline:
+        return _Times([], False)
+    size = math.ceil(len(timeline) / limit)
+    steps = [timeline[at : at + size] for at in range(0, len(timeline), size)]
+    begin, end = timeline[0].start, timeline[-1].end
+    whole_s = max((end - begin).total_seconds(), 1e-9)
+    middles = [
+        ((step[0].start - begin).total_seconds() + (step[-1].end - begin).total_seconds()) / 2 / whole_s
+        for step in steps
+    ]
+    return _Times([(min(max(at, 0.0), 1.0), step) for at, step in zip(middles, steps, strict=True)], size > 1)
+
+
+_WORDS = {"high": "PSI is high", "some": "PSI is raised", "low": "", "none": "nothing to compare"}
+
+
+def _grade(psi: float | None) -> str:
+    if psi is None or math.isnan(psi):
+        return "none"
+    return "high" if psi >= HIGH else "some" if psi >= SOME else "low"
+
+
+def _cell(value: float | None, shown: str) -> str:
+    known = value is not None and not math.isnan(value)
+    return f'<td data-v="{value if known else ""}">{shown}</td>'
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share * 100:.3g}%"
+
+
+def _when(moment: datetime) -> str:
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return aware.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,130 @@
+"""Group commit: snapshots that arrive while one transaction runs are the next one."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager, suppress
+
+from fastserve.controlplane.errors import StoreUnavailable
+from fastserve.controlplane.fleet import Fleet, Version
+from fastserve.controlplane.group import Answer
+from fastserve.controlplane.store import Store, Taken
+from fastserve.monitoring.snapshot import MAX_SNAPSHOT_BYTES, Snapshot
+
+_MAX_GROUP = 256
+_MAX_WAITING_BYTES = 4 * MAX_SNAPSHOT_BYTES
+_PATIENCE_S = 10.0
+_MAX_PATIENCE_S = 180.0
+"""A worker that sends once a minute is not gone after ten seconds."""
+
+_Waiting = tuple[Snapshot, "asyncio.Future[Answer]"]
+
+
+class Intake:
+    """Feeds the store's thread and keeps the fleet equal to what is committed. Event-loop thread only.
+
+    Parameters
+    ----------
+    writer
+        The one thread that the store is used from.
+    now_s
+        A clock that never goes back.
+    """
+
+    def __init__(self, store: Store, fleet: Fleet, writer: Executor, now_s: Callable[[], float]) -> None:
+        self._store = store
+        self._fleet = fleet
+        self._writer = writer
+        self._now_s = now_s
+        self._waiting: deque[_Waiting] = deque()
+        self._running: asyncio.Task[None] | None = None
+        self._held_bytes = 0
+        self._patience_s: dict[tuple[str, int], float] = {}
+        self.trouble = "it has not been opened yet"
+        """Why the database is not available; empty when it is."""
+        self.watched: set[Version] = set()
+        """Versions with new rows, for whoever wants to know; he empties it."""
+
+    @contextmanager
+    def room(self, size_bytes: int) -> Iterator[None]:
+        """Hold memory for a snapshot of at most so many bytes; StoreUnavailable when there is none."""
+        if self._held_bytes and self._held_bytes + size_bytes > _MAX_WAITING_BYTES:
+            raise StoreUnavailable("too much waits for it already")
+        self._held_bytes += size_bytes
+        try:
+            yield
+        finally:
+            self._held_bytes -= size_bytes
+
+    async def prepare(self) -> None:
+        """Make the tables and read the totals; ConfigError, StoreUnavailable."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._writer, self._store.prepare)
+            self._apply(await loop.run_in_executor(self._writer, self._store.load), [])
+        except StoreUnavailable as error:
+            self.trouble = error.reason
+            raise
+        self.trouble = ""
+
+    async def submit(self, snapshot: Snapshot) -> Answer:
+        """Take a snapshot in; answered once it is committed. StoreUnavailable: send it again."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._waiting.append((snapshot, future))
+        if self._running is None:
+            self._running = loop.create_task(self._run())
+        return await future
+
+    def forget_silent(self) -> None:
+        """Drop workers that were not heard of for long."""
+        now_s = self._now_s()
+        for place, worker in list(self._fleet.workers.items()):
+            if now_s - worker.seen_s > self._patience_s.get(place, _PATIENCE_S):
+                del self._fleet.workers[place]
+                self._patience_s.pop(place, None)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting:
+                group = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MAX_GROUP))]
+                snapshots = [snapshot for snapshot, _ in group]
+                try:
+                    taken = await loop.run_in_executor(self._writer, self._store.take_in, snapshots)
+                except BaseException as error:
+                    if isinstance(error, StoreUnavailable):
+                        self.trouble = error.reason
+                    _fail(group, error)
+                    if not isinstance(error, Exception):
+                        raise
+                    continue
+                self.trouble = ""
+                self._apply(taken, snapshots)
+                for (_, future), answer in zip(group, taken.answers, strict=True):
+                    with suppress(asyncio.InvalidStateError):  # whoever asked has gone
+                        future.set_result(answer)
+        finally:
+            self._running = None
+
+    def _apply(self, taken: Taken, snapshots: list[Snapshot]) -> None:
+        if taken.all_totals:
+            self._fleet.totals.clear()
+        self._fleet.totals.update(taken.totals)
+        self.watched |= taken.watched
+        now_s = self._now_s()
+        for worker in taken.workers:
+            worker.seen_s = now_s
+            self._fleet.workers[worker.host, worker.worker] = worker
+        for one in snapshots:
+            period_s = max(one.to_ms - one.from_ms, 0) / 1_000
+            if (one.host, one.worker) in self._fleet.workers:
+                patience_s = min(max(_PATIENCE_S, 3 * period_s), _MAX_PATIENCE_S)
+                self._patience_s[one.host, one.worker] = patience_s
+
+
+def _fail(group: list[_Waiting], error: BaseException) -> None:
+    for _, future in group:
+        if not future.done():
+            future.set_exception(error if isinstance(error, Exception) else StoreUnavailable("it is closing"))

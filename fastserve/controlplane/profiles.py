@@ -1,0 +1,106 @@
+"""Profiles by digest: stored once, parsed when needed, the last used kept in memory."""
+
+import hashlib
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy import Connection, select
+
+from fastserve.controlplane.errors import StoreUnavailable
+from fastserve.controlplane.tables import profiles
+from fastserve.errors import InvalidProfile, InvalidRequest
+from fastserve.monitoring.profile import Profile, Sketch, read_profile
+
+_MAX_KEPT = 256
+_MAX_KEPT_FEATURES = 262_144
+_AT_ONCE = 500
+"""Parameters of one query."""
+
+
+class Profiles:
+    """Parsed profiles of the database, those used last. Safe from any thread."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, Profile] = OrderedDict()
+        self._features = 0
+        self._lock = threading.Lock()
+
+    def get(self, connection: Connection, digest: str) -> Profile | None:
+        """Give a profile; None when the database has none of this digest."""
+        with self._lock:
+            found = self._kept.get(digest)
+            if found is not None:
+                self._kept.move_to_end(digest)
+                return found
+        content = connection.scalar(select(profiles.c.content).where(profiles.c.digest == digest))
+        if content is None:
+            return None
+        try:
+            profile = read_profile(zlib.decompress(content))
+        except (zlib.error, InvalidProfile) as error:
+            raise StoreUnavailable(f"the profile {digest[:12]} in it is damaged ({error})") from error
+        self.keep(digest, profile)
+        return profile
+
+    def keep(self, digest: str, profile: Profile) -> None:
+        """Remember a profile that is in the database."""
+        with self._lock:
+            if digest not in self._kept:
+                self._features += _width(profile)
+            self._kept[digest] = profile
+            self._kept.move_to_end(digest)
+            while len(self._kept) > 1 and (
+                len(self._kept) > _MAX_KEPT or self._features > _MAX_KEPT_FEATURES
+            ):
+                self._features -= _width(self._kept.popitem(last=False)[1])
+
+
+class Sketches:
+    """Empty sketches to merge states in, one set a profile, used again and again. One thread only."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, list[Sketch]] = OrderedDict()
+
+    def of(self, digest: str, profile: Profile) -> list[Sketch]:
+        """Give an empty sketch for each tensor; what was counted in them before is gone."""
+        found = self._kept.pop(digest, None)
+        if found is None:
+            found = [tensor.sketch() for tensor in profile.tensors]
+        else:
+            for sketch in found:
+                sketch.reset()
+        self._kept[digest] = found
+        if len(self._kept) > _MAX_KEPT:
+            self._kept.popitem(last=False)
+        return found
+
+
+def known(connection: Connection, digests: Iterable[str]) -> set[str]:
+    """Tell which of these profiles the database has."""
+    wanted = sorted(set(digests))
+    found: set[str] = set()
+    for at in range(0, len(wanted), _AT_ONCE):
+        some = wanted[at : at + _AT_ONCE]
+        found |= set(connection.scalars(select(profiles.c.digest).where(profiles.c.digest.in_(some))))
+    return found
+
+
+def check_given(given: Mapping[str, bytes]) -> None:
+    """Raise InvalidRequest unless each profile that a worker sent has the sha256 that it is named by."""
+    for digest, data in given.items():
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise InvalidRequest(f"the profile {digest[:12]}… has another sha256 than its digest", "profiles")
+
+
+def parse_given(data: bytes) -> Profile:
+    """Read a profile that a worker sent; InvalidRequest when it is none."""
+    try:
+        return read_profile(data)
+    except InvalidProfile as error:
+        raise InvalidRequest(str(error), "profiles") from error
+
+
+def _width(profile: Profile) -> int:
+    return sum(len(tensor.features) for tensor in profile.tensors)

@@ -1,0 +1,123 @@
+"""Keeps the database small: minutes become hours, hours become days, and what is old goes."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select
+
+from fastserve.controlplane.fleet import Version
+from fastserve.controlplane.options import ControlOptions
+from fastserve.controlplane.store import Store
+from fastserve.controlplane.tables import profiles, sources, totals, windows, workers
+from fastserve.controlplane.windows import DAY_MS, HOUR_MS, MINUTE_MS, SPAN_MS, Key, of
+
+GRACE_MS = 2 * MINUTE_MS
+"""After the end of an hour or a day, before it is summed up; what comes later is added to it."""
+SOURCE_DAYS = 7
+"""How long a process that sends no more is remembered: its snapshots may still be on their way."""
+_VACUUM_PAGES = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """An hour or a day to sum up."""
+
+    key: Key
+    level: str
+    start_ms: int
+
+
+class Rollup:
+    """Housekeeping, in short transactions between which snapshots are taken in. The store's thread only."""
+
+    def __init__(self, store: Store, options: ControlOptions) -> None:
+        self._store = store
+        self._options = options
+
+    def due(self, level: str, now_ms: int) -> list[Due]:
+        """List the hours, or the days, that are over and have parts that are not in them yet."""
+        span_ms = SPAN_MS[level]
+        table = windows.c
+        start = (table.start_ms - table.start_ms % span_ms).label("start")
+        query = (
+            select(table.model, table.version, table.profile, start)
+            .where(table.level == ("minute" if level == "hour" else "hour"), table.rolled.is_(False))
+            .where(table.start_ms < (now_ms - GRACE_MS) // span_ms * span_ms)
+            .distinct()
+        )
+        with self._store.database.reading() as connection:
+            return [
+                Due((row.model, row.version, row.profile), level, row.start)
+                for row in connection.execute(query)
+            ]
+
+    def roll(self, due: Due) -> None:
+        """Sum up one hour or day."""
+        with self._store.touching() as found:
+            found.roll(due.key, due.level, due.start_ms)
+
+    def forget(self, now_ms: int, held: set[Version]) -> set[Version]:
+        """Delete what is older than the options keep, and give its pages back.
+
+        Parameters
+        ----------
+        held
+            Versions that some worker has; their totals stay however long nobody asks them.
+
+        Returns
+        -------
+        set of Version
+            Whose totals went.
+        """
+        oldest_ms = now_ms - int(self._options.keep_days_d * DAY_MS)
+        with self._store.database.writing() as connection:
+            connection.execute(delete(windows).where(or_(*self._old(now_ms))))
+            for surplus in self._surplus(connection):
+                connection.execute(delete(windows).where(surplus))
+            used = exists().where(windows.c.profile == profiles.c.digest)
+            # One that nothing was counted against yet is new, and about to be.
+            unused = and_(profiles.c.created_ms < now_ms - DAY_MS, ~used)
+            connection.execute(delete(profiles).where(unused))
+            gone_ms = now_ms - SOURCE_DAYS * DAY_MS
+            connection.execute(delete(sources).where(sources.c.seen_ms < gone_ms))
+            connection.execute(delete(workers).where(workers.c.seen_ms < gone_ms))
+            gone = {
+                (row.model, row.version)
+                for row in connection.execute(select(totals).where(totals.c.changed_ms < oldest_ms))
+            } - held
+            for model, version in gone:
+                one = and_(totals.c.model == model, totals.c.version == version)
+                connection.execute(delete(totals).where(one))
+        if self._store.database.is_sqlite:
+            with self._store.database.writing() as connection:
+                connection.exec_driver_sql(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+        return gone
+
+    def _old(self, now_ms: int) -> list[ColumnElement[bool]]:
+        """Choose windows past their time; of minutes whole hours, of hours whole days."""
+        options, table = self._options, windows.c
+        minutes_ms = (now_ms - int(options.keep_minutes_h * HOUR_MS)) // HOUR_MS * HOUR_MS
+        hours_ms = (now_ms - int(options.keep_hours_d * DAY_MS)) // DAY_MS * DAY_MS
+        days_ms = now_ms - int(options.keep_days_d * DAY_MS)
+        return [
+            and_(table.level == "minute", table.start_ms < minutes_ms),
+            and_(table.level == "hour", table.start_ms < hours_ms),
+            and_(table.level == "day", table.start_ms < days_ms),
+            and_(table.level == "count", table.start_ms < days_ms),
+        ]
+
+    def _surplus(self, connection: Connection) -> list[ColumnElement[bool]]:
+        """Choose windows by count beyond those that are kept of each version."""
+        keep, table = self._options.keep_count_windows, windows.c
+        full = (
+            select(table.model, table.version, table.profile)
+            .where(table.level == "count")
+            .group_by(table.model, table.version, table.profile)
+            .having(func.count() > keep)
+        )
+        found: list[ColumnElement[bool]] = []
+        for row in connection.execute(full).all():
+            mine = and_(of((row.model, row.version, row.profile)), table.level == "count")
+            newest_first = select(table.start_ms).where(mine).order_by(table.start_ms.desc())
+            last_ms = connection.execute(newest_first.offset(keep).limit(1)).scalar_one()
+            found.append(and_(mine, table.start_ms <= last_ms))
+        return found

@@ -1,0 +1,178 @@
+"""The control plane without its sockets: database, fleet, and what runs in the background."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from fastserve.controlplane.database import Database
+from fastserve.controlplane.drift import DriftWatch
+from fastserve.controlplane.errors import NotWatched, StoreUnavailable
+from fastserve.controlplane.fleet import Fleet
+from fastserve.controlplane.intake import Intake
+from fastserve.controlplane.options import ControlOptions
+from fastserve.controlplane.profiles import Profiles
+from fastserve.controlplane.reporting import Report
+from fastserve.controlplane.rollup import Rollup
+from fastserve.controlplane.spans import span_until
+from fastserve.controlplane.store import Store, WallClock, wall_ms
+from fastserve.controlplane.summary import Summaries
+from fastserve.errors import FastserveError, InvalidRequest, NotFound, RegistryError
+from fastserve.registry import Registry
+
+log = logging.getLogger("fastserve.controlplane")
+
+_RETRY_S = 1.0
+_SWEEP_S = 1.0
+_DRIFT_S = 5.0
+_ROLLUP_S = 60.0
+_READERS = 2
+
+
+class Control:
+    """One control plane. Event-loop thread only; `run` works until it is cancelled.
+
+    Parameters
+    ----------
+    registry
+        Where aliases are looked up; it may be missing.
+    """
+
+    def __init__(
+        self,
+        options: ControlOptions,
+        registry: Path,
+        database: Database,
+        clock_ms: WallClock = wall_ms,
+    ) -> None:
+        self.options = options
+        self.fleet = Fleet()
+        self.ready = False
+        """Snapshots can be taken in."""
+        self._registry = Registry(registry)
+        self._database = database
+        self._clock_ms = clock_ms
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="fastserve-store")
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="fastserve-report")
+        known = Profiles()
+        store = Store(database, options, known, clock_ms)
+        self._summaries = Summaries(database, known)
+        self._rollup = Rollup(store, options)
+        self._drift = DriftWatch(self._summaries, self.fleet, options.drift_window_s, time.monotonic)
+        self.intake = Intake(store, self.fleet, self._writer, time.monotonic)
+
+    async def run(self) -> None:
+        """Open the database, then keep house until cancelled; ConfigError when it cannot be used at all."""
+        await self._prepare()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_every(_SWEEP_S, self._sweep))
+            group.create_task(_every(_DRIFT_S, self._compare))
+            group.create_task(_every(_ROLLUP_S, self.keep_house))
+
+    def close(self) -> None:
+        """Let what is being written be written, and close the database."""
+        self._writer.shutdown(cancel_futures=True)
+        self._readers.shutdown(cancel_futures=True)
+        self._database.close()
+
+    async def report(self, model: str, version: int | None, alias: str | None, since_ms: int) -> Report:
+        """Report on a version, on what an alias stands for, or without both on the champion or the newest.
+
+        Raises
+        ------
+        NotFound, InvalidRequest, StoreUnavailable
+        """
+        if version is not None and alias is not None:
+            raise InvalidRequest("give version or alias, not both", "alias")
+        loop = asyncio.get_running_loop()
+        aliases = await loop.run_in_executor(self._readers, self._aliases, model)
+        if alias is not None and alias not in aliases:
+            raise NotFound(f"model '{model[:128]}' has no alias '{alias[:128]}'")
+        if version is None:
+            version = aliases.get(alias or "champion") or self._newest(model)
+        span = span_until(self._clock_ms(), since_ms, self.options)
+        mine = sorted(name for name, number in aliases.items() if number == version)
+        return await loop.run_in_executor(self._readers, self._summaries.report, model, version, span, mine)
+
+    def overview(self) -> list[dict[str, Any]]:
+        """List every version that was heard of, with the rows of it that were watched."""
+        now = {
+            (one.model, one.version): one for worker in self.fleet.workers.values() for one in worker.versions
+        }
+        found: list[dict[str, Any]] = []
+        for model, version in sorted(self.fleet.totals.keys() | now.keys()):
+            if not model:
+                continue
+            totals, one = self.fleet.totals.get((model, version)), now.get((model, version))
+            found.append(
+                {
+                    "model": model,
+                    "version": version,
+                    "watched_rows": totals.watched_rows if totals else 0,
+                    "present": one is not None,
+                    "profile": one.profile if one else None,
+                    "unwatched": one.unwatched if one else "",
+                }
+            )
+        return found
+
+    async def keep_house(self) -> None:
+        """Sum up what is over, delete what is old."""
+        loop = asyncio.get_running_loop()
+        now_ms = self._clock_ms()
+        for level in ("hour", "day"):
+            for due in await loop.run_in_executor(self._writer, self._rollup.due, level, now_ms):
+                await loop.run_in_executor(self._writer, self._rollup.roll, due)
+        held = self.fleet.present()
+        for gone in await loop.run_in_executor(self._writer, self._rollup.forget, now_ms, held):
+            self.fleet.totals.pop(gone, None)
+
+    async def _prepare(self) -> None:
+        while not self.ready:
+            try:
+                await self.intake.prepare()
+                self.ready = True
+            except StoreUnavailable as error:
+                log.warning("%s; trying again", error)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _sweep(self) -> None:
+        self.intake.forget_silent()
+
+    async def _compare(self) -> None:
+        watched, self.intake.watched = self.intake.watched, set()
+        loop = asyncio.get_running_loop()
+        for version in self._drift.due(watched):
+            compare = self._drift.compare
+            try:
+                found = await loop.run_in_executor(self._readers, compare, version, self._clock_ms())
+            except NotWatched:
+                found = None
+            self._drift.show(version, found)
+
+    def _aliases(self, model: str) -> dict[str, int]:
+        try:
+            return dict(self._registry.state(model).aliases)
+        except (RegistryError, NotFound):
+            return {}
+
+    def _newest(self, model: str) -> int:
+        versions = [version for name, version in self.fleet.totals if name == model]
+        if not versions:
+            raise NotWatched(model, None)
+        return max(versions)
+
+
+async def _every(period_s: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Do something again and again; a failure is logged and the next time is another try."""
+    while True:
+        try:
+            await work()
+        except FastserveError as error:
+            log.warning("%s", error)
+        except Exception:
+            log.exception("the control plane's housekeeping failed")
+        await asyncio.sleep(period_s)

@@ -1,0 +1,114 @@
+"""The one writer of the database: takes in snapshots, a group in one transaction."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+
+from fastserve.controlplane import schema
+from fastserve.controlplane.database import Database
+from fastserve.controlplane.errors import StoreUnavailable
+from fastserve.controlplane.fleet import Version, VersionTotals, WorkerNow
+from fastserve.controlplane.group import Answer, Group
+from fastserve.controlplane.options import ControlOptions
+from fastserve.controlplane.profiles import Profiles, Sketches
+from fastserve.controlplane.totals import read_totals
+from fastserve.controlplane.windows import Windows
+from fastserve.monitoring.snapshot import Snapshot
+
+WallClock = Callable[[], int]
+"""Milliseconds since the epoch; it may go back."""
+
+
+def wall_ms() -> int:
+    """Give the time of day."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(slots=True)
+class Taken:
+    """What a committed group has changed."""
+
+    answers: list[Answer] = field(default_factory=list)
+    """One for each snapshot, in their order."""
+    totals: dict[Version, VersionTotals] = field(default_factory=dict)
+    """As they are now."""
+    all_totals: bool = False
+    """`totals` are all that there are, not only those that changed."""
+    workers: list[WorkerNow] = field(default_factory=list)
+    """`seen_s` is for whoever has the monotonic clock to set."""
+    watched: set[Version] = field(default_factory=set)
+    """Versions with new rows."""
+
+
+class Store:
+    """Writes snapshots and reads totals. One thread at a time.
+
+    Parameters
+    ----------
+    clock_ms
+        This machine's time of day.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        options: ControlOptions,
+        profiles: Profiles,
+        clock_ms: WallClock = wall_ms,
+    ) -> None:
+        self.database = database
+        self.profiles = profiles
+        self._sketches = Sketches()
+        self._count_rows = options.count_window_rows
+        self._clock_ms = clock_ms
+        self._in_doubt = True
+        """A commit may have happened that nobody heard of: totals are to be read anew."""
+
+    def prepare(self) -> None:
+        """Make the tables, or bring them to this release; ConfigError, StoreUnavailable."""
+        schema.prepare(self.database)
+
+    def load(self) -> Taken:
+        """Read all totals."""
+        with self.database.reading() as connection:
+            return Taken(totals=read_totals(connection), all_totals=True)
+
+    @contextmanager
+    def touching(self) -> Iterator[Windows]:
+        """Give windows to change in one transaction; StoreUnavailable."""
+        with self.database.writing() as connection:
+            windows = self._windows(connection)
+            yield windows
+            windows.write()
+
+    def take_in(self, snapshots: list[Snapshot]) -> Taken:
+        """Count snapshots in one transaction; each is counted once, however often it comes.
+
+        Raises
+        ------
+        StoreUnavailable
+            Nothing was counted, or nobody knows: send all of them again.
+        """
+        answers: dict[int, Answer] = {}
+        try:
+            with self.database.writing() as connection:
+                caches = (self.profiles, self._sketches)
+                group = Group(connection, snapshots, self._clock_ms(), self._windows(connection), caches)
+                for at in sorted(range(len(snapshots)), key=lambda at: snapshots[at].number):
+                    answers[at] = group.take(snapshots[at])
+                group.write()
+                totals = read_totals(connection) if self._in_doubt else group.totals
+        except StoreUnavailable:
+            self._in_doubt = True
+            raise
+        taken = Taken([answers[at] for at in range(len(snapshots))], totals, self._in_doubt)
+        taken.workers = list(group.workers.values())
+        taken.watched = group.watched
+        self._in_doubt = False
+        return taken
+
+    def _windows(self, connection: Connection) -> Windows:
+        return Windows(connection, self.profiles, self._sketches, self._count_rows)

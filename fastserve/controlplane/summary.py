@@ -1,0 +1,183 @@
+"""Merges windows of one version over a span of time and sets them beside its reference."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+
+from sqlalchemy import Connection, and_, func, select
+
+from fastserve.controlplane.database import Database
+from fastserve.controlplane.errors import NotWatched, StoreUnavailable
+from fastserve.controlplane.profiles import Profiles
+from fastserve.controlplane.reporting import Report, TimePoint
+from fastserve.controlplane.spans import Place, Span, choose
+from fastserve.controlplane.states import merge_into, unpack
+from fastserve.controlplane.tables import profiles, windows
+from fastserve.controlplane.windows import DAY_MS, SPAN_MS, Key, of
+from fastserve.controlplane.yardstick import Yardstick
+from fastserve.monitoring.comparing import FeatureComparison, compare
+from fastserve.monitoring.profile import Profile, Sketch
+
+_AT_ONCE = 200
+"""Windows of one query."""
+
+
+@dataclass(slots=True)
+class Live:
+    """What was counted of one version in a span, and what it is to be compared with."""
+
+    digest: str
+    profile: Profile
+    sketches: list[Sketch]
+    """One for each tensor of the profile."""
+    rows: int = 0
+
+    def features(self) -> list[FeatureComparison]:
+        """Compare every feature, in the profile's order."""
+        return [
+            feature
+            for tensor, sketch in zip(self.profile.tensors, self.sketches, strict=True)
+            for feature in compare(tensor, sketch)
+        ]
+
+
+class Summaries:
+    """Reads the database for reports. Safe from any thread."""
+
+    def __init__(self, database: Database, known: Profiles) -> None:
+        self._database = database
+        self._profiles = known
+
+    def live(self, model: str, version: int, start_ms: int, end_ms: int) -> Live:
+        """Merge everything from `start_ms` to before `end_ms`.
+
+        Raises
+        ------
+        NotWatched, StoreUnavailable
+        """
+        with self._database.reading() as connection:
+            live = self._begin(connection, model, version)
+            key = (model, version, live.digest)
+            places = choose(_places(connection, key, start_ms, end_ms), DAY_MS)
+            for rows, states in _states(connection, key, places):
+                live.rows += rows
+                merge_into(live.sketches, states)
+        return live
+
+    def report(self, model: str, version: int, span: Span, aliases: Sequence[str] = ()) -> Report:
+        """Say all there is to say of a version over a span.
+
+        Raises
+        ------
+        NotWatched, StoreUnavailable
+        """
+        with self._database.reading() as connection:
+            live = self._begin(connection, model, version)
+            points = self._timeline(connection, (model, version, live.digest), span, live)
+        features = live.features()
+        order = sorted(range(len(features)), key=lambda at: _worst_first(features[at]))
+        profile = live.profile
+        return Report(
+            model=model,
+            version=version,
+            aliases=tuple(aliases),
+            source=profile.source,
+            description=profile.description,
+            reference_rows=profile.rows,
+            profile=live.digest,
+            start=_time(span.start_ms),
+            end=_time(span.end_ms),
+            rows=live.rows,
+            features=tuple(features[at] for at in order),
+            timeline=tuple(_sorted(point, order) for point in points),
+        )
+
+    def _begin(self, connection: Connection, model: str, version: int) -> Live:
+        """Find the reference that rows were counted against last; nothing is counted yet."""
+        table = windows.c
+        newest = (
+            select(table.profile)
+            .where(table.model == model, table.version == version, table.profile != "")
+            .group_by(table.profile)
+            .order_by(func.max(table.end_ms).desc())
+            .limit(1)
+        )
+        named = (
+            select(profiles.c.digest)
+            .where(profiles.c.model == model, profiles.c.version == version)
+            .order_by(profiles.c.created_ms.desc())
+            .limit(1)
+        )
+        digest = connection.scalar(newest) or connection.scalar(named)
+        if digest is None:
+            raise NotWatched(model, version)
+        profile = self._profiles.get(connection, digest)
+        if profile is None:
+            raise StoreUnavailable(f"the profile {digest[:12]} in it is missing")
+        return Live(digest, profile, [tensor.sketch() for tensor in profile.tensors])
+
+    def _timeline(self, connection: Connection, key: Key, span: Span, live: Live) -> list[TimePoint]:
+        """Give a point for each step of the span, adding all of them to `live`."""
+        places = choose(_places(connection, key, span.start_ms, span.end_ms), span.step_ms)
+        by_step = {
+            step: list(some) for step, some in groupby(places, lambda one: one.start_ms // span.step_ms)
+        }
+        yardstick = Yardstick(live.profile)
+        one_step = [tensor.sketch() for tensor in live.profile.tensors]
+        points = []
+        for step in range(span.start_ms // span.step_ms, math.ceil(span.end_ms / span.step_ms)):
+            total = 0
+            for rows, states in _states(connection, key, by_step.get(step, [])):
+                total += rows
+                merge_into(one_step, states)
+            psi, missing = yardstick.measure(one_step)
+            points.append(
+                TimePoint(
+                    start=_time(max(step * span.step_ms, span.start_ms)),
+                    end=_time(min((step + 1) * span.step_ms, span.end_ms)),
+                    rows=total,
+                    psi=psi,
+                    missing_share=missing,
+                )
+            )
+            live.rows += total
+            for sketch, whole in zip(one_step, live.sketches, strict=True):
+                whole.merge_bytes(sketch.take())
+        return points
+
+
+def _places(connection: Connection, key: Key, start_ms: int, end_ms: int) -> list[Place]:
+    """List the windows that lie in a span, without what they hold."""
+    table = windows.c
+    query = select(table.start_ms, table.level, table.rolled).where(
+        of(key), table.level.in_(SPAN_MS), table.start_ms >= start_ms, table.end_ms <= end_ms
+    )
+    return [Place(row.start_ms, row.level, row.rolled) for row in connection.execute(query)]
+
+
+def _states(connection: Connection, key: Key, places: Sequence[Place]) -> Iterator[tuple[int, list[bytes]]]:
+    """Give rows and states of windows, one after the other."""
+    table = windows.c
+    for level in SPAN_MS:
+        starts = [one.start_ms for one in places if one.level == level]
+        for at in range(0, len(starts), _AT_ONCE):
+            some = and_(of(key), table.level == level, table.start_ms.in_(starts[at : at + _AT_ONCE]))
+            for rows, state in connection.execute(select(table.rows, table.state).where(some)):
+                yield rows, unpack(state)
+
+
+def _worst_first(feature: FeatureComparison) -> float:
+    psi = feature.distances["psi"]
+    return math.inf if psi is None else -psi
+
+
+def _sorted(point: TimePoint, order: Sequence[int]) -> TimePoint:
+    psi = tuple(point.psi[at] for at in order)
+    missing = tuple(point.missing_share[at] for at in order)
+    return point.model_copy(update={"psi": psi, "missing_share": missing})
+
+
+def _time(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1_000, UTC)

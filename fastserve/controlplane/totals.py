@@ -1,0 +1,54 @@
+"""Totals of versions as the database keeps them: JSON, in numbers of any size."""
+
+import json
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, select, tuple_
+
+from fastserve.controlplane.errors import StoreUnavailable
+from fastserve.controlplane.fleet import Version, VersionTotals
+from fastserve.controlplane.tables import totals
+from fastserve.monitoring.snapshot import HistogramDelta, VersionDelta
+
+
+def read_totals(
+    connection: Connection, versions: Iterable[Version] | None = None
+) -> dict[Version, VersionTotals]:
+    """Give the totals of some versions, or of all; a version without any is left out."""
+    query = select(totals)
+    if versions is not None:
+        query = query.where(tuple_(totals.c.model, totals.c.version).in_(sorted(versions)))
+    return {(row.model, row.version): _parse(row.content) for row in connection.execute(query)}
+
+
+def to_text(one: VersionTotals) -> str:
+    """Write totals."""
+    histograms = {
+        name: {"buckets": each.buckets, "total": each.total} for name, each in one.histograms.items()
+    }
+    content = {"codes": one.codes, "histograms": histograms, "watched_rows": one.watched_rows}
+    return json.dumps(content, separators=(",", ":"))
+
+
+def add(one: VersionTotals, delta: VersionDelta) -> None:
+    """Count what a version did since its worker's last snapshot."""
+    one.watched_rows += delta.watched_rows
+    for code, count in delta.codes.items():
+        one.codes[code] = one.codes.get(code, 0) + count
+    for name, histogram in delta.histograms.items():
+        one.histograms.setdefault(name, HistogramDelta()).add(histogram)
+
+
+def _parse(text: str) -> VersionTotals:
+    try:
+        content = json.loads(text)
+        # Not validated: the sums may have outgrown what one snapshot may say.
+        histograms = {
+            name: HistogramDelta.model_construct(
+                buckets={int(bucket): count for bucket, count in each["buckets"].items()}, total=each["total"]
+            )
+            for name, each in content["histograms"].items()
+        }
+        return VersionTotals(content["codes"], histograms, content["watched_rows"])
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise StoreUnavailable(f"totals in it are damaged ({error})") from error

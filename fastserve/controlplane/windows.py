@@ -1,0 +1,203 @@
+"""The windows that one transaction touches: found, added to, written back merged.
+
+Every row is counted in its minute and in a window by count. Minutes are later summed up in hours and hours
+in days (`rollup`). What comes late for a minute whose hour is there already is added to the hour, and to the
+day, in the same transaction. `rolled` says of a window that the one above holds its rows too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
+
+from fastserve.controlplane.errors import StoreUnavailable
+from fastserve.controlplane.profiles import Profiles, Sketches
+from fastserve.controlplane.states import merge_into, pack, unpack
+from fastserve.controlplane.tables import windows
+
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+SPAN_MS = {"minute": MINUTE_MS, "hour": HOUR_MS, "day": DAY_MS}
+
+Key = tuple[str, int, str]
+"""Model, version, profile's digest (or empty)."""
+
+
+@dataclass(slots=True)
+class Window:
+    """One window and what is to be added to it."""
+
+    level: str
+    start_ms: int
+    end_ms: int
+    rows: int = 0
+    rolled: bool = False
+    stored: bytes | None = None
+    """As the database has it; None when it does not."""
+    parts: list[Sequence[bytes]] = field(default_factory=list)
+    changed: bool = False
+
+    def put(self, rows: int, states: Sequence[bytes]) -> None:
+        """Add rows."""
+        self.rows += rows
+        self.changed = True
+        if states:
+            self.parts.append(states)
+
+
+class Windows:
+    """Windows in one transaction. One thread only."""
+
+    def __init__(
+        self, connection: Connection, profiles: Profiles, sketches: Sketches, count_rows: int
+    ) -> None:
+        self._connection = connection
+        self._profiles = profiles
+        self._sketches = sketches
+        self._count_rows = count_rows
+        self._by_time: dict[tuple[Key, str, int], Window | None] = {}
+        self._by_count: dict[Key, list[Window]] = {}
+
+    def minute_rows(self, key: Key, at_ms: int) -> int:
+        """Tell how many rows the minute has so far."""
+        minute = self._minute(key, at_ms)
+        return minute.rows if minute else 0
+
+    def add(self, key: Key, at_ms: int, rows: int, states: Sequence[bytes]) -> None:
+        """Count rows at a moment, in every window that holds it."""
+        minute = self._minute(key, at_ms)
+        hour = self._by_time[key, "hour", _floor(at_ms, HOUR_MS)]
+        if minute is None:
+            minute = self._make(key, "minute", at_ms)
+            minute.rolled = hour is not None
+        minute.put(rows, states)
+        if hour is not None:
+            hour.put(rows, states)
+            day = self._by_time[key, "day", _floor(at_ms, DAY_MS)]
+            if hour.rolled and day is not None:
+                day.put(rows, states)
+        self._add_by_count(key, at_ms, rows, states)
+
+    def roll(self, key: Key, level: str, start_ms: int) -> None:
+        """Sum up the windows below an hour or a day, those that are not in it yet."""
+        self._load(key, start_ms)
+        upper = self._by_time[key, level, start_ms] or self._make(key, level, start_ms)
+        day = self._by_time[key, "day", _floor(start_ms, DAY_MS)] if level == "hour" else None
+        lower = "minute" if level == "hour" else "hour"
+        table = windows.c
+        inside = and_(
+            of(key),
+            table.level == lower,
+            table.start_ms >= start_ms,
+            table.start_ms < start_ms + SPAN_MS[level],
+            table.rolled.is_(False),
+        )
+        for rows, state in self._connection.execute(select(table.rows, table.state).where(inside)):
+            for window in (upper, day):
+                if window is not None:
+                    window.put(rows, unpack(state))
+        if day is not None:
+            upper.rolled = True
+        self._connection.execute(update(windows).where(inside).values(rolled=True))
+
+    def write(self) -> None:
+        """Merge what was added and write it."""
+        changed = [
+            (key, window) for (key, _, _), window in self._by_time.items() if window and window.changed
+        ]
+        changed += [
+            (key, window) for key, each in self._by_count.items() for window in each if window.changed
+        ]
+        added: list[dict[str, Any]] = []
+        updated: list[dict[str, Any]] = []
+        for key, window in changed:
+            row: dict[str, Any] = {**_named(key), "level": window.level, "start_ms": window.start_ms}
+            row |= {"end_ms": window.end_ms, "rows": window.rows, "rolled": window.rolled}
+            row["state"] = self._merged(key, window)
+            (added if window.stored is None else updated).append(row)
+        if added:
+            self._connection.execute(windows.insert(), added)
+        for row in updated:
+            where = and_(*(windows.c[column.name] == row[column.name] for column in windows.primary_key))
+            values = {name: row[name] for name in ("end_ms", "rows", "rolled", "state")}
+            self._connection.execute(update(windows).where(where).values(values))
+
+    def _add_by_count(self, key: Key, at_ms: int, rows: int, states: Sequence[bytes]) -> None:
+        found = self._by_count.get(key)
+        if found is None:
+            found = self._by_count[key] = self._load_by_count(key)
+        window = found[-1] if found else None
+        if window is None or window.rolled:
+            start_ms = at_ms if window is None else max(at_ms, window.start_ms + 1)
+            window = Window("count", start_ms, start_ms)
+            found.append(window)
+        window.put(rows, states)
+        window.end_ms = max(window.end_ms, at_ms)
+        window.rolled = window.rows >= self._count_rows
+
+    def _load_by_count(self, key: Key) -> list[Window]:
+        """Give the newest window by count, whether it is closed or not."""
+        query = (
+            select(windows)
+            .where(of(key), windows.c.level == "count")
+            .order_by(windows.c.start_ms.desc())
+            .limit(1)
+        )
+        row = self._connection.execute(query).first()
+        return [_read(row)] if row else []
+
+    def _minute(self, key: Key, at_ms: int) -> Window | None:
+        start_ms = _floor(at_ms, MINUTE_MS)
+        if (key, "minute", start_ms) not in self._by_time:
+            self._load(key, at_ms)
+        return self._by_time[key, "minute", start_ms]
+
+    def _load(self, key: Key, at_ms: int) -> None:
+        """Find the minute, the hour and the day of a moment."""
+        places = [(level, _floor(at_ms, span_ms)) for level, span_ms in SPAN_MS.items()]
+        places = [
+            (level, start_ms) for level, start_ms in places if (key, level, start_ms) not in self._by_time
+        ]
+        for level, start_ms in places:
+            self._by_time[key, level, start_ms] = None
+        table = windows.c
+        wanted = [and_(table.level == level, table.start_ms == start_ms) for level, start_ms in places]
+        for row in self._connection.execute(select(windows).where(of(key), or_(*wanted))):
+            self._by_time[key, row.level, row.start_ms] = _read(row)
+
+    def _make(self, key: Key, level: str, at_ms: int) -> Window:
+        start_ms = _floor(at_ms, SPAN_MS[level])
+        window = Window(level, start_ms, start_ms + SPAN_MS[level])
+        self._by_time[key, level, start_ms] = window
+        return window
+
+    def _merged(self, key: Key, window: Window) -> bytes:
+        if not window.parts:
+            return window.stored or b""
+        profile = self._profiles.get(self._connection, key[2])
+        if profile is None:
+            raise StoreUnavailable(f"the profile {key[2][:12]} in it is missing")
+        sketches = self._sketches.of(key[2], profile)
+        for states in [unpack(window.stored or b""), *window.parts]:
+            if states:
+                merge_into(sketches, states)
+        return pack([sketch.to_bytes() for sketch in sketches])
+
+
+def _floor(at_ms: int, span_ms: int) -> int:
+    return at_ms - at_ms % span_ms
+
+
+def _read(row: Row[Any]) -> Window:
+    return Window(row.level, row.start_ms, row.end_ms, row.rows, row.rolled, row.state)
+
+
+def _named(key: Key) -> dict[str, str | int]:
+    return {"model": key[0], "version": key[1], "profile": key[2]}
+
+
+def of(key: Key) -> ColumnElement[bool]:
+    """Choose the windows of one version and profile."""
+    return and_(*(windows.c[name] == value for name, value in _named(key).items()))

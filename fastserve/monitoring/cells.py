@@ -1,0 +1,190 @@
+"""From the cells of one column, an Arrow array, to values of a tensor; what does not fit is told by row."""
+
+import importlib
+from typing import Any
+
+import numpy as np
+
+from fastserve.errors import FastserveError
+from fastserve.types import Array, DataType
+
+_FLOATS = (DataType.FP16, DataType.FP32, DataType.FP64)
+_SHOWN = 40
+
+
+def read_cells(column: Any, datatype: DataType, label: str, first_row: int) -> Array:
+    """Give a column's values for an input.
+
+    Parameters
+    ----------
+    column
+        An Arrow array. Text stands for a number where the input takes numbers.
+    datatype
+        What the input takes.
+    label
+        Names file and column in errors.
+    first_row
+        The number of the first cell's row, the file's first row being 1.
+
+    Returns
+    -------
+    array [rows]
+        Of the datatype's dtype. Missing: NaN of floats, None of text. Floats are rounded to the datatype.
+
+    Raises
+    ------
+    FastserveError
+        A cell is missing where the input takes integers or bools, is no number, is not whole, is out of the
+        datatype's range, or the column is of a type that no tensor has.
+    """
+    cells = _Cells(column, datatype, label, first_row)
+    if datatype is DataType.BYTES:
+        return cells.text()
+    if datatype in _FLOATS:
+        return cells.floats()
+    return cells.bools() if datatype is DataType.BOOL else cells.whole()
+
+
+def is_number(kind: Any) -> bool:
+    """Whether an Arrow type is one of numbers; bool is none."""
+    types = _types()
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))
+
+
+def all_numbers(column: Any) -> bool:
+    """Whether every cell of a column of text stands for a number, or is missing."""
+    arrow = importlib.import_module("pyarrow")
+    try:
+        _trimmed(column).cast(arrow.float64())
+    except arrow.ArrowInvalid:
+        return False
+    return True
+
+
+class _Cells:
+    def __init__(self, column: Any, datatype: DataType, label: str, first_row: int) -> None:
+        self._arrow = importlib.import_module("pyarrow")
+        types = _types()
+        self._column = column.dictionary_decode() if types.is_dictionary(column.type) else column
+        kind = self._column.type
+        if types.is_null(kind):
+            self._column, kind = self._column.cast(self._arrow.string()), self._arrow.string()
+        self._is_text = bool(types.is_string(kind) or types.is_large_string(kind) or kind == "string_view")
+        self._is_bool = bool(types.is_boolean(kind))
+        self._is_whole = bool(types.is_integer(kind))
+        if not (self._is_text or self._is_bool or is_number(kind)):
+            raise FastserveError(f"{label} is of type {str(kind)[:64]}, which no tensor has")
+        self._datatype = datatype
+        self._label = label
+        self._first_row = first_row
+
+    def text(self) -> Array:
+        if not (self._is_text or self._is_bool or self._is_whole):
+            raise FastserveError(f"{self._label} is of type {self._column.type}, the input takes text")
+        values = np.empty(len(self._column), object)
+        values[:] = self._column.cast(self._arrow.string()).to_pylist()
+        return values
+
+    def floats(self) -> Array:
+        exact = self._doubles()
+        with np.errstate(over="ignore"):
+            made = exact.astype(self._datatype.dtype)
+        self._refuse(np.isinf(made) & np.isfinite(exact), f"is out of the range of {self._datatype}")
+        return made
+
+    def whole(self) -> Array:
+        self._refuse(self._missing(), f"is missing, which {self._datatype} cannot be")
+        dtype = self._datatype.dtype
+        bounds = np.iinfo(dtype)
+        wide = self._arrow.uint64() if dtype == np.uint64 else self._arrow.int64()
+        if self._is_whole or self._is_text:
+            try:
+                values = self._numpy(self._cast(wide))
+            except self._arrow.ArrowInvalid:
+                if self._is_whole:
+                    self._refuse_uncastable(wide, f"is out of the range of {self._datatype}")
+            else:
+                self._refuse(
+                    (values < bounds.min) | (values > bounds.max), f"is out of the range of {self._datatype}"
+                )
+                return values.astype(dtype)
+        exact = self._doubles()
+        self._refuse(~(exact == np.trunc(exact)), "is not a whole number")
+        # 2.0**63 is in the range of no int64, and rounding makes it of the largest one.
+        out = (exact < float(bounds.min)) | (exact >= float(int(bounds.max) + 1)) | (np.abs(exact) > 2.0**53)
+        self._refuse(out, f"is out of the range of {self._datatype}, or too large for a float to say")
+        return exact.astype(dtype)
+
+    def bools(self) -> Array:
+        self._refuse(self._missing(), "is missing, which BOOL cannot be")
+        if self._is_text:
+            try:
+                return self._numpy(self._cast(self._arrow.bool_()))
+            except self._arrow.ArrowInvalid:
+                self._refuse_uncastable(self._arrow.bool_(), "is neither true nor false")
+        if self._is_bool:
+            return self._numpy(self._column)
+        exact = self._doubles()
+        self._refuse((exact != 0) & (exact != 1), "is neither 0 nor 1")
+        made: Array = exact != 0
+        return made
+
+    def _doubles(self) -> Array:
+        """Numbers as float64, NaN where missing."""
+        double = self._arrow.float64()
+        column = self._column
+        if self._is_whole or self._is_bool:
+            filled = self._numpy(column.fill_null(False if self._is_bool else 0)).astype(np.float64)
+            filled[self._missing()] = np.nan
+            return filled
+        try:
+            return self._numpy(self._cast(double))
+        except self._arrow.ArrowInvalid:
+            self._refuse_uncastable(double, "is not a number")
+            raise
+
+    def _cast(self, kind: Any) -> Any:
+        try:
+            return self._column.cast(kind)
+        except self._arrow.ArrowInvalid:
+            if not self._is_text:
+                raise
+            self._column = _trimmed(self._column)
+            return self._column.cast(kind)
+
+    def _missing(self) -> Array:
+        return self._numpy(self._column.is_null())
+
+    def _numpy(self, column: Any) -> Array:
+        made: Array = column.to_numpy(zero_copy_only=False)
+        return made
+
+    def _refuse(self, wrong: Array, why: str) -> None:
+        if wrong.any():
+            self._raise(int(np.argmax(wrong)), why)
+
+    def _refuse_uncastable(self, kind: Any, why: str) -> None:
+        """Raise, naming the first cell that cannot be cast: it lies in the half that cannot."""
+        low, high = 0, len(self._column)
+        while high - low > 1:
+            middle = (low + high) // 2
+            try:
+                self._column.slice(low, middle - low).cast(kind)
+            except self._arrow.ArrowInvalid:
+                high = middle
+            else:
+                low = middle
+        self._raise(low, why)
+
+    def _raise(self, at: int, why: str) -> None:
+        cell = self._column[at]
+        said = repr(str(cell.as_py())[:_SHOWN]) + " " if cell.is_valid else ""
+        raise FastserveError(f"{self._label}, row {self._first_row + at}: {said}{why}")
+
+
+def _trimmed(column: Any) -> Any:
+    return importlib.import_module("pyarrow.compute").utf8_trim_whitespace(column)
+
+
+def _types() -> Any:
+    return importlib.import_module("pyarrow.types")

@@ -1,0 +1,130 @@
+"""From the columns of a data file to a model's inputs: which column is which value of which tensor."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastserve.errors import InvalidProfile
+from fastserve.monitoring.cells import read_cells
+from fastserve.monitoring.datafile import DataFile
+from fastserve.types import Array, TensorSpec
+
+BLOCK_ROWS = 65_536
+_BLOCK_VALUES = 2**22
+
+
+@dataclass(frozen=True, slots=True)
+class InputColumns:
+    """One input, and the columns that a row of it is made of."""
+
+    spec: TensorSpec
+    columns: tuple[str, ...]
+
+
+def row_width(spec: TensorSpec, role: str = "input") -> int:
+    """Give the values a row of a batched tensor has; InvalidProfile when that is not fixed."""
+    row = spec.shape[1:]
+    if not spec.shape or any(size < 0 for size in row):
+        raise InvalidProfile(
+            f"{role} '{spec.name}' has the shape {list(spec.shape)}: no fixed number of values a row"
+        )
+    return math.prod(row)
+
+
+def map_columns(
+    file: DataFile, inputs: Sequence[TensorSpec], wanted: Sequence[str] | None = None
+) -> list[InputColumns]:
+    """Find the columns that feed a model's inputs.
+
+    Parameters
+    ----------
+    file
+        Only its names are read.
+    inputs
+        All batched.
+    wanted
+        Columns in the order of the inputs' values. Without them each input must be a column of its own name,
+        other columns being ignored, or the file must have just the columns of a single input, in their order.
+
+    Raises
+    ------
+    InvalidProfile
+        The file has not what the model takes; names the column or says what to do.
+    FastserveError
+        A column that is not there or there twice.
+    """
+    widths = [row_width(spec) for spec in inputs]
+    if wanted is None:
+        wanted = _found(file, inputs, widths)
+    if len(wanted) != sum(widths):
+        takes = ", ".join(f"'{spec.name}' {width}" for spec, width in zip(inputs, widths, strict=True))
+        raise InvalidProfile(
+            f"--columns names {len(wanted)} columns, the model takes {sum(widths)} values a row: {takes}"
+        )
+    file.check(wanted)
+    mapped, at = [], 0
+    for spec, width in zip(inputs, widths, strict=True):
+        mapped.append(InputColumns(spec, tuple(wanted[at : at + width])))
+        at += width
+    return mapped
+
+
+def read_blocks(file: DataFile, mapped: Sequence[InputColumns]) -> Iterator[list[Array]]:
+    """Read the file once, block by block.
+
+    Returns
+    -------
+    iterator of lists of arrays
+        An array [rows, ...] for each input, of its dtype; text is `str`, and None where it is missing, a
+        number NaN where it is.
+
+    Raises
+    ------
+    FastserveError
+        The file is broken, or a cell is not what the input takes; names column and row.
+    """
+    names = list(dict.fromkeys(name for one in mapped for name in one.columns))
+    rows_a_block = max(1, min(BLOCK_ROWS, _BLOCK_VALUES // max(1, len(names))))
+    first = 1
+    for arrays in file.blocks(names, rows_a_block):
+        cells = dict(zip(names, arrays, strict=True))
+        rows = len(arrays[0])
+        yield [_input(file, one, cells, rows, first) for one in mapped]
+        first += rows
+
+
+def without_missing(arrays: Sequence[Array]) -> list[Array]:
+    """Give what a model can run on: missing text is empty text there."""
+    return [np.where(array == None, "", array) if array.dtype == object else array for array in arrays]  # noqa: E711
+
+
+def _input(file: DataFile, one: InputColumns, cells: dict[str, object], rows: int, first: int) -> Array:
+    made = np.empty((rows, len(one.columns)), one.spec.datatype.dtype)
+    for i, name in enumerate(one.columns):
+        made[:, i] = read_cells(cells[name], one.spec.datatype, f"{file.path.name}: column '{name}'", first)
+    return made.reshape(rows, *one.spec.shape[1:])
+
+
+def _found(file: DataFile, inputs: Sequence[TensorSpec], widths: Sequence[int]) -> list[str]:
+    names = [spec.name for spec in inputs]
+    missing = [name for name in names if name not in file.names]
+    single = len(inputs) == 1
+    if not missing and all(width == 1 for width in widths):
+        return names
+    if single and len(file.names) == widths[0]:
+        return list(file.names)
+    if single:
+        raise InvalidProfile(
+            f"{file.path.name} has {len(file.names)} columns, input '{names[0]}' takes {widths[0]}: "
+            f"name them in their order with --columns A,B,…; the file has {file.listed()}"
+        )
+    if all(width == 1 for width in widths):
+        raise InvalidProfile(
+            f"{file.path.name} has no column '{missing[0]}', which the model takes; it has {file.listed()}"
+        )
+    raise InvalidProfile(
+        f"the model's inputs are not one column each: name the {sum(widths)} columns of all of them "
+        "in their order with --columns A,B,…"
+    )

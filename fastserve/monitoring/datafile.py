@@ -1,0 +1,182 @@
+"""Rows of a Parquet, Arrow or CSV file in blocks, by pyarrow: memory goes by the block, not by the file."""
+
+import importlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fastserve.errors import FastserveError
+
+MAX_COLUMNS = 65_536
+
+_KINDS = {
+    **dict.fromkeys((".parquet", ".pq"), "Parquet"),
+    **dict.fromkeys((".arrow", ".feather", ".ipc"), "Arrow"),
+    **dict.fromkeys((".csv", ".tsv"), "CSV"),
+}
+_CSV_BLOCK_BYTES = 8 * 2**20
+_MAX_NAME = 256
+_SHOWN = 8
+
+
+class DataFile:
+    """A file of rows with named columns, to be read any number of times; by one thread at a time.
+
+    Parameters
+    ----------
+    path
+        .parquet, .arrow, .feather, .csv, .tsv; CSV gzipped or not, and by any name with a delimiter.
+    delimiter
+        Of a CSV file, one character; without it a comma, or a tab for .tsv.
+    header
+        Whether the first line of a CSV file names the columns; else they are c0, c1, and so on.
+
+    Raises
+    ------
+    FastserveError
+        pyarrow is not installed; the file is of another kind, or broken.
+    OSError
+        The file cannot be read.
+    """
+
+    def __init__(self, path: Path, *, delimiter: str | None = None, header: bool = True) -> None:
+        self.path = path
+        self.kind = _kind_of(path, delimiter)
+        """Parquet, Arrow or CSV; the values of CSV are text, whatever they stand for."""
+        if self.kind != "CSV" and not header:
+            raise FastserveError(f"{path.name} is {self.kind} and names its columns: leave out --no-header")
+        if delimiter is not None and (len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n'):
+            raise FastserveError(f"the delimiter must be one character such as ';', not {delimiter[:20]!r}")
+        self._delimiter = delimiter or ("\t" if ".tsv" in path.suffixes else ",")
+        self._header = header
+        self.rows: int | None = None
+        """Where the file says how many it has."""
+        with self._told():
+            schema = self._schema()
+        self.names: list[str] = schema.names
+        self.types: dict[str, Any] = dict(zip(schema.names, schema.types, strict=True))
+        """Arrow types by column."""
+        if not 1 <= len(self.names) <= MAX_COLUMNS:
+            raise FastserveError(f"{path.name} has {len(self.names)} columns; 1 to {MAX_COLUMNS} can be read")
+
+    def check(self, columns: Iterable[str]) -> None:
+        """Raise FastserveError unless every column is there, once, and has a name to show."""
+        times = Counter(self.names)
+        for name in columns:
+            if name not in times:
+                raise FastserveError(f"{self.path.name} has no column '{name[:128]}'; it has {self.listed()}")
+            if times[name] > 1:
+                raise FastserveError(f"{self.path.name} has {times[name]} columns named '{name[:128]}'")
+            if not 1 <= len(name) <= _MAX_NAME:
+                raise FastserveError(
+                    f"{self.path.name} has a column with a name of {len(name)} characters; "
+                    f"1 to {_MAX_NAME} can be shown"
+                )
+
+    def listed(self) -> str:
+        """Say which columns there are, shortly."""
+        shown = ", ".join(name[:128] for name in self.names[:_SHOWN])
+        return shown + (f", … ({len(self.names)} in all)" if len(self.names) > _SHOWN else "")
+
+    def blocks(self, columns: Sequence[str], block_rows: int) -> Iterator[list[Any]]:
+        """Give the columns' values, at most `block_rows` rows at a time: one Arrow array a column.
+
+        Raises
+        ------
+        FastserveError
+            The file is broken, or has lines of different lengths.
+        """
+        read = {"Parquet": self._parquet, "Arrow": self._arrow, "CSV": self._csv}[self.kind]
+        with self._told():
+            for batch in read(list(columns), block_rows):
+                for start in range(0, batch.num_rows, block_rows):
+                    part = batch.slice(start, block_rows)
+                    yield [part.column(name) for name in columns]
+
+    def _schema(self) -> Any:
+        if self.kind == "Parquet":
+            with _arrow("parquet").ParquetFile(str(self.path)) as file:
+                self.rows = file.metadata.num_rows
+                return file.schema_arrow
+        if self.kind == "Arrow":
+            with self._mapped() as reader:
+                return reader.schema
+        found = self._open_csv(None, []).schema
+        if self._header:
+            return _arrow().schema([(name, _arrow().string()) for name in found.names])
+        return _arrow().schema([(f"c{i}", _arrow().string()) for i in range(len(found.names))])
+
+    def _parquet(self, columns: list[str], block_rows: int) -> Iterator[Any]:
+        with _arrow("parquet").ParquetFile(str(self.path)) as file:
+            yield from file.iter_batches(batch_size=block_rows, columns=columns)
+
+    def _arrow(self, columns: list[str], _block_rows: int) -> Iterator[Any]:
+        with self._mapped() as reader:
+            for i in range(reader.num_record_batches):
+                batch = reader.get_batch(i).select(columns)
+                # Offsets and indices are read from the file as they stand there.
+                batch.validate(full=True)
+                yield batch
+
+    @contextmanager
+    def _mapped(self) -> Iterator[Any]:
+        arrow = _arrow()
+        with arrow.memory_map(str(self.path)) as source, arrow.ipc.open_file(source) as reader:
+            yield reader
+
+    def _csv(self, columns: list[str], _block_rows: int) -> Iterator[Any]:
+        with self._open_csv(None if self._header else self.names, columns) as reader:
+            yield from reader
+
+    def _open_csv(self, names: list[str] | None, columns: list[str]) -> Any:
+        csv, text = _arrow("csv"), _arrow().string()
+        return csv.open_csv(
+            str(self.path),
+            read_options=csv.ReadOptions(
+                block_size=_CSV_BLOCK_BYTES,
+                column_names=names,
+                autogenerate_column_names=not self._header and names is None,
+            ),
+            parse_options=csv.ParseOptions(delimiter=self._delimiter),
+            convert_options=csv.ConvertOptions(
+                column_types=dict.fromkeys(columns, text), include_columns=columns, strings_can_be_null=True
+            ),
+        )
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say of which file it was that pyarrow complained."""
+        try:
+            yield
+        except (_arrow().ArrowException, UnicodeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise FastserveError(f"{self.path.name} cannot be read as {self.kind}: {reason[:500]}") from error
+
+
+def _arrow(module: str | None = None) -> Any:
+    try:
+        return importlib.import_module(f"pyarrow.{module}" if module else "pyarrow")
+    except ImportError as error:
+        raise FastserveError(
+            "reading data files needs pyarrow, which is not installed: pip install 'fastserve[data]'"
+        ) from error
+
+
+def _kind_of(path: Path, delimiter: str | None) -> str:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes[-1:] == [".gz"]:
+        suffixes.pop()
+    kind = _KINDS.get(suffixes[-1]) if suffixes else None
+    zipped = path.suffix.lower() == ".gz"
+    if kind is None and delimiter is not None:
+        return "CSV"
+    if kind is None or (zipped and kind != "CSV"):
+        raise FastserveError(
+            f"{path.name} must be .parquet, .arrow, .feather, .csv or .csv.gz; "
+            "for text by another name give its --delimiter"
+        )
+    return kind

@@ -1,0 +1,83 @@
+"""Counts every row that a version answers, in the pass that answers it."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from fastserve.monitoring.profile import Profile, Sketch
+from fastserve.types import Array, Signature
+
+log = logging.getLogger("fastserve.monitoring")
+
+
+class Recorder:
+    """The sketches of one version in one worker. `update` on any one thread at a time, `take` on any.
+
+    Parameters
+    ----------
+    profile
+        What the rows are counted against.
+    signature
+        Of the loaded model.
+    label
+        Names the version in the log.
+
+    Raises
+    ------
+    InvalidProfile
+        The profile is of another model's shape.
+    """
+
+    def __init__(self, profile: Profile, signature: Signature, label: str) -> None:
+        profile.check(signature)
+        self.profile = profile
+        self.digest = profile.digest()
+        self.failure = ""
+        """Why nothing is counted any more; empty while rows are."""
+        self._label = label
+        self._rows = 0
+        self._taken_rows = 0
+        self._sketches: list[Sketch] = [one.sketch() for one in profile.tensors]
+        self._inputs = self._counters("input", [spec.name for spec in signature.inputs])
+        self._outputs = self._counters("output", [spec.name for spec in signature.outputs])
+
+    def _counters(self, role: str, names: list[str]) -> list[tuple[int, Callable[[Array], None]]]:
+        """Pair the place of each tensor that is watched with what counts it."""
+        return [
+            (names.index(one.tensor), _halves(sketch) if one.datatype == "FP16" else sketch.update)
+            for one, sketch in zip(self.profile.tensors, self._sketches, strict=True)
+            if one.role == role
+        ]
+
+    def update(self, inputs: Sequence[Array], outputs: Sequence[Array], rows: int) -> None:
+        """Count a batch that ran: tensors in signature order, [rows, ...] each; never raises."""
+        if self.failure:
+            return
+        try:
+            for place, count in self._inputs:
+                count(inputs[place])
+            for place, count in self._outputs:
+                count(outputs[place])
+        except Exception as error:  # noqa: BLE001 - watching must never cost anybody an answer
+            self.failure = f"its rows could not be counted: {error}"
+            log.error("%s is not watched any more: %s", self._label, self.failure)
+            return
+        self._rows += rows
+
+    def take(self) -> tuple[int, list[bytes]]:
+        """Give the rows counted since the last `take`, and a state for each tensor of the profile."""
+        rows = self._rows - self._taken_rows
+        if not rows:
+            return 0, []
+        self._taken_rows += rows
+        return rows, [sketch.take() for sketch in self._sketches]
+
+
+def _halves(sketch: Sketch) -> Callable[[Array], None]:
+    """Half floats have no kernel of their own; every one is a float exactly."""
+
+    def count(values: Array) -> None:
+        sketch.update(values.astype(np.float32))
+
+    return count

@@ -1,0 +1,151 @@
+"""Sends snapshots to the control plane from a thread of its own; who serves never waits for it."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fastserve.monitoring.outbox import Identity, Outbox
+from fastserve.monitoring.profile import Profile
+from fastserve.monitoring.snapshot import ProcessFigures, VersionDelta, VersionNow
+
+log = logging.getLogger("fastserve.monitoring")
+
+_RETRY_S = 1.0
+_BEHIND = 4
+_PATIENCE = 10
+"""Failures in a row before the log hears of them: the control plane starts after the workers."""
+_REFUSED = (400, 413)
+
+
+class Link(Protocol):
+    """A way to the control plane; see `transport.Link`."""
+
+    def post(self, body: bytes) -> tuple[int, dict[str, object]]:
+        """Send a snapshot; status and answer, or OSError."""
+
+    def close(self) -> None:
+        """Close what is open."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What a worker counted in a span of time, and how it stands at its end."""
+
+    deltas: list[VersionDelta]
+    now: list[VersionNow]
+    process: ProcessFigures
+    span_ms: tuple[int, int]
+    profiles: dict[str, Profile] = field(default_factory=dict)
+
+
+class Sender:
+    """Takes reports from one thread and sends them from another.
+
+    Parameters
+    ----------
+    connect
+        Makes the link; called in the thread that sends.
+    """
+
+    def __init__(self, connect: Callable[[], Link], identity: Identity, limit: int) -> None:
+        self._connect = connect
+        self._outbox = Outbox(identity, limit)
+        self._reports: deque[Report] = deque()
+        self._awake = threading.Event()
+        self._stopping = False
+        self._link: Link | None = None
+        self._trouble = ""
+        self._failures = 0
+        self._thread = threading.Thread(target=self._run, name="fastserve-statistics", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    @property
+    def behind(self) -> bool:
+        """The thread has not come to the reports before: count on, and offer them together later."""
+        return len(self._reports) >= _BEHIND
+
+    def offer(self, report: Report) -> None:
+        """Hand over a report; never blocks."""
+        self._reports.append(report)
+        self._awake.set()
+
+    def stop(self, limit_s: float) -> None:
+        """Send what is left, for so long at most."""
+        self._stopping = True
+        self._awake.set()
+        if self._thread.is_alive():
+            self._thread.join(limit_s)
+
+    def _run(self) -> None:
+        while True:
+            self._awake.wait(_RETRY_S if self._outbox.waiting else None)
+            self._awake.clear()
+            stopping = self._stopping
+            try:
+                self._work()
+            except Exception:
+                log.exception("statistics could not be sent")
+            if stopping:
+                self._disconnect()
+                return
+
+    def _work(self) -> None:
+        while self._reports:
+            one = self._reports.popleft()
+            self._outbox.add(one.deltas, one.now, one.process, one.span_ms, one.profiles)
+        while self._send_one():
+            pass
+
+    def _send_one(self) -> bool:
+        """Send the oldest snapshot; True when it is worth going on at once."""
+        snapshot = self._outbox.next()
+        if snapshot is None:
+            return False
+        try:
+            if self._link is None:
+                self._link = self._connect()
+            status, answer = self._link.post(snapshot.to_bytes())
+        except OSError as error:
+            self._disconnect()
+            self._say(f"the control plane cannot be reached: {error.strerror or error}")
+            return False
+        wanted = answer.get("wanted")
+        if status == 200 and not wanted:
+            self._outbox.acknowledge()
+            self._recovered()
+            return True
+        if status == 200:
+            if not snapshot.profiles and self._outbox.attach(wanted if isinstance(wanted, list) else []):
+                return True
+            status, answer = _REFUSED[0], {"error": "it asks for profiles that are not known here"}
+        reason = str(answer.get("error", f"status {status}"))[:500]
+        if status in _REFUSED:
+            log.error("the control plane refuses a snapshot, which is dropped: %s", reason)
+            self._outbox.acknowledge()
+            return True
+        self._say(f"the control plane does not take statistics: {reason}")
+        return False
+
+    def _disconnect(self) -> None:
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    def _say(self, trouble: str) -> None:
+        """Log a trouble once it lasts, not every second."""
+        self._failures += 1
+        if self._failures >= _PATIENCE and trouble != self._trouble:
+            log.warning("%s; statistics wait", trouble)
+            self._trouble = trouble
+
+    def _recovered(self) -> None:
+        self._failures = 0
+        if self._trouble:
+            log.info("the control plane takes statistics again")
+            self._trouble = ""

@@ -1,0 +1,49 @@
+"""Whether tracing is on, decided without importing anything of OpenTelemetry."""
+
+import logging
+import os
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from fastserve.errors import ConfigError
+from fastserve.tracing.options import TracingOptions
+
+if TYPE_CHECKING:
+    from fastserve.tracing.exporting import Tracing
+
+log = logging.getLogger("fastserve.tracing")
+
+
+def require_tracing(options: TracingOptions) -> None:
+    """Look before anything is started whether what is asked for can be had, and say what it costs.
+
+    Raises
+    ------
+    ConfigError
+        The extra is not installed, or an exporter that OTEL_TRACES_EXPORTER names is not.
+    """
+    if not options.enabled:
+        return
+    if not _allowed():
+        log.warning("tracing is enabled, but OTEL_SDK_DISABLED turns it off")
+        return
+    if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
+        raise ConfigError("tracing is enabled and needs OpenTelemetry: pip install 'fastserve[otel]'")
+    # Imported here, before workers are forked, it is in memory once.
+    from fastserve.tracing.exporting import exporter_classes
+
+    names = ", ".join(kind.__name__ for kind in exporter_classes()) or "nowhere"
+    log.info("tracing is on: spans go to %s; no request takes the fast path", names)
+
+
+def open_tracing(options: TracingOptions) -> "Tracing | None":
+    """Start tracing in this process, which must not fork from then on; None when it is off."""
+    if not options.enabled or not _allowed():
+        return None
+    from fastserve.tracing.exporting import Tracing, exporter_classes
+
+    return Tracing([make() for make in exporter_classes()])
+
+
+def _allowed() -> bool:
+    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() != "true"

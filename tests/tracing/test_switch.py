@@ -1,0 +1,98 @@
+"""Off means that nothing of OpenTelemetry is there; on means that it can work, or says why not."""
+
+import os
+import subprocess
+import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import pytest
+
+from fastserve.errors import ConfigError
+from fastserve.tracing import TracingOptions, open_tracing, require_tracing, switch
+from fastserve.tracing.exporting import exporter_classes
+
+ROOT = Path(__file__).resolve().parents[2]
+ON = TracingOptions(enabled=True)
+SERVE = """
+import sys
+from pathlib import Path
+from tests.paths.workers import worker
+import fastserve.app.supervisor
+
+body = b'{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1,2,3]}]}'
+head = b"POST /v2/models/scaled/infer HTTP/1.1\\r\\nhost: t\\r\\ncontent-length: %d\\r\\n\\r\\n" % len(body)
+with worker(Path(sys.argv[1]), tracing={"enabled": sys.argv[2] == "on"}) as running:
+    with running.connect() as connection:
+        assert connection.ask(head + body).startswith(b"HTTP/1.1 200")
+    print(running.fast_requests, any(name.startswith("opentelemetry") for name in sys.modules))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize(("state", "said"), [("off", "1 False"), ("on", "0 True")])
+def test_a_worker_imports_opentelemetry_only_when_traced(
+    monkeypatch: pytest.MonkeyPatch, registry: Path, state: str, said: str
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
+    command = [sys.executable, "-c", SERVE, str(registry), state]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == said
+
+
+def test_off_asks_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "nonsense")
+    require_tracing(TracingOptions())
+    assert open_tracing(TracingOptions()) is None
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(_: str) -> ModuleSpec | None:
+        return None
+
+    monkeypatch.setattr(switch, "find_spec", find)
+    with pytest.raises(ConfigError, match=r"pip install 'fastserve\[otel\]'"):
+        require_tracing(ON)
+
+
+def test_the_environment_chooses_exporters(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = {}
+    for value in ("", "otlp", "none", "console, otlp"):
+        monkeypatch.setenv("OTEL_TRACES_EXPORTER", value)
+        chosen[value] = [kind.__name__ for kind in exporter_classes()]
+    otlp, console = "OTLPSpanExporter", "ConsoleSpanExporter"
+    assert chosen == {"": [otlp], "otlp": [otlp], "none": [], "console, otlp": [console, otlp]}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("OTEL_TRACES_EXPORTER", "carrier-pigeon", "'carrier-pigeon'"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "'otlp_proto_grpc'"),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "smoke", "'smoke'"),
+    ],
+)
+def test_an_exporter_that_is_not_there_is_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=f"the span exporter {said}.*there are .*otlp"):
+        require_tracing(ON)
+
+
+def test_a_wrong_variable_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "4")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "8")
+    with pytest.raises(ConfigError, match="OTEL_"):
+        open_tracing(ON)
+
+
+def test_the_sdk_disabled_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "TRUE")
+    require_tracing(ON)
+    assert open_tracing(ON) is None
