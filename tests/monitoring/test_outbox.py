@@ -1,0 +1,114 @@
+"""What waits for the control plane: nothing lost, nothing twice, bounded."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastserve.monitoring import Profile
+from fastserve.monitoring.outbox import Identity, Outbox
+from fastserve.monitoring.snapshot import HistogramDelta, ProcessFigures, Snapshot, VersionDelta, VersionNow
+from fastserve_core.sketch import NumberSketch
+from tests.monitoring import profiles
+
+WHO = Identity("host", 1, "0" * 32)
+FIGURES = ProcessFigures(pid=1, resident_bytes=2, cpu_s=3.0, open_fds=4, threads=5)
+PROFILE = profiles.profile(profiles.tensor())
+
+
+def delta(rows: int, model: str = "m") -> VersionDelta:
+    sketch = PROFILE.tensors[0].sketch()
+    assert isinstance(sketch, NumberSketch)
+    sketch.update(np.full((rows, 3), 5.5, np.float32))
+    return VersionDelta(
+        model=model,
+        version=1,
+        codes={"200": rows},
+        histograms={"queue": HistogramDelta(buckets={3: rows}, total=10 * rows)},
+        watched_rows=rows,
+        profile=PROFILE.digest(),
+        states=[sketch.to_bytes()],
+    )
+
+
+def add(outbox: Outbox, at_s: float, *deltas: VersionDelta) -> None:
+    span_ms = (int(at_s * 1_000) - 1_000, int(at_s * 1_000))
+    now = [VersionNow(model="m", version=1, state="READY", profile=PROFILE.digest())]
+    outbox.add(list(deltas), now, FIGURES, span_ms, {PROFILE.digest(): PROFILE})
+
+
+def drain(outbox: Outbox) -> list[Snapshot]:
+    out = []
+    while (snapshot := outbox.next()) is not None:
+        out.append(snapshot)
+        outbox.acknowledge()
+    return out
+
+
+def rows_of(snapshot: Snapshot, profile: Profile = PROFILE) -> int:
+    total = 0
+    for one in snapshot.deltas:
+        sketch = profile.tensors[0].sketch()
+        sketch.merge_bytes(one.states[0])
+        assert sketch.rows == one.watched_rows == one.codes["200"] == one.histograms["queue"].buckets[3]
+        total += one.watched_rows
+    return total
+
+
+def test_a_snapshot_stays_the_same_until_it_is_acknowledged() -> None:
+    outbox = Outbox(WHO, 10)
+    add(outbox, 100, delta(3))
+    first = outbox.next()
+    assert first is not None and first.number == 1
+    sent = first.to_bytes()
+    add(outbox, 101, delta(4))
+    again = outbox.next()
+    assert again is not None and again.to_bytes() == sent
+    outbox.acknowledge()
+    second = outbox.next()
+    assert second is not None and second.number == 2 and rows_of(second) == 4
+    outbox.acknowledge()
+    assert outbox.next() is None and outbox.waiting == 0
+
+
+def test_what_waits_is_merged_minute_by_minute() -> None:
+    outbox = Outbox(WHO, 10)
+    for second in range(30, 150, 10):
+        add(outbox, second, delta(2), delta(1, "other"))
+    snapshots = drain(outbox)
+    assert [rows_of(one) for one in snapshots] == [9, 18, 9]
+    assert [one.to_ms for one in snapshots] == [50_000, 110_000, 140_000]
+    assert [len(one.deltas) for one in snapshots] == [2, 2, 2]
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=40), st.integers(2, 5), st.data())
+def test_nothing_is_lost_however_long_nobody_takes_it(
+    rows: list[int], limit: int, data: st.DataObject
+) -> None:
+    outbox = Outbox(WHO, limit)
+    got = 0
+    for minute, count in enumerate(rows):
+        add(outbox, 60 * minute + 30, *([delta(count)] if count else []))
+        assert outbox.waiting <= limit + 1
+        if data.draw(st.booleans()) and (one := outbox.next()) is not None:
+            got += rows_of(one)
+            outbox.acknowledge()
+    got += sum(rows_of(one) for one in drain(outbox))
+    assert got == sum(rows)
+
+
+def test_profiles_are_sent_when_they_are_asked_for() -> None:
+    outbox = Outbox(WHO, 10)
+    add(outbox, 100, delta(1))
+    assert outbox.next() is not None
+    assert outbox.attach([PROFILE.digest()])
+    sent = outbox.next()
+    assert sent is not None and sent.profiles == {PROFILE.digest(): PROFILE.to_bytes()}
+    assert not outbox.attach(["f" * 64])
+
+
+def test_a_clock_set_back_loses_nothing() -> None:
+    outbox = Outbox(WHO, 10)
+    add(outbox, 1_000, delta(1))
+    add(outbox, 100, delta(2))
+    add(outbox, 1_001, delta(4))
+    assert sum(rows_of(one) for one in drain(outbox)) == 7

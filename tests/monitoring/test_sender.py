@@ -1,0 +1,175 @@
+"""The thread that sends, against a real server on a Unix socket that answers what the test wants."""
+
+import json
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastserve.monitoring.sender import Report, Sender
+from fastserve.monitoring.snapshot import Snapshot, VersionDelta, read_snapshot
+from fastserve.monitoring.transport import SNAPSHOT_PATH, Link
+from tests.monitoring.test_outbox import FIGURES, PROFILE, WHO, delta
+
+Answer = tuple[int, dict[str, Any]]
+
+
+class ControlPlane(socketserver.ThreadingUnixStreamServer):
+    """Keeps every snapshot that it is sent; `answer` says what it gives."""
+
+    daemon_threads = True
+
+    def __init__(self, path: Path) -> None:
+        self.received: list[Snapshot] = []
+        self.answer: Callable[[Snapshot], Answer] = lambda one: (200, {"number": one.number, "wanted": []})
+        super().__init__(str(path), Handler)
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: ControlPlane
+
+    def do_POST(self) -> None:
+        assert self.path == SNAPSHOT_PATH
+        snapshot = read_snapshot(self.rfile.read(int(self.headers["content-length"])))
+        self.server.received.append(snapshot)
+        status, answer = self.server.answer(snapshot)
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def address_string(self) -> str:
+        return "unix"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "s"
+
+
+@pytest.fixture
+def control(path: Path) -> Iterator[ControlPlane]:
+    with ControlPlane(path) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def sender(path: Path) -> Iterator[Sender]:
+    one = Sender(lambda: Link(path), WHO, 5)
+    one.start()
+    yield one
+    one.stop(5)
+
+
+def report(*deltas: VersionDelta, at_s: int = 100) -> Report:
+    return Report(list(deltas), [], FIGURES, (at_s * 1_000, at_s * 1_000 + 1), {PROFILE.digest(): PROFILE})
+
+
+def until(condition: Callable[[], bool]) -> None:
+    give_up_s = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < give_up_s
+        time.sleep(0.01)
+
+
+def counted(control: ControlPlane) -> int:
+    """Rows of every snapshot once, however often it came."""
+    once = {one.number: sum(each.watched_rows for each in one.deltas) for one in control.received}
+    return sum(once.values())
+
+
+def test_reports_arrive_numbered(control: ControlPlane, sender: Sender) -> None:
+    sender.offer(report(delta(3)))
+    until(lambda: len(control.received) == 1)
+    sender.offer(report(delta(4)))
+    until(lambda: counted(control) == 7)
+    assert [one.number for one in control.received] == [1, 2]
+    assert control.received[0].incarnation == WHO.incarnation
+
+
+def test_what_was_counted_before_there_was_a_control_plane_arrives(path: Path, sender: Sender) -> None:
+    sender.offer(report(delta(3)))
+    sender.offer(report(delta(4), at_s=200))
+    time.sleep(0.1)
+    with ControlPlane(path) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        until(lambda: counted(server) == 7)
+        server.shutdown()
+
+
+def test_a_snapshot_that_is_not_confirmed_comes_again_the_same(control: ControlPlane, sender: Sender) -> None:
+    control.answer = lambda _: (503, {"error": "the database is locked"})
+    sender.offer(report(delta(3)))
+    until(lambda: len(control.received) >= 2)
+    sender.offer(report(delta(4)))
+    control.answer = lambda one: (200, {"number": one.number})
+    until(lambda: counted(control) == 7)
+    same = {one.to_bytes() for one in control.received if one.number == 1}
+    assert len(same) == 1
+
+
+def test_profiles_that_are_wanted_come_along(control: ControlPlane, sender: Sender) -> None:
+    known: set[str] = set()
+
+    def answer(one: Snapshot) -> Answer:
+        known.update(one.profiles)
+        return 200, {"wanted": [digest for each in one.deltas if (digest := each.profile) not in known]}
+
+    control.answer = answer
+    sender.offer(report(delta(3)))
+    until(lambda: len(control.received) == 2)
+    assert control.received[1].profiles == {PROFILE.digest(): PROFILE.to_bytes()}
+    sender.offer(report(delta(1)))
+    until(lambda: counted(control) == 4)
+
+
+@pytest.mark.parametrize("status", [400, 413])
+def test_a_snapshot_that_is_refused_for_good_does_not_stop_the_next(
+    control: ControlPlane, sender: Sender, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    control.answer = lambda one: (status if one.number == 1 else 200, {"error": "deltas.0: wrong"})
+    sender.offer(report(delta(3)))
+    until(lambda: len(control.received) == 1)
+    sender.offer(report(delta(4)))
+    until(lambda: [one.number for one in control.received] == [1, 2])
+    assert "which is dropped: deltas.0: wrong" in caplog.text
+
+
+def test_a_control_plane_of_another_release_is_asked_again_and_the_log_says_why(
+    control: ControlPlane, sender: Sender, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastserve.monitoring.sender._PATIENCE", 1)
+    control.answer = lambda _: (409, {"error": "the snapshot has format 2"})
+    sender.offer(report(delta(3)))
+    until(lambda: "does not take statistics: the snapshot has format 2" in caplog.text)
+    control.answer = lambda _: (200, {})
+    until(lambda: counted(control) == 3 and len({one.number for one in control.received}) == 1)
+
+
+def test_the_last_words_are_sent_before_the_end(control: ControlPlane, path: Path) -> None:
+    one = Sender(lambda: Link(path), WHO, 5)
+    one.start()
+    one.offer(report(delta(5)))
+    one.stop(10)
+    assert counted(control) == 5
+
+
+def test_a_thread_that_is_stuck_is_said_to_be_behind(path: Path) -> None:
+    one = Sender(lambda: Link(path), WHO, 5)
+    assert not one.behind
+    for _ in range(4):
+        one.offer(report(delta(1)))
+    assert one.behind
