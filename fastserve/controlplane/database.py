@@ -1,6 +1,7 @@
 """Opens the control plane's database: SQLite in a file of its own, or PostgreSQL."""
 
 import os
+import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +54,22 @@ class Database:
         """Give a transaction that sees one state of the database; StoreUnavailable when there is none."""
         with _guarded(), self._reader.connect() as connection:
             yield connection
+
+    def shrink(self, pages: int) -> None:
+        """Give so many free pages of SQLite's file back to the file system; StoreUnavailable.
+
+        PostgreSQL does so itself.
+        """
+        if not self.is_sqlite:
+            return
+        with self.engine.connect() as connection:
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, sqlite3.Connection)
+            try:
+                # `execute` would take one step of it only, and free one page.
+                driver.executescript(f"PRAGMA incremental_vacuum({pages})")
+            except sqlite3.Error as error:
+                raise StoreUnavailable(str(error)) from error
 
     def close(self) -> None:
         """Close all connections."""

@@ -3,13 +3,14 @@
 import zlib
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, select, tuple_, update
+from sqlalchemy import Connection, select, tuple_
 
 from fastserve.controlplane import profiles as stored_profiles
 from fastserve.controlplane.checking import MAX_WINDOW_ROWS, check_snapshot, check_states
 from fastserve.controlplane.fleet import Version, VersionTotals, WorkerNow
 from fastserve.controlplane.profiles import Profiles, Sketches, check_given, parse_given
-from fastserve.controlplane.tables import profiles, sources, totals, workers
+from fastserve.controlplane.rows import SOURCES, TOTALS, WORKERS, write_rows
+from fastserve.controlplane.tables import profiles, sources, workers
 from fastserve.controlplane.totals import add, read_totals, to_text
 from fastserve.controlplane.windows import HOUR_MS, Key, Windows
 from fastserve.errors import InvalidRequest
@@ -190,34 +191,36 @@ class Group:
             self._connection.execute(profiles.insert(), rows)
 
     def _write_sources(self) -> None:
-        for incarnation, snapshot in self._counted.items():
-            values = {"last_number": snapshot.number, "seen_ms": self._now_ms}
-            if incarnation in self._had_source:
-                where = sources.c.incarnation == incarnation
-                self._connection.execute(update(sources).where(where).values(values))
-            else:
-                names = {"incarnation": incarnation, "host": snapshot.host, "worker": snapshot.worker}
-                self._connection.execute(sources.insert().values(**names, **values))
+        rows = [
+            {
+                "incarnation": incarnation,
+                "host": one.host,
+                "worker": one.worker,
+                "last_number": one.number,
+                "seen_ms": self._now_ms,
+            }
+            for incarnation, one in self._counted.items()
+        ]
+        write_rows(self._connection, SOURCES, rows, lambda row: row["incarnation"] in self._had_source)
 
     def _write_totals(self) -> None:
-        for (model, version), one in self.totals.items():
-            values = {"content": to_text(one), "changed_ms": self._now_ms}
-            if (model, version) in self._had_totals:
-                where = and_(totals.c.model == model, totals.c.version == version)
-                self._connection.execute(update(totals).where(where).values(values))
-            else:
-                self._connection.execute(totals.insert().values(model=model, version=version, **values))
+        rows = [
+            {"model": model, "version": version, "content": to_text(one), "changed_ms": self._now_ms}
+            for (model, version), one in self.totals.items()
+        ]
+        write_rows(
+            self._connection, TOTALS, rows, lambda row: (row["model"], row["version"]) in self._had_totals
+        )
 
     def _write_workers(self) -> None:
+        rows = []
         for host, worker in self.workers:
             incarnation, before_s, cpu_s = self._places[host, worker]
-            values = {"incarnation": incarnation, "cpu_before_s": before_s, "cpu_s": cpu_s}
-            values["seen_ms"] = self._now_ms
-            if (host, worker) in self._had_place:
-                where = and_(workers.c.host == host, workers.c.worker == worker)
-                self._connection.execute(update(workers).where(where).values(values))
-            else:
-                self._connection.execute(workers.insert().values(host=host, worker=worker, **values))
+            row = {"host": host, "worker": worker, "incarnation": incarnation}
+            rows.append(row | {"cpu_before_s": before_s, "cpu_s": cpu_s, "seen_ms": self._now_ms})
+        write_rows(
+            self._connection, WORKERS, rows, lambda row: (row["host"], row["worker"]) in self._had_place
+        )
 
 
 def _key(delta: VersionDelta) -> Key:

@@ -87,9 +87,7 @@ class Rollup:
             for model, version in gone:
                 one = and_(totals.c.model == model, totals.c.version == version)
                 connection.execute(delete(totals).where(one))
-        if self._store.database.is_sqlite:
-            with self._store.database.writing() as connection:
-                connection.exec_driver_sql(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+        self._store.database.shrink(_VACUUM_PAGES)
         return gone
 
     def _old(self, now_ms: int) -> list[ColumnElement[bool]]:

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, or_, select, update
 
 from fastserve.controlplane.errors import StoreUnavailable
 from fastserve.controlplane.profiles import Profiles, Sketches
+from fastserve.controlplane.rows import WINDOWS, write_rows
 from fastserve.controlplane.states import merge_into, pack, unpack
 from fastserve.controlplane.tables import windows
 
@@ -110,19 +111,20 @@ class Windows:
         changed += [
             (key, window) for key, each in self._by_count.items() for window in each if window.changed
         ]
-        added: list[dict[str, Any]] = []
-        updated: list[dict[str, Any]] = []
-        for key, window in changed:
-            row: dict[str, Any] = {**_named(key), "level": window.level, "start_ms": window.start_ms}
-            row |= {"end_ms": window.end_ms, "rows": window.rows, "rolled": window.rolled}
-            row["state"] = self._merged(key, window)
-            (added if window.stored is None else updated).append(row)
-        if added:
-            self._connection.execute(windows.insert(), added)
-        for row in updated:
-            where = and_(*(windows.c[column.name] == row[column.name] for column in windows.primary_key))
-            values = {name: row[name] for name in ("end_ms", "rows", "rolled", "state")}
-            self._connection.execute(update(windows).where(where).values(values))
+        rows = [
+            {
+                **_named(key),
+                "level": window.level,
+                "start_ms": window.start_ms,
+                "end_ms": window.end_ms,
+                "rows": window.rows,
+                "rolled": window.rolled,
+                "state": self._merged(key, window),
+            }
+            for key, window in changed
+        ]
+        there = {(key, one.level, one.start_ms) for key, one in changed if one.stored is not None}
+        write_rows(self._connection, WINDOWS, rows, lambda row: _place(row) in there)
 
     def _add_by_count(self, key: Key, at_ms: int, rows: int, states: Sequence[bytes]) -> None:
         found = self._by_count.get(key)
@@ -139,13 +141,7 @@ class Windows:
 
     def _load_by_count(self, key: Key) -> list[Window]:
         """Give the newest window by count, whether it is closed or not."""
-        query = (
-            select(windows)
-            .where(of(key), windows.c.level == "count")
-            .order_by(windows.c.start_ms.desc())
-            .limit(1)
-        )
-        row = self._connection.execute(query).first()
+        row = self._connection.execute(_NEWEST_BY_COUNT, _named(key)).first()
         return [_read(row)] if row else []
 
     def _minute(self, key: Key, at_ms: int) -> Window | None:
@@ -156,16 +152,13 @@ class Windows:
 
     def _load(self, key: Key, at_ms: int) -> None:
         """Find the minute, the hour and the day of a moment."""
-        places = [(level, _floor(at_ms, span_ms)) for level, span_ms in SPAN_MS.items()]
-        places = [
-            (level, start_ms) for level, start_ms in places if (key, level, start_ms) not in self._by_time
-        ]
-        for level, start_ms in places:
-            self._by_time[key, level, start_ms] = None
-        table = windows.c
-        wanted = [and_(table.level == level, table.start_ms == start_ms) for level, start_ms in places]
-        for row in self._connection.execute(select(windows).where(of(key), or_(*wanted))):
-            self._by_time[key, row.level, row.start_ms] = _read(row)
+        starts = {level: _floor(at_ms, span_ms) for level, span_ms in SPAN_MS.items()}
+        for level, start_ms in starts.items():
+            self._by_time.setdefault((key, level, start_ms))
+        for row in self._connection.execute(_COVERING, _named(key) | starts):
+            # One that was found before may have been added to since.
+            if self._by_time[key, row.level, row.start_ms] is None:
+                self._by_time[key, row.level, row.start_ms] = _read(row)
 
     def _make(self, key: Key, level: str, at_ms: int) -> Window:
         start_ms = _floor(at_ms, SPAN_MS[level])
@@ -198,6 +191,19 @@ def _named(key: Key) -> dict[str, str | int]:
     return {"model": key[0], "version": key[1], "profile": key[2]}
 
 
+def _place(row: dict[str, Any]) -> tuple[Key, str, int]:
+    return ((row["model"], row["version"], row["profile"]), row["level"], row["start_ms"])
+
+
 def of(key: Key) -> ColumnElement[bool]:
     """Choose the windows of one version and profile."""
     return and_(*(windows.c[name] == value for name, value in _named(key).items()))
+
+
+_OF_KEY = and_(*(windows.c[name] == bindparam(name) for name in ("model", "version", "profile")))
+_COVERING = select(windows).where(
+    _OF_KEY, or_(*(and_(windows.c.level == one, windows.c.start_ms == bindparam(one)) for one in SPAN_MS))
+)
+_NEWEST_BY_COUNT = (
+    select(windows).where(_OF_KEY, windows.c.level == "count").order_by(windows.c.start_ms.desc()).limit(1)
+)

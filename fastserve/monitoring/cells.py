@@ -1,7 +1,8 @@
 """From the cells of one column, an Arrow array, to values of a tensor; what does not fit is told by row."""
 
 import importlib
-from typing import Any
+import math
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -94,26 +95,42 @@ class _Cells:
 
     def whole(self) -> Array:
         self._refuse(self._missing(), f"is missing, which {self._datatype} cannot be")
-        dtype = self._datatype.dtype
-        bounds = np.iinfo(dtype)
-        wide = self._arrow.uint64() if dtype == np.uint64 else self._arrow.int64()
+        dtype, bounds = self._datatype.dtype, np.iinfo(self._datatype.dtype)
+        outside = f"is out of the range of {self._datatype}"
         if self._is_whole or self._is_text:
+            wide = self._arrow.uint64() if dtype == np.uint64 else self._arrow.int64()
             try:
                 values = self._numpy(self._cast(wide))
             except self._arrow.ArrowInvalid:
-                if self._is_whole:
-                    self._refuse_uncastable(wide, f"is out of the range of {self._datatype}")
-            else:
-                self._refuse(
-                    (values < bounds.min) | (values > bounds.max), f"is out of the range of {self._datatype}"
-                )
-                return values.astype(dtype)
+                if self._is_text:
+                    return self._whole_texts()
+                self._refuse_uncastable(wide, outside)
+            self._refuse((values < bounds.min) | (values > bounds.max), outside)
+            return values.astype(dtype)
         exact = self._doubles()
         self._refuse(~(exact == np.trunc(exact)), "is not a whole number")
-        # 2.0**63 is in the range of no int64, and rounding makes it of the largest one.
-        out = (exact < float(bounds.min)) | (exact >= float(int(bounds.max) + 1)) | (np.abs(exact) > 2.0**53)
-        self._refuse(out, f"is out of the range of {self._datatype}, or too large for a float to say")
+        # Beyond 2**53 a float that is whole may have been another number once.
+        self._refuse(
+            (exact < float(bounds.min)) | (exact > min(float(bounds.max), 2.0**53)) | (exact < -(2.0**53)),
+            f"{outside}, or too large for a float to say",
+        )
         return exact.astype(dtype)
+
+    def _whole_texts(self) -> Array:
+        """Whole numbers of text that is not all digits, such as 1.0; or find what is wrong with it."""
+        bounds = np.iinfo(self._datatype.dtype)
+        values = np.empty(len(self._column), self._datatype.dtype)
+        for at, cell in enumerate(self._column.to_pylist()):
+            value = _number(cell)
+            if value is None:
+                self._raise(at, "is not a number")
+            elif value != value or (math.isfinite(value) and value != int(value)):
+                self._raise(at, "is not a whole number")
+            elif not bounds.min <= value <= bounds.max:
+                self._raise(at, f"is out of the range of {self._datatype}")
+            else:
+                values[at] = int(value)
+        return values
 
     def bools(self) -> Array:
         self._refuse(self._missing(), "is missing, which BOOL cannot be")
@@ -141,7 +158,6 @@ class _Cells:
             return self._numpy(self._cast(double))
         except self._arrow.ArrowInvalid:
             self._refuse_uncastable(double, "is not a number")
-            raise
 
     def _cast(self, kind: Any) -> Any:
         try:
@@ -163,7 +179,7 @@ class _Cells:
         if wrong.any():
             self._raise(int(np.argmax(wrong)), why)
 
-    def _refuse_uncastable(self, kind: Any, why: str) -> None:
+    def _refuse_uncastable(self, kind: Any, why: str) -> NoReturn:
         """Raise, naming the first cell that cannot be cast: it lies in the half that cannot."""
         low, high = 0, len(self._column)
         while high - low > 1:
@@ -176,10 +192,19 @@ class _Cells:
                 low = middle
         self._raise(low, why)
 
-    def _raise(self, at: int, why: str) -> None:
+    def _raise(self, at: int, why: str) -> NoReturn:
         cell = self._column[at]
         said = repr(str(cell.as_py())[:_SHOWN]) + " " if cell.is_valid else ""
         raise FastserveError(f"{self._label}, row {self._first_row + at}: {said}{why}")
+
+
+def _number(text: str) -> int | float | None:
+    for kind in (int, float):
+        try:
+            return kind(text) if "_" not in text else None
+        except ValueError:
+            continue
+    return None
 
 
 def _trimmed(column: Any) -> Any:

@@ -10,7 +10,7 @@ from fastserve.types import Array
 from fastserve_core.distance import distances
 
 MAX_DISTINCT = 50_000_000
-"""Distinct values of all features and both sides together."""
+"""Distinct values of one side, all features together: 16 bytes each."""
 
 _WAITING_VALUES = 2**20
 

@@ -40,19 +40,18 @@ class RowSample:
         if self._held > self._limit + self._limit // 2:
             self._shrink()
 
-    def rows(self) -> Array:
-        """Give the sample [at most the limit, features], in the order in which the rows came."""
-        if self._rows:
+    def column(self, feature: int) -> Array:
+        """Give a feature's values [at most the limit], in the order in which the rows came."""
+        if self._held > self._limit:
             self._shrink()
-        return self._rows[0] if self._rows else np.empty((0, 0))
+        # Column by column, so that the rows are not there twice.
+        return np.concatenate([rows[:, feature] for rows in self._rows])
 
     def _shrink(self) -> None:
         keys, rows = np.concatenate(self._keys), np.concatenate(self._rows)
-        if keys.size > self._limit:
-            smallest = np.sort(np.argpartition(keys, self._limit)[: self._limit])
-            keys, rows = keys[smallest], rows[smallest]
-            self._highest = float(keys.max(initial=0.0))
-        self._keys, self._rows, self._held = [keys], [rows], keys.size
+        smallest = np.sort(np.argpartition(keys, self._limit)[: self._limit])
+        self._highest = float(keys[smallest].max())
+        self._keys, self._rows, self._held = [keys[smallest]], [rows[smallest]], self._limit
 
 
 class NumberRanges:
@@ -83,9 +82,8 @@ class NumberRanges:
         The first edge lies just below the smallest value, the last is the largest: two edges of a constant.
         Without any finite value the one edge is 0.
         """
-        rows = self._sample.rows()
         return [
-            _edges(rows[:, f], low, high, bins)
+            _edges(self._sample.column(f) if low <= high else np.empty(0), low, high, bins)
             for f, (low, high) in enumerate(zip(self._low, self._high, strict=True))
         ]
 
@@ -133,7 +131,7 @@ class CommonValues:
         return tuple(sorted(self._common(most)))
 
     def texts(self, most: int) -> tuple[str, ...]:
-        """Give the most frequent texts, the first one first; without long ones and such that have no UTF-8."""
+        """Give the most frequent texts in that order, without long ones and such that have no UTF-8."""
         for value in [value for value in self._counts if not _is_category(value)]:
             del self._counts[value]
         return tuple(self._common(most))

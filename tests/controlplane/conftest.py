@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 from sqlalchemy import create_engine, text
 
 from fastserve.controlplane.database import Database, open_database
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.profiles import Profiles
 from fastserve.controlplane.store import Store
+from fastserve.controlplane.tables import metadata
 from tests.controlplane.snapshots import Clock
 
 
@@ -104,13 +106,34 @@ def cluster() -> Iterator[Cluster]:
             running.stop()
 
 
+@pytest.fixture(scope="session")
+def shared_url(cluster: Cluster) -> str:
+    """A database of PostgreSQL that the tests use one after the other."""
+    return cluster.new_database()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
+def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of each kind without any table."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'control.db'}"
     running: Cluster = request.getfixturevalue("cluster")
     return running.new_database()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of each kind without any row."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'control.db'}"
+    url: str = request.getfixturevalue("shared_url")
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        for table in sqlalchemy.inspect(connection).get_table_names():
+            if table in metadata.tables:
+                connection.execute(text(f"TRUNCATE {table}"))
+    engine.dispose()
+    return url
 
 
 @pytest.fixture

@@ -219,6 +219,47 @@ def hostile() -> Client:
     )
 
 
+def test_a_crash_is_named_and_its_answer_carries_the_span() -> None:
+    async def crash(_: Request) -> Response:
+        raise LookupError("x")
+
+    memory = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    app = Starlette(routes=[Route("/v1/models/{model}:predict", crash, methods=["POST"])])
+    answer = Client(TracedApp(app, provider.get_tracer("test"))).post("/v1/models/m:predict")
+    assert (answer.status, type(answer.raised)) == (500, LookupError)
+    (span,) = memory.get_finished_spans()
+    assert f"{trace_id(span):032x}" in (answer.header("traceparent") or "")
+    assert span.attributes is not None and span.attributes["error.type"] == "LookupError"
+    assert span.attributes["http.response.status_code"] == 500
+    assert span.status.status_code is StatusCode.ERROR
+
+
+def test_a_client_that_leaves_ends_its_span() -> None:
+    async def wait(_: Request) -> Response:
+        await asyncio.Event().wait()
+        return Response()
+
+    memory = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    app = Starlette(routes=[Route("/v2/models/{model}/infer", wait, methods=["POST"])])
+    client = Client(TracedApp(app, provider.get_tracer("test")))
+
+    async def leave() -> None:
+        request = asyncio.ensure_future(client._call("POST", "/v2/models/m/infer", [b""], {}, leaves=False))
+        await asyncio.sleep(0)
+        request.cancel()
+        await asyncio.wait([request])
+        assert request.cancelled()
+
+    asyncio.run(leave())
+    (span,) = memory.get_finished_spans()
+    assert span.attributes is not None and span.attributes["error.type"] == "CancelledError"
+    assert "http.response.status_code" not in span.attributes
+
+
 _hex = st.text("0123456789abcdefABCDEF-", max_size=80)
 _text = st.text(st.characters(max_codepoint=255, blacklist_characters="\r\n\0"), max_size=600)
 

@@ -1,0 +1,54 @@
+"""Inserts and updates of whole rows, many at once, by statements that are built once."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Insert, Table, Update, and_, bindparam, update
+
+from fastserve.controlplane.tables import sources, totals, windows, workers
+
+Row = dict[str, Any]
+"""Every column of a table by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """How a table's rows are written."""
+
+    key: tuple[str, ...]
+    insert: Insert
+    update: Update
+
+
+def _writing(table: Table) -> _Writing:
+    # A parameter named as a column would set that column.
+    key = tuple(column.name for column in table.primary_key)
+    where = and_(*(table.c[name] == bindparam(f"at_{name}") for name in key))
+    values: dict[str, Any] = {
+        column.name: bindparam(column.name) for column in table.c if column.name not in key
+    }
+    return _Writing(key, table.insert(), update(table).where(where).values(values))
+
+
+SOURCES = _writing(sources)
+TOTALS = _writing(totals)
+WINDOWS = _writing(windows)
+WORKERS = _writing(workers)
+
+
+def write_rows(
+    connection: Connection, table: _Writing, rows: Iterable[Row], is_there: Callable[[Row], bool]
+) -> None:
+    """Insert rows, or update those that are there already."""
+    new: list[Row] = []
+    old: list[Row] = []
+    for row in rows:
+        if is_there(row):
+            old.append({f"at_{name}" if name in table.key else name: value for name, value in row.items()})
+        else:
+            new.append(row)
+    if new:
+        connection.execute(table.insert, new)
+    if old:
+        connection.execute(table.update, old)

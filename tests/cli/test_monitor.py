@@ -1,0 +1,308 @@
+"""`fastserve monitor profile | compare`: from data files to a version's profile, and to figures of drift."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from fastserve.monitoring import Profile, read_profile
+from fastserve.registry import Registry
+from tests.cli.conftest import Done, Run, fails, publish
+from tests.models import fixed_batch, identity, pipeline, pipeline_rows, scaled, unique_rows, variable_inner
+
+pytest.importorskip("pyarrow", reason="data files are read by pyarrow")
+
+ELEC2 = Path(__file__).resolve().parents[3] / "shared" / "data" / "elec2_data.dat"
+FIRST_HALF = 22_656
+# KS, W1, PSI of reference deciles, Jensen-Shannon distance (base 2), Hellinger, total variation
+GOLDEN = {
+    "c1": (0.006356, 0.019068, 0.000188, 0.005828, 0.004852, 0.006356),
+    "c2": (0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+    "c3": (0.451227, 0.018592, 1.082136, 0.423651, 0.359874, 0.443282),
+    "c4": (0.025821, 0.006097, 0.004290, 0.027808, 0.023154, 0.025689),
+    "c5": (0.542858, 0.001666, 2.227337, 0.601232, 0.513427, 0.676024),
+    "c6": (0.429334, 0.100469, 0.598478, 0.320681, 0.270150, 0.339778),
+    "c7": (0.569606, 0.151184, 1.508032, 0.502698, 0.426048, 0.569606),
+}
+MEASURES = (
+    *("kolmogorov_smirnov", "wasserstein", "psi_raw", "jensen_shannon", "hellinger", "total_variation"),
+)
+
+
+def csv(path: Path, columns: dict[str, Any]) -> Path:
+    lines = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def told(done: Done) -> Any:
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return json.loads(done.stdout)
+
+
+def stored(store: Registry, model: str, version: int) -> Profile:
+    content = store.profile(model, version)
+    assert content is not None
+    return read_profile(content)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Three columns of 40 rows for the model `double`, in the order a, b, c."""
+    values = np.arange(120.0).reshape(40, 3)
+    return csv(tmp_path / "train.csv", {"a": values[:, 0], "b": values[:, 1], "c": values[:, 2]})
+
+
+@pytest.fixture
+def double(store: Registry, model: Path) -> Registry:
+    """The registry with two versions of `double`."""
+    publish(store, model, count=2)
+    return store
+
+
+@pytest.fixture
+def halves(tmp_path: Path) -> Path:
+    """The electricity market's rows as two files in the folder of the test."""
+    if not ELEC2.exists():
+        pytest.skip(f"no {ELEC2.name} beside the repository: it has no licence, so that it is not kept here")
+    lines = ELEC2.read_text().splitlines(keepends=True)
+    (tmp_path / "first.dat").write_text("".join(lines[:FIRST_HALF]))
+    (tmp_path / "second.dat").write_text("".join(lines[FIRST_HALF:]))
+    return tmp_path
+
+
+def test_figures_of_the_electricity_market(run: Run, halves: Path) -> None:
+    options = ("--delimiter", " ", "--no-header", "--bins", 10, "--exact", "--json")
+    report = told(run("monitor", "compare", "first.dat", "second.dat", *options))
+    assert report["reference"] == {"file": "first.dat", "rows": FIRST_HALF}
+    assert report["live"] == {"file": "second.dat", "rows": FIRST_HALF}
+    found = {one["feature"]: [one["distances"][name] for name in MEASURES] for one in report["features"]}
+    # c0 is the date itself.
+    assert set(found) == {"c0", *GOLDEN}
+    for name, golden in GOLDEN.items():
+        assert found[name] == pytest.approx(golden, abs=1e-6), name
+    figures = [one["distances"]["psi"] for one in report["features"]]
+    assert figures == sorted(figures, reverse=True)
+
+
+def test_phi_of_the_electricity_market(call: Run, halves: Path, double: Registry) -> None:
+    (halves / "weeks.dat").write_text(
+        "".join((halves / "first.dat").read_text().splitlines(keepends=True)[: 30 * 336])
+    )
+    report = told(
+        call(
+            *("monitor", "profile", "weeks.dat", "--delimiter", " ", "--no-header", "--columns", "c3,c4,c1"),
+            *("--model", "double", "--registry", "reg", "--bins", 10, "--window", 336, "--json"),
+        )
+    )
+    phi = [one["phi"] for one in report["features"] if one["role"] == "input"]
+    assert phi == [pytest.approx(38.6, rel=0.01), pytest.approx(11.2, rel=0.01), 1.0]
+
+
+def test_a_profile_is_made_and_kept(run: Run, data: Path, double: Registry) -> None:
+    done = run("monitor", "profile", data, "--model", "double@1", "--registry", "reg")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[0] == ["FEATURE", "KIND", "BINS", "MISSING", "MEAN", "SD", "PHI"]
+    assert lines[1][:6] == ["takes", "a", "number", "16", "0.00%", "58.5"]
+    assert [line[:2] for line in lines[4:7]] == [["gives", f"y[{i}]"] for i in range(3)]
+    assert done.stdout.splitlines()[-1].startswith("40 rows → double version 1, profile ")
+    profile = stored(double, "double", 1)
+    assert (profile.rows, profile.description, profile.source) == (40, "train.csv", "data")
+    profile.check(double.describe("double", 1).manifest.signature)  # type: ignore[union-attr]
+    taken, given = profile.tensors
+    for x, y in zip(taken.features, given.features, strict=True):
+        # The model doubles, and so do the edges and the moments.
+        assert x.counts == y.counts
+        assert x.kind == y.kind == "number"
+        assert y.mean == pytest.approx(2 * x.mean)  # type: ignore[operator]
+    assert double.profile("double", 2) is None
+    assert double.audit("double")[-1].event == "profile"
+
+
+def test_a_second_profile_needs_a_word(call: Run, data: Path, double: Registry) -> None:
+    arguments = ("monitor", "profile", data, "--model", "double@2", "--registry", "reg", "--json")
+    first = told(call(*arguments))
+    fails(call(*arguments), 1, "double version 2 has a profile", "--replace")
+    second = told(call(*arguments, "--replace", "--bins", 4))
+    assert stored(double, "double", 2).digest() == second["sha256"] != first["sha256"]
+    assert [one["bins"] for one in second["features"]] == [4] * 6
+
+
+def test_which_version_is_meant(call: Run, data: Path, double: Registry) -> None:
+    def version(name: str) -> int:
+        options = ("--registry", "reg", "--out", "p.json", "--json")
+        return int(told(call("monitor", "profile", data, "--model", name, *options))["version"])
+
+    assert version("double") == 2
+    double.set_alias("double", "champion", 1)
+    assert (version("double"), version("double@champion"), version("double@2")) == (1, 1, 2)
+    assert double.profile("double", 1) is None
+    double.remove_alias("double", "champion")
+    double.archive("double", 2, True)
+    assert version("double") == 1
+
+
+def test_a_profile_as_a_file(call: Run, data: Path, double: Registry, tmp_path: Path) -> None:
+    report = told(
+        call(
+            *("monitor", "profile", data, "--model", "double", "--registry", "reg"),
+            *("--out", "p.json", "--no-outputs", "--json"),
+        )
+    )
+    profile = read_profile((tmp_path / "p.json").read_bytes())
+    assert (profile.digest(), report["out"]) == (report["sha256"], "p.json")
+    assert [one.role for one in profile.tensors] == ["input"]
+    assert double.profile("double", 2) is None
+
+
+def test_a_pipeline_finds_its_columns_by_name(call: Run, store: Registry, tmp_path: Path) -> None:
+    (tmp_path / "pipeline.onnx").write_bytes(pipeline(string_labels=True))
+    publish(store, tmp_path / "pipeline.onnx", name="flights")
+    rows = pipeline_rows(200)
+    rows["carrier"][3] = ""
+    csv(tmp_path / "train.csv", {"unknown": range(200), **dict(reversed(rows.items()))})
+    arguments = ("monitor", "profile", "train.csv", "--model", "flights", "--registry", "reg", "--json")
+    report = told(call(*arguments))
+    kinds = [(one["role"], one["feature"], one["kind"]) for one in report["features"]]
+    assert kinds == [
+        ("input", "carrier", "category"),
+        ("input", "origin", "category"),
+        ("input", "distance", "number"),
+        ("input", "hour", "number"),
+        ("output", "label", "category"),
+        ("output", "probabilities[0]", "number"),
+        ("output", "probabilities[1]", "number"),
+    ]
+    carrier, label = (stored(store, "flights", 1).tensors[i].features[0] for i in (0, 4))
+    assert (carrier.missing, sum(carrier.counts)) == (1, 199)
+    assert set(label.categories) == {"late", "on time"}  # type: ignore[union-attr]
+    coded = told(call(*arguments, "--replace", "--codes", "hour"))
+    assert coded["features"][3]["kind"] == "category"
+    fails(call(*arguments, "--replace", "--codes", "distance"), 1, "'distance' is FP32")
+    fails(call(*arguments, "--replace", "--codes", "minute"), 1, "no input or output 'minute'")
+
+
+def test_files_that_do_not_fit_the_model(
+    call: Run, double: Registry, store: Registry, tmp_path: Path
+) -> None:
+    def profile(name: str, model: str = "double", *more: object) -> Done:
+        return call("monitor", "profile", name, "--model", model, "--registry", "reg", *more)
+
+    csv(tmp_path / "four.csv", {"a": [1], "b": [2], "c": [3], "d": [4]})
+    csv(tmp_path / "text.csv", {"a": [1, 2], "b": [2, "two"], "c": [3, 3]})
+    csv(tmp_path / "empty.csv", {"a": [], "b": [], "c": []})
+    csv(tmp_path / "three.csv", {"carrier": ["UA"], "origin": ["JFK"], "distance": [1.0]})
+    fails(profile("four.csv"), 1, "four.csv has 4 columns, input 'x' takes 3", "--columns")
+    fails(profile("four.csv", "double", "--columns", "a,b,z"), 1, "four.csv has no column 'z'")
+    fails(profile("four.csv", "double", "--columns", "a,b"), 1, "names 2 columns, the model takes 3")
+    fails(profile("four.csv", "double", "--columns", "a,b,"), 2, "--columns: a name between the commas")
+    fails(profile("four.csv", "double", "--columns", "a,b,a"), 2, "--columns: 'a' comes twice")
+    fails(profile("text.csv"), 1, "text.csv: column 'b', row 2: 'two' is not a number")
+    fails(profile("empty.csv"), 1, "there are no rows")
+    fails(profile("four.csv", "doubel"), 1, "did you mean 'double'?")
+    fails(profile("four.csv", "double@9"), 1, "has no version '9'")
+    assert profile("none.csv").returncode == 2
+    (tmp_path / "pipeline.onnx").write_bytes(pipeline())
+    publish(store, tmp_path / "pipeline.onnx", name="flights")
+    fails(profile("three.csv", "flights"), 1, "three.csv has no column 'hour', which the model takes")
+    assert store.profile("double", 2) is None
+
+
+def test_models_that_have_no_profile(call: Run, store: Registry, tmp_path: Path) -> None:
+    csv(tmp_path / "rows.csv", {"a": [1, 1], "b": [2, 2], "c": [3, 3]})
+    for name, content, words in (
+        ("fixed", fixed_batch(2), "no variable batch dimension"),
+        ("variable", variable_inner(), "input 'x' has the shape"),
+        ("unique", unique_rows(), "output 'y' has [1] rows for 2 rows"),
+    ):
+        (tmp_path / "model.onnx").write_bytes(content)
+        publish(store, tmp_path / "model.onnx", name=name)
+        fails(call("monitor", "profile", "rows.csv", "--model", name, "--registry", "reg"), 1, words)
+        assert store.profile(name, 1) is None
+
+
+def test_outputs_that_cannot_be_described_are_left_out(call: Run, store: Registry, tmp_path: Path) -> None:
+    (tmp_path / "wide.onnx").write_bytes(identity(onnx.TensorProto.FLOAT, "batch", 5_000))
+    publish(store, tmp_path / "wide.onnx", name="wide")
+    csv(tmp_path / "rows.csv", {f"c{i}": [1.0, 2.0] for i in range(5_000)})
+    done = call("monitor", "profile", "rows.csv", "--model", "wide", "--registry", "reg")
+    assert done.returncode == 0
+    assert done.stderr == "fastserve: output 'y' has 5000 values a row, more than 4096; it is left out\n"
+    assert "… 5000 features in all; --json shows them" in done.stdout
+    assert [one.role for one in stored(store, "wide", 1).tensors] == ["input"]
+
+
+def test_a_model_runs_in_parts(
+    call: Run, store: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastserve.cli.monitor.predicting._RUN_ROWS", 7)
+    (tmp_path / "double.onnx").write_bytes(scaled(2.0, 1))
+    publish(store, tmp_path / "double.onnx")
+    csv(tmp_path / "rows.csv", {"x": range(50)})
+    report = told(call("monitor", "profile", "rows.csv", "--model", "double", "--registry", "reg", "--json"))
+    assert [one["mean"] for one in report["features"]] == [24.5, 49.0]
+
+
+def test_compare_of_unlike_columns(call: Run, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    reference = {"still": rng.standard_normal(2_000), "moved": rng.standard_normal(2_000)}
+    csv(tmp_path / "a.csv", {**reference, "name": ["x", "y"] * 1_000})
+    csv(
+        tmp_path / "b.csv",
+        {"name": ["z", "y"] * 50, "moved": np.full(100, 9.0), "still": reference["still"][:100]},
+    )
+    done = call("monitor", "compare", "a.csv", "b.csv")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[0][:4] == ["FEATURE", "KIND", "PSI", "JS"]
+    assert [line[0] for line in lines[1:4]] == ["name", "moved", "still"]
+    assert lines[4] == ["2000", "reference", "rows,", "100", "live", "rows"]
+    name = told(call("monitor", "compare", "a.csv", "b.csv", "--columns", "name", "--exact", "--json"))
+    (only,) = name["features"]
+    assert (only["categories"], only["live"]["counts"], only["live"]["outside"]) == (["x", "y"], [0, 50], 50)
+    assert only["distances"]["kolmogorov_smirnov"] is None
+
+
+def test_compare_of_other_columns(call: Run, tmp_path: Path) -> None:
+    csv(tmp_path / "a.csv", {"x": [1, 2, 3], "y": [1, 2, 3]})
+    csv(tmp_path / "b.csv", {"x": [1, 2, "three"], "z": [1, 2, 3]})
+    fails(call("monitor", "compare", "a.csv", "b.csv"), 1, "b.csv has no column 'y'")
+    fails(call("monitor", "compare", "a.csv", "b.csv", "--columns", "x"), 1, "column 'x', row 3: 'three'")
+    fails(call("monitor", "compare", "a.csv", "b.csv", "--columns", "q"), 1, "a.csv has no column 'q'")
+    fails(call("monitor", "compare", "a.csv", "b.csv", "--delimiter", ";;"), 1, "delimiter must be one")
+    assert call("monitor", "compare", "a.csv", "b.csv", "--bins", 0).returncode == 2
+
+
+def test_names_of_strangers_do_not_colour_the_terminal(call: Run, tmp_path: Path) -> None:
+    csv(tmp_path / "a.csv", {"\x1b[2Jx": [1, 2, 3]})
+    done = call("monitor", "compare", "a.csv", "a.csv")
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout
+    failed = call("monitor", "compare", "a.csv", "a.csv", "--columns", "y")
+    assert "\x1b" not in failed.stderr
+
+
+def test_parquet_and_csv_side_by_side(call: Run, tmp_path: Path) -> None:
+    import importlib
+
+    arrow: Any = importlib.import_module("pyarrow")
+    importlib.import_module("pyarrow.parquet").write_table(
+        arrow.table({"x": [1.0, 2.0, None], "on": [True, False, True], "code": ["a", "b", None]}),
+        tmp_path / "a.parquet",
+    )
+    csv(tmp_path / "b.csv", {"x": [1, 2, ""], "on": ["true", "false", "true"], "code": ["a", "b", ""]})
+    report = told(call("monitor", "compare", "a.parquet", "b.csv", "--json", "--exact"))
+    for one in report["features"]:
+        assert one["distances"]["total_variation"] == 0.0
+        assert one["live"]["missing"] == one["reference"]["missing"]
+
+
+def test_help_says_what_to_type(call: Run) -> None:
+    for verb in ("profile", "compare"):
+        done = call("monitor", verb, "--help")
+        assert done.returncode == 0
+        assert f"Example: fastserve monitor {verb}" in done.stdout

@@ -1,0 +1,154 @@
+"""When the database cannot: nothing is counted twice, nothing is lost, and it goes on when it is back."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from fastserve.controlplane.database import Database, open_database
+from fastserve.controlplane.errors import StoreUnavailable
+from fastserve.controlplane.options import ControlOptions
+from fastserve.controlplane.profiles import Profiles
+from fastserve.controlplane.store import Store
+from fastserve.errors import ConfigError
+from tests.controlplane.conftest import Cluster
+from tests.controlplane.snapshots import Clock, delta, normal, profile, snapshot
+
+REFERENCE = profile()
+WIDE = profile(features=400, bins=16)
+
+
+def make_store(database: Database) -> Store:
+    store = Store(database, ControlOptions(), Profiles(), Clock())
+    store.prepare()
+    return store
+
+
+def test_a_locked_database(tmp_path: Path) -> None:
+    database = open_database(f"sqlite:///{tmp_path / 'a.db'}", busy_timeout_s=0.05)
+    store = make_store(database)
+    one = snapshot(1, [delta(REFERENCE, normal(10))], profiles=(REFERENCE,))
+    other = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailable, match="locked"):
+        store.take_in([one])
+    other.execute("ROLLBACK")
+    other.close()
+    taken = store.take_in([one])
+    assert taken.totals["m", 1].codes == {"200": 10} and taken.all_totals
+    database.close()
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    database = open_database(f"sqlite:///{tmp_path / 'a.db'}")
+    store = make_store(database)
+    limit = [40]
+
+    @event.listens_for(database.engine, "checkout")
+    def _limit(connection: Any, *_: Any) -> None:
+        connection.execute(f"PRAGMA max_page_count={limit[0]}").fetchall()
+
+    database.engine.dispose()
+    number = 0
+    with pytest.raises(StoreUnavailable, match="full"):  # noqa: PT012 - which one fails is the disk's choice
+        for number in range(1, 100):
+            rows = delta(WIDE, normal(50, number, 400), version=number)
+            store.take_in([snapshot(number, [rows], profiles=(WIDE,))])
+    before = store.load().totals
+    assert before.keys() == {("m", version) for version in range(1, number)}
+    limit[0] = 100_000
+    rows = delta(WIDE, normal(50, number, 400), version=number)
+    taken = store.take_in([snapshot(number, [rows], profiles=(WIDE,))])
+    assert taken.totals.keys() == {("m", version) for version in range(1, number + 1)}
+    database.close()
+
+
+def test_postgresql_restarted_in_the_middle(cluster: Cluster) -> None:
+    database = open_database(cluster.new_database())
+    store = make_store(database)
+    store.take_in([snapshot(1, [delta(REFERENCE, normal(10))], profiles=(REFERENCE,))])
+    second = snapshot(2, [delta(REFERENCE, normal(5))])
+    running = [cluster]
+
+    @event.listens_for(database.engine, "commit")
+    def _stop(_: Any) -> None:
+        if running:
+            running.pop()
+            cluster.stop()
+
+    try:
+        with pytest.raises(StoreUnavailable):
+            store.take_in([second])
+        with pytest.raises(StoreUnavailable):
+            store.take_in([second])
+    finally:
+        cluster.start()
+    taken = store.take_in([second])
+    assert taken.totals["m", 1].codes == {"200": 15} and taken.all_totals
+    database.close()
+
+
+def test_a_commit_that_nobody_heard_of(tmp_path: Path) -> None:
+    """The commit happens and the connection breaks: the retry counts nothing, and totals are read anew."""
+    database = open_database(f"sqlite:///{tmp_path / 'a.db'}")
+    store = make_store(database)
+    store.take_in([snapshot(1, [delta(REFERENCE, normal(10))], profiles=(REFERENCE,))])
+    second = snapshot(2, [delta(REFERENCE, normal(5))])
+    dialect: Any = database.engine.dialect
+    real = dialect.do_commit
+
+    def commit_and_break(connection: Any) -> None:
+        dialect.do_commit = real
+        real(connection)
+        raise sqlite3.OperationalError("the connection broke")
+
+    dialect.do_commit = commit_and_break
+    with pytest.raises(StoreUnavailable, match="broke"):
+        store.take_in([second])
+    taken = store.take_in([second])
+    assert taken.totals["m", 1].codes == {"200": 15}
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("sqlite://", "needs a file"),
+        ("sqlite:///:memory:", "needs a file"),
+        ("sqlite:////nowhere/at/all.db", "cannot be made"),
+        ("sqlite:////dev/null", "not a regular file"),
+        ("mysql://u:hush@h/d", "not supported"),
+        ("hush hush", "not a database URL"),
+    ],
+)
+def test_what_is_no_database(url: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason) as caught:
+        open_database(url)
+    assert "hush" not in str(caught.value)
+
+
+def test_a_password_is_never_shown() -> None:
+    database = open_database("postgresql+psycopg://u:hush@127.0.0.1:1/d")
+    with pytest.raises(StoreUnavailable) as caught:
+        make_store(database)
+    assert "hush" not in str(caught.value) + repr(caught.value.__cause__)
+
+
+def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "psycopg", None)
+    with pytest.raises(ConfigError, match=r"fastserve\[postgres\]"):
+        open_database("postgresql+psycopg://u:hush@h/d")
+
+
+def test_only_the_owner_reads_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    path.touch(0o644)
+    database = open_database(f"sqlite:///{path}")
+    make_store(database).take_in([snapshot(1, [delta(None, normal(1))])])
+    assert {one.stat().st_mode & 0o777 for one in tmp_path.iterdir()} == {0o600}
+    with database.reading() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA auto_vacuum").scalar() == 2
+    database.close()
