@@ -13,6 +13,8 @@ from fastserve.controlplane.store import Store, Taken
 from fastserve.monitoring.snapshot import MAX_SNAPSHOT_BYTES, Snapshot
 
 _MAX_GROUP = 256
+_PAUSE_S = 0.05
+"""Between two commits, so that many workers cost few of them: one takes a few milliseconds."""
 _MAX_WAITING_BYTES = 4 * MAX_SNAPSHOT_BYTES
 _PATIENCE_S = 10.0
 _MAX_PATIENCE_S = 180.0
@@ -105,6 +107,7 @@ class Intake:
                 for (_, future), answer in zip(group, taken.answers, strict=True):
                     with suppress(asyncio.InvalidStateError):  # whoever asked has gone
                         future.set_result(answer)
+                await asyncio.sleep(_PAUSE_S)
         finally:
             self._running = None
 

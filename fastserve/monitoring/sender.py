@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from fastserve.monitoring.snapshot import ProcessFigures, VersionDelta, VersionN
 log = logging.getLogger("fastserve.monitoring")
 
 _RETRY_S = 1.0
+_LAST_RETRY_S = 0.1
 _BEHIND = 4
 _PATIENCE = 10
 """Failures in a row before the log hears of them: the control plane starts after the workers."""
@@ -55,7 +57,8 @@ class Sender:
         self._outbox = Outbox(identity, limit)
         self._reports: deque[Report] = deque()
         self._awake = threading.Event()
-        self._stopping = False
+        self._give_up_s: float | None = None
+        """When to stop trying, on the monotonic clock, once told to."""
         self._link: Link | None = None
         self._trouble = ""
         self._failures = 0
@@ -77,30 +80,31 @@ class Sender:
 
     def stop(self, limit_s: float) -> None:
         """Send what is left, for so long at most."""
-        self._stopping = True
+        self._give_up_s = time.monotonic() + limit_s
         self._awake.set()
         if self._thread.is_alive():
             self._thread.join(limit_s)
 
     def _run(self) -> None:
-        while True:
+        while self._give_up_s is None:
             self._awake.wait(_RETRY_S if self._outbox.waiting else None)
             self._awake.clear()
-            stopping = self._stopping
-            try:
-                self._work()
-            except Exception:
-                log.exception("statistics could not be sent")
-            if stopping:
-                self._disconnect()
-                return
+            self._work()
+        # The control plane may have been started a moment ago: it gets time to listen.
+        while self._outbox.waiting and time.monotonic() < self._give_up_s:
+            time.sleep(_LAST_RETRY_S)
+            self._work()
+        self._disconnect()
 
     def _work(self) -> None:
-        while self._reports:
-            one = self._reports.popleft()
-            self._outbox.add(one.deltas, one.now, one.process, one.span_ms, one.profiles)
-        while self._send_one():
-            pass
+        try:
+            while self._reports:
+                one = self._reports.popleft()
+                self._outbox.add(one.deltas, one.now, one.process, one.span_ms, one.profiles)
+            while self._send_one():
+                pass
+        except Exception:
+            log.exception("statistics could not be sent")
 
     def _send_one(self) -> bool:
         """Send the oldest snapshot; True when it is worth going on at once."""

@@ -1,6 +1,7 @@
 """Taking snapshots in: counted once, whole or not at all, wherever clocks stand; on both databases."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -151,7 +152,8 @@ def test_what_does_not_fit_is_refused_and_nobody_else(store: Store, spoil: Any, 
     assert store.load().totals.keys() == {("m", 1)}
 
 
-def test_as_many_versions_as_are_allowed(store: Store) -> None:
+def test_as_many_versions_as_are_allowed(open_store: Callable[[ControlOptions], Store]) -> None:
+    store = open_store(ControlOptions())
     many = [VersionDelta(model="n", version=n, codes={"200": 1}) for n in range(1, 5_001)]
     assert store.take_in([snapshot(1, many)]).answers[0].refused is None
     assert len(store.take_in([snapshot(2, many)]).totals) == 5_000

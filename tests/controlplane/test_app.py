@@ -1,0 +1,157 @@
+"""The API of a real process: who may send, what is refused and how, what is told."""
+
+import http.client
+import json
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from fastserve.controlplane.reporting import Report
+from fastserve.monitoring.snapshot import MAX_SNAPSHOT_BYTES, Snapshot, VersionNow
+from fastserve.registry.state import ALIASES_FILE
+from tests.controlplane.processes import TOKEN, ControlProcess, control_process
+from tests.controlplane.snapshots import delta, normal, profile, snapshot
+
+REFERENCE = profile()
+PATH = "/v2/control/snapshots"
+BEARER = {"authorization": f"Bearer {TOKEN}"}
+NOW = [VersionNow(model="m", version=3, state="READY", profile=REFERENCE.digest())]
+
+
+@pytest.fixture(scope="module")
+def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlProcess]:
+    with control_process(tmp_path_factory.mktemp("app")) as one:
+        yield one
+
+
+def sent_now(number: int, rows: int, incarnation: int = 1, **more: Any) -> Snapshot:
+    to_ms = time.time_ns() // 1_000_000
+    counted = delta(REFERENCE, normal(rows), "m", 3)
+    return snapshot(number, [counted], incarnation=incarnation, to_ms=to_ms, now=NOW, **more)
+
+
+def test_a_worker_is_heard_and_shown(control: ControlProcess) -> None:
+    link = control.link()
+    status, answer = link.post(sent_now(1, 50).to_bytes())
+    assert (status, answer) == (200, {"number": 1, "wanted": [REFERENCE.digest()]})
+    with_profile = sent_now(1, 50, profiles=(REFERENCE,)).to_bytes()
+    for _ in range(2):
+        assert link.post(with_profile) == (200, {"number": 1, "wanted": []})
+    link.close()
+    (listed,) = control.request("GET", "/v2/control/models").json()["models"]
+    assert listed == {
+        "model": "m",
+        "version": 3,
+        "watched_rows": 50,
+        "present": True,
+        "profile": REFERENCE.digest(),
+        "unwatched": "",
+    }
+    page = control.request("GET", "/metrics")
+    assert page.header("content-type") == "text/plain; version=0.0.4; charset=utf-8"
+    assert b'fastserve_requests_total{model="m",version="3",code="200"} 50' in page.body
+
+    (control.registry / "m" / "3").mkdir(parents=True)
+    (control.registry / "m" / "3" / "model.onnx").touch()
+    (control.registry / "m" / ALIASES_FILE).write_text('{"champion": 3}')
+    for query in ("", "?version=3", "?alias=champion&since=7d", "?since=90s"):
+        answer_ = control.request("GET", f"/v2/control/models/m/report{query}")
+        report = Report.model_validate_json(answer_.body)
+        assert (report.version, report.rows, report.aliases) == (3, 50, ("champion",)), query
+    # The comparison for /metrics follows by itself.
+    give_up_s = time.monotonic() + 20
+    while b"fastserve_drift_distance{" not in control.request("GET", "/metrics").body:
+        assert time.monotonic() < give_up_s
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v2/control/models/none/report", 404),
+        ("/v2/control/models/m/report?version=99", 404),
+        ("/v2/control/models/m/report?version=x", 400),
+        ("/v2/control/models/m/report?version=99999999999999999999", 400),
+        ("/v2/control/models/m/report?since=ever", 400),
+        ("/v2/control/models/m/report?alias=nobody", 404),
+        ("/v2/control/models/m/report?alias=a&version=1", 400),
+        ("/v2/control/models/..%2F..%2Fetc/report", 404),
+        ("/v2/control/models/%00/report?version=1", 404),
+        ("/v2/control/snapshots", 405),
+        ("/elsewhere", 404),
+    ],
+)
+def test_what_is_asked_wrongly(control: ControlProcess, path: str, status: int) -> None:
+    answer = control.request("GET", path)
+    assert (answer.status, list(answer.json())) == (status, ["error"])
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"authorization": "Bearer no"}, {"authorization": TOKEN}, {"authorization": f"Basic {TOKEN}"}],
+)
+def test_snapshots_over_tcp_need_the_token(control: ControlProcess, headers: dict[str, str]) -> None:
+    # The body never ends: the answer does not wait for it.
+    connection = http.client.HTTPConnection("127.0.0.1", control.port, timeout=10)
+    connection.putrequest("POST", PATH)
+    for name, value in {**headers, "content-length": "100000"}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    assert connection.getresponse().status == 401
+    connection.close()
+
+
+def test_snapshots_over_tcp_with_the_token(control: ControlProcess) -> None:
+    body = sent_now(1, 5, 77, worker=7, profiles=(REFERENCE,)).to_bytes()
+    assert control.request("POST", PATH, body, BEARER).json() == {"number": 1, "wanted": []}
+
+
+def _headed(head: Any, rest: bytes = b"") -> bytes:
+    text = head if isinstance(head, bytes) else json.dumps(head).encode()
+    return struct.pack("<4sI", b"FSSN", len(text)) + text + rest
+
+
+def _spoilt(**changes: Any) -> bytes:
+    body = snapshot(1, [], incarnation=99).to_bytes()
+    head = json.loads(body[8:])
+    return _headed(head | changes)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "word"),
+    [
+        (b"", 400, "body"),
+        (b"FSSN", 400, "body"),
+        (b"x" * 100, 400, "body"),
+        (b"FSSN\xff\xff\xff\xff{}", 400, "body"),
+        (_headed(b"{"), 400, "head"),
+        (_headed([]), 400, "head"),
+        (_headed({"format": 1}), 400, "head"),
+        (_headed(b"[" * 100_000), 400, "head"),
+        (_spoilt(format=2, release="9.9.9"), 409, "format 2 (fastserve 9.9.9)"),
+        (_spoilt(number=0), 400, "number"),
+        (_spoilt(number=2**63), 400, "number"),
+        (_spoilt(incarnation="x"), 400, "incarnation"),
+        (_spoilt(host="a\nb"), 400, "host"),
+        (_spoilt(more=1), 400, "more"),
+        (_spoilt(profile_bytes={"0" * 64: 10}), 400, "state_bytes"),
+        (_spoilt(profile_bytes={"0" * 64: -1}), 400, "state_bytes"),
+    ],
+)
+def test_hostile_bodies(control: ControlProcess, body: bytes, status: int, word: str) -> None:
+    answer = control.request("POST", PATH, body, BEARER)
+    assert answer.status == status
+    assert word in answer.error
+    assert control.request("GET", "/v2/control/health").status == 200
+
+
+def test_a_body_that_is_too_large_is_not_read(control: ControlProcess) -> None:
+    with socket.create_connection(("127.0.0.1", control.port), timeout=10) as raw:
+        length = MAX_SNAPSHOT_BYTES + 1
+        head = f"POST {PATH} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {TOKEN}\r\ncontent-length: {length}\r\n\r\n"
+        raw.sendall(head.encode())
+        assert raw.recv(100).startswith(b"HTTP/1.1 413 ")

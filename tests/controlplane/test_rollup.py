@@ -1,0 +1,134 @@
+"""The database stays small: what is kept, for how long, and how large the file becomes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import func, select
+
+from fastserve.controlplane.options import ControlOptions
+from fastserve.controlplane.rollup import SOURCE_DAYS, Rollup
+from fastserve.controlplane.store import Store
+from fastserve.controlplane.tables import profiles, sources, windows, workers
+from fastserve.controlplane.windows import DAY_MS, HOUR_MS, MINUTE_MS
+from fastserve.monitoring.snapshot import VersionDelta
+from tests.controlplane.snapshots import NOON_MS, Clock, delta, normal, profile, snapshot
+
+REFERENCE = profile(features=32, bins=16, categories=False)
+BOUND_BYTES = 12 * 2**20
+"""Of a version with 32 numbers in 16 bins, with the options as they come: 2,300 windows of 2 to 4 kB."""
+
+
+def keep_house(rollup: Rollup, now_ms: int) -> None:
+    for level in ("hour", "day"):
+        for due in rollup.due(level, now_ms):
+            rollup.roll(due)
+    rollup.forget(now_ms, set())
+
+
+def levels(store: Store) -> dict[str, int]:
+    with store.database.reading() as connection:
+        query = select(windows.c.level, func.count()).group_by(windows.c.level)
+        return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def rows_in(store: Store, level: str) -> int:
+    with store.database.reading() as connection:
+        return int(connection.scalar(select(func.sum(windows.c.rows)).where(windows.c.level == level)) or 0)
+
+
+def test_thirty_days_of_minutes_stay_small(
+    open_store: Callable[[ControlOptions], Store], clock: Clock, tmp_path: Path
+) -> None:
+    options = ControlOptions(count_window_rows=100)
+    store = open_store(options)
+    rollup = Rollup(store, options)
+    minutes = [delta(REFERENCE, normal(60, seed, 32)) for seed in range(60)]
+    start_ms, largest = NOON_MS // DAY_MS * DAY_MS, 0
+    for hour in range(30 * 24):
+        # The last 28 hours minute by minute; before, two minutes an hour will do.
+        step = 1 if hour >= 30 * 24 - 28 else 30
+        clock.now_ms = start_ms + (hour + 1) * HOUR_MS
+        store.take_in(
+            [
+                snapshot(
+                    hour * 60 + minute + 1,
+                    [minutes[minute]],
+                    to_ms=start_ms + hour * HOUR_MS + minute * MINUTE_MS,
+                    profiles=(REFERENCE,) if hour == 0 else (),
+                )
+                for minute in range(0, 60, step)
+            ]
+        )
+        if hour % 6 == 5:
+            keep_house(rollup, clock.now_ms + 5 * MINUTE_MS)
+            largest = max(
+                largest, sum(one.stat().st_size for one in tmp_path.iterdir() if one.suffix == ".db")
+            )
+    kept = levels(store)
+    assert kept["minute"] <= 27 * 60 and kept["minute"] >= 26 * 60
+    assert 8 * 24 <= kept["hour"] <= 9 * 24 and kept["day"] == 30
+    assert kept["count"] <= 500 + 6 * 60
+    assert rows_in(store, "day") == 60 * (2 * (30 * 24 - 28) + 60 * 28)
+    assert largest < BOUND_BYTES, largest
+    # And what was deleted goes back to the disk.
+    for _ in range(3):
+        keep_house(rollup, clock.now_ms + 500 * DAY_MS)
+    store.database.close()
+    assert (tmp_path / "one.db").stat().st_size < BOUND_BYTES / 20
+
+
+def test_an_hour_is_summed_up_once_it_is_over(
+    open_store: Callable[[ControlOptions], Store], clock: Clock
+) -> None:
+    options = ControlOptions()
+    store = open_store(options)
+    rollup = Rollup(store, options)
+    small = profile()
+    for number in range(1, 4):
+        to_ms = NOON_MS + number * 7 * MINUTE_MS
+        clock.now_ms = to_ms
+        store.take_in([snapshot(number, [delta(small, normal(10))], to_ms=to_ms, profiles=(small,))])
+    keep_house(rollup, NOON_MS + HOUR_MS)
+    assert levels(store) == {"minute": 3, "count": 1}, "its last minutes may still be on their way"
+    keep_house(rollup, NOON_MS + HOUR_MS + 3 * MINUTE_MS)
+    assert levels(store) == {"minute": 3, "hour": 1, "count": 1}
+    assert rows_in(store, "hour") == 30
+    clock.now_ms = NOON_MS + 2 * HOUR_MS
+    store.take_in([snapshot(4, [delta(small, normal(5))], to_ms=NOON_MS, profiles=(small,))])
+    assert rows_in(store, "hour") == 35, "a late minute is added at once"
+    keep_house(rollup, NOON_MS + 3 * HOUR_MS)
+    assert rows_in(store, "hour") == 35
+
+
+def test_what_is_long_gone_is_forgotten(open_store: Callable[[ControlOptions], Store], clock: Clock) -> None:
+    options = ControlOptions(keep_days_d=10, count_window_rows=100)
+    store = open_store(options)
+    rollup = Rollup(store, options)
+    small, other = profile(), profile(salt="other")
+    store.take_in(
+        [snapshot(1, [delta(small, normal(10)), delta(other, normal(9), "held")], profiles=(small, other))]
+    )
+    keep_house(rollup, NOON_MS + 2 * DAY_MS)
+    with store.database.reading() as connection:
+        assert connection.scalar(select(func.count()).select_from(profiles)) == 2
+    later_ms = NOON_MS + max(SOURCE_DAYS, 12) * DAY_MS
+    assert rollup.forget(later_ms, {("held", 1)}) == {("m", 1)}
+    with store.database.reading() as connection:
+        for table in (profiles, sources, workers, windows):
+            assert connection.scalar(select(func.count()).select_from(table)) == 0, table.name
+    assert store.load().totals.keys() == {("held", 1)}
+    # A worker that comes back is asked for its profile, and counted on.
+    clock.now_ms = later_ms
+    again = snapshot(2, [delta(small, normal(10))], to_ms=later_ms)
+    assert store.take_in([again]).answers[0].wanted == (small.digest(),)
+
+
+def test_windows_by_count_are_limited(open_store: Callable[[ControlOptions], Store]) -> None:
+    options = ControlOptions(count_window_rows=100, keep_count_windows=3)
+    store = open_store(options)
+    for number in range(1, 8):
+        store.take_in([snapshot(number, [VersionDelta(model="m", version=1, watched_rows=100 + number)])])
+    keep_house(Rollup(store, options), NOON_MS)
+    with store.database.reading() as connection:
+        query = select(windows.c.rows).where(windows.c.level == "count").order_by(windows.c.start_ms)
+        assert connection.scalars(query).all() == [105, 106, 107]

@@ -1,0 +1,165 @@
+"""Reports: every row of a span once, worst feature first, a timeline of at most sixty points."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastserve.controlplane.errors import NotWatched
+from fastserve.controlplane.options import ControlOptions
+from fastserve.controlplane.rollup import Rollup
+from fastserve.controlplane.spans import MAX_POINTS, Place, choose, parse_since, span_until
+from fastserve.controlplane.store import Store
+from fastserve.controlplane.summary import Summaries
+from fastserve.controlplane.windows import DAY_MS, HOUR_MS, MINUTE_MS, SPAN_MS
+from fastserve.controlplane.yardstick import Yardstick
+from fastserve.errors import InvalidRequest
+from fastserve.monitoring.comparing import compare
+from tests.controlplane import snapshots as make
+from tests.controlplane.snapshots import NOON_MS, Clock, delta, normal, profile, snapshot
+
+REFERENCE = profile()
+
+
+@given(
+    now_ms=st.integers(NOON_MS, NOON_MS + 10 * DAY_MS),
+    since_ms=st.integers(1, 500 * DAY_MS),
+    hours_d=st.floats(1, 365),
+    minutes_h=st.floats(2, 720),
+)
+def test_a_span_holds_what_was_asked_for(
+    now_ms: int, since_ms: int, hours_d: float, minutes_h: float
+) -> None:
+    options = ControlOptions(keep_hours_d=hours_d, keep_minutes_h=minutes_h)
+    span = span_until(now_ms, since_ms, options)
+    assert span.start_ms <= now_ms - min(since_ms, int(options.keep_days_d * DAY_MS))
+    assert now_ms < span.end_ms <= now_ms + MINUTE_MS
+    assert (span.end_ms - 1) // span.step_ms - span.start_ms // span.step_ms < MAX_POINTS
+    # All windows that make up the span still exist at that moment, and none crosses its start.
+    finest = next(size for size in (DAY_MS, HOUR_MS, MINUTE_MS) if span.start_ms % size == 0)
+    kept_ms = {
+        MINUTE_MS: minutes_h * HOUR_MS,
+        HOUR_MS: hours_d * DAY_MS,
+        DAY_MS: options.keep_days_d * DAY_MS,
+    }
+    assert min(since_ms, kept_ms[DAY_MS]) <= kept_ms[finest] or finest == MINUTE_MS
+
+
+@given(
+    minutes=st.sets(st.integers(0, 3 * 1_440 - 1), max_size=80),
+    hours=st.sets(st.integers(0, 71)),
+    days=st.sets(st.integers(0, 2)),
+    step_ms=st.sampled_from([MINUTE_MS, 10 * MINUTE_MS, HOUR_MS, 3 * HOUR_MS, DAY_MS]),
+)
+def test_chosen_windows_hold_every_minute_once(
+    minutes: set[int], hours: set[int], days: set[int], step_ms: int
+) -> None:
+    """Rows are in minutes; an hour or a day that exists holds what is marked as rolled below it."""
+    has_rows = {minute // 60 for minute in minutes}
+    made = hours & has_rows
+    whole_days = {hour // 24 for hour in made} & days
+    places = [Place(minute * MINUTE_MS, "minute", minute // 60 in made) for minute in minutes]
+    places += [Place(hour * HOUR_MS, "hour", hour // 24 in whole_days) for hour in made]
+    places += [Place(day * DAY_MS, "day", False) for day in whole_days]
+    held: list[int] = []
+    for one in choose(places, step_ms):
+        assert SPAN_MS[one.level] <= step_ms
+        inside = {m for m in minutes if one.start_ms <= m * MINUTE_MS < one.start_ms + SPAN_MS[one.level]}
+        if one.level == "hour":
+            inside &= {m for m in minutes if m // 60 in made}
+        elif one.level == "day":
+            inside &= {m for m in minutes if m // 60 in made and m // 1_440 in whole_days}
+        held += inside
+    assert sorted(held) == sorted(minutes)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected_ms"), [("90s", 90_000), ("15m", 900_000), ("24h", DAY_MS), ("7d", 7 * DAY_MS)]
+)
+def test_since(text: str, expected_ms: int) -> None:
+    assert parse_since(text) == expected_ms
+
+
+@pytest.mark.parametrize("text", ["", "0m", "1", "-1h", "1w", "1.5h", "١h", "1h ", "99999999d"])
+def test_what_is_no_since(text: str) -> None:
+    with pytest.raises(InvalidRequest):
+        parse_since(text)
+
+
+def test_a_timeline_measures_as_a_comparison_does() -> None:
+    reference = profile(features=5, bins=6)
+    for rows in (normal(300, 1, 5, 0.7), np.array([[np.nan, np.inf, -np.inf, 9.0, 0.1]])):
+        counted = make.sketches(reference)
+        make.count(counted, rows)
+        psi, missing = Yardstick(reference).measure(counted)
+        compared = [
+            one
+            for tensor, sketch in zip(reference.tensors, counted, strict=True)
+            for one in compare(tensor, sketch)
+        ]
+        assert list(psi) == [one.distances["psi"] for one in compared]
+        assert list(missing) == [one.live.missing / one.live.rows for one in compared]
+    empty = Yardstick(reference).measure(make.sketches(reference))
+    assert empty == ((None,) * 6, (None,) * 6)
+
+
+def test_a_report(store: Store, clock: Clock) -> None:
+    calm, wild = normal(200, 1), normal(200, 2)
+    wild[:, 1] += 3.0
+    clock.now_ms = NOON_MS - 30 * MINUTE_MS
+    store.take_in([snapshot(1, [delta(REFERENCE, calm)], to_ms=clock.now_ms, profiles=(REFERENCE,))])
+    clock.now_ms = NOON_MS
+    store.take_in([snapshot(2, [delta(REFERENCE, wild)], to_ms=NOON_MS)])
+    span = span_until(NOON_MS, HOUR_MS, ControlOptions())
+    report = Summaries(store.database, store.profiles).report("m", 1, span, ("champion",))
+    assert (report.rows, report.reference_rows, report.profile) == (400, 100, REFERENCE.digest())
+    assert report.aliases == ("champion",) and report.source == "data"
+    psi = [one.distances["psi"] or 0.0 for one in report.features]
+    assert psi == sorted(psi, reverse=True) and {one.feature for one in report.features} == {
+        "x0",
+        "x1",
+        "carrier",
+    }
+    assert sum(point.rows for point in report.timeline) == 400
+    with_rows = [point for point in report.timeline if point.rows]
+    assert [point.rows for point in with_rows] == [200, 200]
+    at = [one.feature for one in report.features].index("x1")
+    first, last = (point.psi[at] or 0.0 for point in with_rows)
+    assert first < 0.5 < last
+    assert report.timeline[0].start == report.start and report.timeline[-1].end == report.end
+    assert all(point.psi == (None,) * 3 for point in report.timeline if not point.rows)
+
+
+def test_sliding_spans_end_now(open_store: Callable[[ControlOptions], Store], clock: Clock) -> None:
+    """A row every hour for ten days: each span holds as many as it has hours."""
+    options = ControlOptions()
+    store = open_store(options)
+    rollup = Rollup(store, options)
+    row = delta(REFERENCE, normal(1))
+    for hour in range(240):
+        clock.now_ms = NOON_MS + hour * HOUR_MS + 30 * MINUTE_MS
+        store.take_in([snapshot(hour + 1, [row], to_ms=clock.now_ms, profiles=(REFERENCE,))])
+        for level in ("hour", "day"):
+            for due in rollup.due(level, clock.now_ms):
+                rollup.roll(due)
+        rollup.forget(clock.now_ms, set())
+    summaries = Summaries(store.database, store.profiles)
+    clock.now_ms += 60_000
+    for since_ms, least, most in [
+        (HOUR_MS, 1, 1),
+        (24 * HOUR_MS, 24, 24),
+        (7 * DAY_MS, 168, 169),
+        (9 * DAY_MS, 216, 240),
+    ]:
+        report = summaries.report("m", 1, span_until(clock.now_ms, since_ms, options))
+        assert least <= report.rows <= most, since_ms
+        assert sum(point.rows for point in report.timeline) == report.rows
+        assert len(report.timeline) <= MAX_POINTS
+
+
+def test_a_version_that_nobody_watched(store: Store) -> None:
+    summaries = Summaries(store.database, store.profiles)
+    with pytest.raises(NotWatched, match="no rows of model 'm' version 7"):
+        summaries.report("m", 7, span_until(NOON_MS, HOUR_MS, ControlOptions()))
