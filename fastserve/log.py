@@ -31,14 +31,15 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging(options: _Settings) -> None:
-    """Send `fastserve.*` and uvicorn's errors to standard error in the form asked for."""
+    """Send `fastserve.*`, and what uvicorn and OpenTelemetry warn of, to stderr in the form asked for."""
     handler = logging.StreamHandler(sys.stderr)
     if options.format == "json":
         handler.setFormatter(JsonFormatter())
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     level = options.level.upper()
-    for name, at in (("fastserve", level), ("uvicorn.error", "WARNING")):
+    levels = {"fastserve": level, "uvicorn.error": "WARNING", "opentelemetry": "WARNING"}
+    for name, at in levels.items():
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
         logger.setLevel(at)

@@ -64,7 +64,7 @@ class Watching:
         self._plane = plane
         self._post = post
         self._stamps: dict[Served, Stamp] = {}
-        self._sender = Sender(self._connect, post.identity, self._options.max_pending)
+        self._sender = Sender(self._connect, post.identity, self._options.max_pending_minutes)
         self._from_ms = _now_ms()
         self._tasks: list[asyncio.Task[None]] = []
 

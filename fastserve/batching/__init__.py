@@ -7,4 +7,13 @@ from fastserve.batching.sinks import Sink
 from fastserve.batching.target import Target, Watch, Watcher
 from fastserve.batching.traced import TracedBatcher
 
-__all__ = ["Batcher", "BatchingOptions", "LatencyModel", "Sink", "Target", "TracedBatcher", "Watch", "Watcher"]
+__all__ = [
+    "Batcher",
+    "BatchingOptions",
+    "LatencyModel",
+    "Sink",
+    "Target",
+    "TracedBatcher",
+    "Watch",
+    "Watcher",
+]

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fastserve import __version__
-from fastserve.cli import demo, models, monitor, serve
+from fastserve.cli import control, demo, models, monitor, serve
 from fastserve.cli.common import Debug, complain
 from fastserve.errors import ConfigError
 
@@ -24,6 +24,7 @@ app = typer.Typer(
     ),
 )
 serve.add_to(app)
+control.add_to(app)
 app.add_typer(models.app, name="models")
 app.add_typer(monitor.app, name="monitor")
 demo.add_to(app)

@@ -73,6 +73,8 @@ SETTINGS = {
     "--port": ("server", "port"),
     "--grpc-port": ("server", "grpc_port"),
     "--control-port": ("server", "control_port"),
+    "--control-host": ("control", "host"),
+    "--database": ("control", "database"),
     "--workers": ("server", "workers"),
     "--require-signature": ("lifecycle", "require_signature"),
     "--log-level": ("log", "level"),

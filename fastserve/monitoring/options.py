@@ -14,12 +14,12 @@ class MonitoringOptions(BaseModel):
     interval_s: float = Field(
         default=1.0, ge=0.05, le=60.0, description="Period of the snapshots to the control plane, in s."
     )
-    max_pending: int = Field(
+    max_pending_minutes: int = Field(
         default=60,
         ge=2,
         le=1_440,
-        description="Snapshots (a minute's counts each) that wait while the control plane is away; "
-        "older ones are merged beyond that.",
+        description="Minutes whose counts wait apart while the control plane is away; beyond that the oldest "
+        "are merged.",
     )
     max_features: int = Field(
         default=4_096,

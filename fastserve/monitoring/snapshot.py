@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fastserve import __version__
 from fastserve.errors import InvalidRequest
+from fastserve_core.histogram import BUCKETS
 
 FORMAT = 1
 MAX_SNAPSHOT_BYTES = 256 * 2**20
@@ -29,7 +30,7 @@ class _Strict(BaseModel):
 class HistogramDelta(_Strict):
     """Events by bucket of `fastserve_core.histogram`; only buckets that have any."""
 
-    buckets: dict[int, _Count] = Field(default_factory=dict)
+    buckets: dict[Annotated[int, Field(ge=0, lt=BUCKETS)], _Count] = Field(default_factory=dict)
     total: _Count = 0
     """Sum of the values: nanoseconds, or rows."""
 

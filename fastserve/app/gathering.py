@@ -1,0 +1,34 @@
+"""The control plane run alone, for servers on other machines that send it their statistics."""
+
+import logging
+
+from fastserve.app.supervisor import bind
+from fastserve.config import Config
+from fastserve.errors import ConfigError
+from fastserve.log import configure_logging
+
+log = logging.getLogger("fastserve.app")
+
+
+def control(config: Config) -> int:
+    """Gather until SIGTERM or SIGINT; the process's exit code.
+
+    Raises
+    ------
+    ConfigError
+        The address or the database cannot be had, or no token is set that servers could show.
+    """
+    configure_logging(config.log)
+    registry, options, port = config.registry_dir(), config.control, config.server.control_port
+    if options.token is None:
+        raise ConfigError(
+            "servers on other machines send their statistics with a token: set FASTSERVE_CONTROL__TOKEN here "
+            "and FASTSERVE_MONITORING__CONTROL_TOKEN there"
+        )
+    listener = bind(options.host, port, config.server.backlog, 1, "--control-port")[0]
+    from fastserve.controlplane.process import run
+
+    host, port = listener.getsockname()[:2]
+    log.info("the control plane listens on http://%s:%d", host, port)
+    run(options, registry, listener, None, None)
+    return 0
