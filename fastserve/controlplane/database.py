@@ -44,8 +44,8 @@ class Database:
         """
         with _guarded(), self._writer.begin() as connection:
             if not self.is_sqlite:
-                connection.execute(text("SET LOCAL lock_timeout = '10s'"))
-                connection.execute(text("SET LOCAL statement_timeout = '60s'"))
+                connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+                connection.execute(text("SET LOCAL statement_timeout = '30s'"))
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
             yield connection
 

@@ -12,6 +12,10 @@ class StoreUnavailable(FastserveError):
         self.retry_after_s = retry_after_s
 
 
+class StateDamaged(FastserveError):
+    """A window's counts cannot be read: damaged, or of another release's sketches."""
+
+
 class NotWatched(NotFound):
     """No row of the version was ever counted against a profile."""
 

@@ -32,13 +32,23 @@ class Intake:
         The one thread that the store is used from.
     now_s
         A clock that never goes back.
+    answer_s
+        How long a snapshot waits for its commit; the worker sends it again.
     """
 
-    def __init__(self, store: Store, fleet: Fleet, writer: Executor, now_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        fleet: Fleet,
+        writer: Executor,
+        now_s: Callable[[], float],
+        answer_s: float = 10.0,
+    ) -> None:
         self._store = store
         self._fleet = fleet
         self._writer = writer
         self._now_s = now_s
+        self._answer_s = answer_s
         self._waiting: deque[_Waiting] = deque()
         self._running: asyncio.Task[None] | None = None
         self._held_bytes = 0
@@ -74,10 +84,20 @@ class Intake:
         """Take a snapshot in; answered once it is committed. StoreUnavailable: send it again."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
-        self._waiting.append((snapshot, future))
+        waiting = (snapshot, future)
+        self._waiting.append(waiting)
         if self._running is None:
             self._running = loop.create_task(self._run())
-        return await future
+        try:
+            async with asyncio.timeout(self._answer_s):
+                return await future
+        except TimeoutError:
+            self.trouble = "it does not answer"
+            raise StoreUnavailable(self.trouble) from None
+        finally:
+            if not future.done() or future.cancelled():
+                with suppress(ValueError):  # it is being committed
+                    self._waiting.remove(waiting)
 
     def forget_silent(self) -> None:
         """Drop workers that were not heard of for long."""

@@ -30,6 +30,7 @@ _SWEEP_S = 1.0
 _DRIFT_S = 5.0
 _ROLLUP_S = 60.0
 _READERS = 2
+_CLOSE_S = 6.0
 
 
 class Control:
@@ -73,10 +74,14 @@ class Control:
             group.create_task(_every(_ROLLUP_S, self.keep_house))
 
     def close(self) -> None:
-        """Let what is being written be written, and close the database."""
-        self._writer.shutdown(cancel_futures=True)
-        self._readers.shutdown(cancel_futures=True)
-        self._database.close()
+        """Let what is being written be written, but wait for no database that does not answer."""
+        last = self._writer.submit(self._database.close)
+        for threads in (self._writer, self._readers):
+            threads.shutdown(wait=False)
+        try:
+            last.result(_CLOSE_S)
+        except TimeoutError:
+            log.warning("the database does not answer; what was being written is left to it")
 
     async def report(self, model: str, version: int | None, alias: str | None, since_ms: int) -> Report:
         """Report on a version, on what an alias stands for, or without both on the champion or the newest.

@@ -4,7 +4,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 
-from fastserve.controlplane.errors import StoreUnavailable
+from fastserve.controlplane.errors import StateDamaged
 from fastserve.monitoring.profile import Sketch
 
 _COUNT = struct.Struct("<I")
@@ -21,7 +21,7 @@ def pack(states: Sequence[bytes]) -> bytes:
 
 
 def unpack(blob: bytes) -> list[bytes]:
-    """Read what `pack` wrote; StoreUnavailable when it is damaged."""
+    """Read what `pack` wrote; StateDamaged when it is something else."""
     if not blob:
         return []
     try:
@@ -29,10 +29,10 @@ def unpack(blob: bytes) -> list[bytes]:
         (count,) = _COUNT.unpack_from(data)
         lengths = struct.unpack_from(f"<{count}Q", data, _COUNT.size)
     except (zlib.error, struct.error) as error:
-        raise StoreUnavailable(f"a window in it is damaged ({error})") from error
+        raise StateDamaged(f"a window cannot be read: {error}") from error
     at = _COUNT.size + 8 * count
     if at + sum(lengths) != len(data):
-        raise StoreUnavailable("a window in it is damaged (lengths)")
+        raise StateDamaged("a window cannot be read: its lengths do not add up")
     states = []
     for length in lengths:
         states.append(data[at : at + length])
@@ -41,9 +41,9 @@ def unpack(blob: bytes) -> list[bytes]:
 
 
 def merge_into(sketches: Sequence[Sketch], states: Sequence[bytes]) -> None:
-    """Count stored states; StoreUnavailable when they are not of these sketches' plan."""
+    """Count stored states; StateDamaged when they are not of these sketches' plan."""
     try:
         for sketch, state in zip(sketches, states, strict=True):
             sketch.merge_bytes(state)
     except ValueError as error:
-        raise StoreUnavailable(f"a window in it is damaged ({error})") from error
+        raise StateDamaged(f"a window cannot be read: {error}") from error

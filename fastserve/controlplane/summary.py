@@ -1,7 +1,8 @@
 """Merges windows of one version over a span of time and sets them beside its reference."""
 
+import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -9,7 +10,7 @@ from itertools import groupby
 from sqlalchemy import Connection, and_, func, select
 
 from fastserve.controlplane.database import Database
-from fastserve.controlplane.errors import NotWatched, StoreUnavailable
+from fastserve.controlplane.errors import NotWatched, StateDamaged, StoreUnavailable
 from fastserve.controlplane.profiles import Profiles
 from fastserve.controlplane.reporting import Report, TimePoint
 from fastserve.controlplane.spans import Place, Span, choose
@@ -19,6 +20,8 @@ from fastserve.controlplane.windows import DAY_MS, SPAN_MS, Key, of
 from fastserve.controlplane.yardstick import Yardstick
 from fastserve.monitoring.comparing import FeatureComparison, compare
 from fastserve.monitoring.profile import Profile, Sketch
+
+log = logging.getLogger("fastserve.controlplane")
 
 _AT_ONCE = 200
 """Windows of one query."""
@@ -61,9 +64,7 @@ class Summaries:
             live = self._begin(connection, model, version)
             key = (model, version, live.digest)
             places = choose(_places(connection, key, start_ms, end_ms), DAY_MS)
-            for rows, states in _states(connection, key, places):
-                live.rows += rows
-                merge_into(live.sketches, states)
+            live.rows = _merge(connection, key, places, live.sketches)
         return live
 
     def report(self, model: str, version: int, span: Span, aliases: Sequence[str] = ()) -> Report:
@@ -128,10 +129,7 @@ class Summaries:
         one_step = [tensor.sketch() for tensor in live.profile.tensors]
         points = []
         for step in range(span.start_ms // span.step_ms, math.ceil(span.end_ms / span.step_ms)):
-            total = 0
-            for rows, states in _states(connection, key, by_step.get(step, [])):
-                total += rows
-                merge_into(one_step, states)
+            total = _merge(connection, key, by_step.get(step, []), one_step)
             psi, missing = yardstick.measure(one_step)
             points.append(
                 TimePoint(
@@ -157,15 +155,23 @@ def _places(connection: Connection, key: Key, start_ms: int, end_ms: int) -> lis
     return [Place(row.start_ms, row.level, row.rolled) for row in connection.execute(query)]
 
 
-def _states(connection: Connection, key: Key, places: Sequence[Place]) -> Iterator[tuple[int, list[bytes]]]:
-    """Give rows and states of windows, one after the other."""
+def _merge(connection: Connection, key: Key, places: Sequence[Place], into: Sequence[Sketch]) -> int:
+    """Count windows in sketches; the number of their rows. What cannot be read is left out."""
     table = windows.c
+    total = unreadable = 0
     for level in SPAN_MS:
         starts = [one.start_ms for one in places if one.level == level]
         for at in range(0, len(starts), _AT_ONCE):
             some = and_(of(key), table.level == level, table.start_ms.in_(starts[at : at + _AT_ONCE]))
             for rows, state in connection.execute(select(table.rows, table.state).where(some)):
-                yield rows, unpack(state)
+                try:
+                    merge_into(into, unpack(state))
+                    total += rows
+                except StateDamaged:
+                    unreadable += 1
+    if unreadable:
+        log.warning("%d windows of model '%s' version %d cannot be read", unreadable, key[0], key[1])
+    return total
 
 
 def _worst_first(feature: FeatureComparison) -> float:

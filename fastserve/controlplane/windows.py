@@ -5,17 +5,20 @@ in days (`rollup`). What comes late for a minute whose hour is there already is 
 day, in the same transaction. `rolled` says of a window that the one above holds its rows too.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, or_, select, update
 
-from fastserve.controlplane.errors import StoreUnavailable
+from fastserve.controlplane.errors import StateDamaged, StoreUnavailable
 from fastserve.controlplane.profiles import Profiles, Sketches
 from fastserve.controlplane.rows import WINDOWS, write_rows
 from fastserve.controlplane.states import merge_into, pack, unpack
 from fastserve.controlplane.tables import windows
+
+log = logging.getLogger("fastserve.controlplane")
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -37,10 +40,13 @@ class Window:
     rolled: bool = False
     stored: bytes | None = None
     """As the database has it; None when it does not."""
-    parts: list[Sequence[bytes]] = field(default_factory=list)
+    parts: list[bytes | Sequence[bytes]] = field(default_factory=list)
+    """States as they came, or as another window has them stored."""
     changed: bool = False
+    damaged: bool = False
+    """Something stored could not be read."""
 
-    def put(self, rows: int, states: Sequence[bytes]) -> None:
+    def put(self, rows: int, states: bytes | Sequence[bytes]) -> None:
         """Add rows."""
         self.rows += rows
         self.changed = True
@@ -98,7 +104,7 @@ class Windows:
         for rows, state in self._connection.execute(select(table.rows, table.state).where(inside)):
             for window in (upper, day):
                 if window is not None:
-                    window.put(rows, unpack(state))
+                    window.put(rows, state)
         if day is not None:
             upper.rolled = True
         self._connection.execute(update(windows).where(inside).values(rolled=True))
@@ -111,18 +117,7 @@ class Windows:
         changed += [
             (key, window) for key, each in self._by_count.items() for window in each if window.changed
         ]
-        rows = [
-            {
-                **_named(key),
-                "level": window.level,
-                "start_ms": window.start_ms,
-                "end_ms": window.end_ms,
-                "rows": window.rows,
-                "rolled": window.rolled,
-                "state": self._merged(key, window),
-            }
-            for key, window in changed
-        ]
+        rows = [self._row(key, window) for key, window in changed]
         there = {(key, one.level, one.start_ms) for key, one in changed if one.stored is not None}
         write_rows(self._connection, WINDOWS, rows, lambda row: _place(row) in there)
 
@@ -166,6 +161,18 @@ class Windows:
         self._by_time[key, level, start_ms] = window
         return window
 
+    def _row(self, key: Key, window: Window) -> dict[str, Any]:
+        state = self._merged(key, window)  # first: it may correct the rows
+        return {
+            **_named(key),
+            "level": window.level,
+            "start_ms": window.start_ms,
+            "end_ms": window.end_ms,
+            "rows": window.rows,
+            "rolled": window.rolled,
+            "state": state,
+        }
+
     def _merged(self, key: Key, window: Window) -> bytes:
         if not window.parts:
             return window.stored or b""
@@ -173,9 +180,17 @@ class Windows:
         if profile is None:
             raise StoreUnavailable(f"the profile {key[2][:12]} in it is missing")
         sketches = self._sketches.of(key[2], profile)
-        for states in [unpack(window.stored or b""), *window.parts]:
-            if states:
-                merge_into(sketches, states)
+        for part in [window.stored or b"", *window.parts]:
+            try:
+                states = unpack(part) if isinstance(part, bytes) else part
+                if states:
+                    merge_into(sketches, states)
+            except StateDamaged as error:
+                # To stand still here would be to lose everything that comes.
+                log.error("%s; what it held of model '%s' version %d is left out", error, key[0], key[1])
+                window.damaged = True
+        if window.damaged:
+            window.rows = max(sketch.rows for sketch in sketches)
         return pack([sketch.to_bytes() for sketch in sketches])
 
 

@@ -38,8 +38,10 @@ def test_every_setting_says_what_it_is_and_takes() -> None:
 
 
 def test_durations_and_sizes_have_their_unit_in_the_name() -> None:
-    units = ("_s", "_ms", "_us", "_h", "_d", "_minutes", "_bytes", "_rows", "_depth", "_buckets", "_threads")
-    units += ("_runs", "_features", "_windows", "_id", "port")
+    units = (
+        *("_s", "_ms", "_us", "_h", "_d", "_minutes", "_bytes", "_rows", "_depth", "_buckets", "_threads"),
+        *("_runs", "_features", "_windows", "_id", "port"),
+    )
     counts = {"workers", "backlog", "versions"}
     for path, field in describe.settings():
         if field.annotation in (int, float):

@@ -10,6 +10,7 @@ import typer
 
 from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json, say, settings
 from fastserve.cli.models.opening import open_registry
+from fastserve.cli.monitor.opening import Opened, check_file_use, is_file, open_file, open_version
 from fastserve.cli.monitor.reading import (
     Bins,
     Columns,
@@ -26,14 +27,17 @@ if TYPE_CHECKING:
     from fastserve.monitoring import Profile
     from fastserve.monitoring.columns import InputColumns
     from fastserve.monitoring.datafile import DataFile
-    from fastserve.registry import VersionRecord
+    from fastserve.registry import Registry as Store
     from fastserve.runtime import Runtime
-    from fastserve.types import Array, Signature
+    from fastserve.types import Array
 
 _EPILOG = (
     "Example: [bold]fastserve monitor profile train.parquet --model flights@4[/bold]"
     "\n\nColumns are found by the names of the model's inputs. Where one input takes them all, the file has "
     "just those columns, or --columns names them in their order."
+    "\n\nBefore a model is published: [bold]fastserve monitor profile train.parquet --model model.onnx "
+    "--out profile.json[/bold], then [bold]fastserve models publish flights model.onnx "
+    "--profile profile.json[/bold]."
     "\n\nWhere rows depend on their neighbours, windows differ more than by chance: give --window "
     "the rows of a whole cycle, a day or a week, and the profile says how much more (phi)."
 )
@@ -47,8 +51,8 @@ _Model = Annotated[
     str,
     typer.Option(
         "--model",
-        metavar="NAME[@VERSION]",
-        help="A version by number or alias; else the champion, or newest.",
+        metavar="NAME[@VERSION]|FILE.onnx",
+        help="A version by number or alias; else the champion, or newest. Or a model file, with --out.",
     ),
 ]
 _Window = Annotated[
@@ -112,39 +116,48 @@ def profile(
     """Describe reference rows and the answers to them, and keep that with the version of a model."""
     wanted = split_names(columns, "--columns")
     shape = _Shape(bins, max_categories, window, split_names(codes, "--codes") or (), not no_outputs, as_json)
-    data = open_data(file, delimiter, no_header)
-    store = open_registry(registry, config, checks=True)
+    if is_file(model):
+        check_file_use(model, out=out is not None, replace=replace, registry=registry is not None)
+        data = open_data(file, delimiter, no_header)
+        with open_file(model, config, run=shape.outputs) as opened:
+            made = _describe(data, wanted, opened, shape)
+        facts: dict[str, Any] = {"model": model, "version": None}
+    else:
+        data = open_data(file, delimiter, no_header)
+        store = open_registry(registry, config, checks=True)
+        name, version = _find(store, model, keeps=out is None, replace=replace)
+        options = settings(registry, config).runtime
+        with open_version(store, name, version, options, run=shape.outputs) as opened:
+            made = _describe(data, wanted, opened, shape)
+        if out is None:
+            store.add_profile(name, version, made.to_bytes(), replace=replace)
+        facts = {"model": name, "version": version}
+    if out is not None:
+        from fastserve.registry.files import replace_synced
+
+        replace_synced(out, made.to_bytes())
+    _print(made, {**facts, "out": None if out is None else str(out)}, as_json)
+
+
+def _find(store: "Store", model: str, *, keeps: bool, replace: bool) -> tuple[str, int]:
+    """Find the version; FastserveError when it is to keep a profile and has one."""
     from fastserve.cli.monitor.predicting import find_served
 
     name, version = find_served(store, model)
-    if out is None and not replace and store.profile_stamp(name, version) is not None:
+    if keeps and not replace and store.profile_stamp(name, version) is not None:
         raise FastserveError(f"{name} version {version} has a profile: --replace puts this one in its place")
-    with store.hold(name, version):
-        record = store.verify(name, version)
-        made = _describe(data, wanted, record, settings(registry, config).runtime, shape)
-    content = made.to_bytes()
-    if out is None:
-        store.add_profile(name, version, content, replace=replace)
-    else:
-        from fastserve.registry.files import replace_synced
-
-        replace_synced(out, content)
-    _print(made, {"model": name, "version": version, "out": None if out is None else str(out)}, as_json)
+    return name, version
 
 
-def _describe(
-    data: "DataFile", wanted: Sequence[str] | None, record: "VersionRecord", options: Any, shape: _Shape
-) -> "Profile":
+def _describe(data: "DataFile", wanted: Sequence[str] | None, opened: Opened, shape: _Shape) -> "Profile":
     """Read the rows twice, running the model over them where its outputs are described."""
     from fastserve.cli.monitor.predicting import describe_tensors
     from fastserve.monitoring.building import ProfileBuilder
     from fastserve.monitoring.columns import map_columns
 
-    runtime, signature = _open_model(record, options, shape)
+    label, signature, runtime = opened
     if not signature.batched:
-        raise InvalidProfile(
-            f"model '{record.model}' has no variable batch dimension: no row can be told apart"
-        )
+        raise InvalidProfile(f"model '{label}' has no variable batch dimension: no row can be told apart")
     mapped = map_columns(data, signature.inputs, wanted)
     tensors, chosen = describe_tensors(signature, mapped, shape.codes, outputs=shape.outputs)
     builder = ProfileBuilder(
@@ -158,21 +171,9 @@ def _describe(
         for block in _blocks(data, mapped, runtime, chosen):
             builder.count(block)
             advance(len(block[0]))
-    if runtime is not None:
-        runtime.close()
     made = builder.profile(description=data.path.name)
     made.check(signature)
     return made
-
-
-def _open_model(record: "VersionRecord", options: Any, shape: _Shape) -> "tuple[Runtime | None, Signature]":
-    if not shape.outputs and record.manifest is not None:
-        return None, record.manifest.signature
-    from fastserve.runtime import OnnxRuntime, available_cores
-
-    runtime = OnnxRuntime(record.path, options, available_cores())
-    record.check_signature(runtime.signature)
-    return runtime, runtime.signature
 
 
 def _blocks(

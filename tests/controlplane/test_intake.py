@@ -1,0 +1,196 @@
+"""Group commit, and a fleet that is what is committed: on an event loop, with a writer that a test drives."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text, update
+
+from fastserve.controlplane.database import open_database
+from fastserve.controlplane.errors import StoreUnavailable
+from fastserve.controlplane.fleet import Fleet
+from fastserve.controlplane.group import Answer
+from fastserve.controlplane.intake import Intake
+from fastserve.controlplane.options import ControlOptions
+from fastserve.controlplane.service import Control
+from fastserve.controlplane.store import Store, Taken
+from fastserve.controlplane.tables import windows
+from fastserve.controlplane.windows import DAY_MS
+from fastserve.monitoring.snapshot import MAX_SNAPSHOT_BYTES, Snapshot, VersionNow
+from tests.controlplane.snapshots import NOON_MS, Clock, delta, normal, profile, snapshot
+
+REFERENCE = profile()
+NOW = [VersionNow(model="m", version=1, state="READY", profile=REFERENCE.digest())]
+
+
+class Held:
+    """A store that commits when a test says so."""
+
+    def __init__(self, store: Store) -> None:
+        self.groups: list[int] = []
+        self.go = threading.Semaphore(0)
+        self._store = store
+        self.fail = False
+
+    def take_in(self, snapshots: list[Snapshot]) -> Taken:
+        self.groups.append(len(snapshots))
+        self.go.acquire()
+        if self.fail:
+            raise StoreUnavailable("it is off")
+        return self._store.take_in(snapshots)
+
+
+class World:
+    """An intake over a store, and a clock in s."""
+
+    def __init__(self, store: Store, writer: ThreadPoolExecutor, answer_s: float) -> None:
+        self.store = Held(store)
+        self.fleet = Fleet()
+        self.now_s = 0.0
+        held: Any = self.store
+        self.intake = Intake(held, self.fleet, writer, lambda: self.now_s, answer_s)
+
+
+@pytest.fixture
+def play(open_store: Callable[[ControlOptions], Store]) -> Callable[..., None]:
+    def run(scene: Callable[[World], Coroutine[Any, Any, None]], answer_s: float = 10.0) -> None:
+        async def main() -> None:
+            with ThreadPoolExecutor(1) as writer:
+                world = World(open_store(ControlOptions()), writer, answer_s)
+                try:
+                    await scene(world)
+                finally:
+                    world.store.go.release(100)
+
+        asyncio.run(main())
+
+    return run
+
+
+def one(number: int, incarnation: int = 1, rows: int = 10) -> Snapshot:
+    return snapshot(
+        number, [delta(REFERENCE, normal(rows))], incarnation=incarnation, worker=incarnation, profiles=(REFERENCE,), now=NOW
+    )  # fmt: skip
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def test_what_comes_during_a_commit_is_the_next_group(play: Callable[..., None]) -> None:
+    async def scene(world: World) -> None:
+        first = asyncio.create_task(world.intake.submit(one(1, 1)))
+        await until(lambda: world.store.groups == [1])
+        others = [asyncio.create_task(world.intake.submit(one(1, n))) for n in range(2, 7)]
+        await asyncio.sleep(0)
+        assert world.fleet.totals == {}, "nothing is shown that is not committed"
+        world.store.go.release()
+        assert await first == Answer(1)
+        await until(lambda: world.store.groups == [1, 5])
+        world.store.go.release()
+        assert await asyncio.gather(*others) == [Answer(1)] * 5
+        assert world.fleet.totals["m", 1].watched_rows == 60
+        assert len(world.fleet.workers) == 6
+
+    play(scene)
+
+
+def test_a_group_that_fails_changes_nothing(play: Callable[..., None]) -> None:
+    async def scene(world: World) -> None:
+        world.store.fail = True
+        world.store.go.release(100)
+        with pytest.raises(StoreUnavailable):
+            await world.intake.submit(one(1))
+        assert world.intake.trouble == "it is off" and world.fleet == Fleet()
+        world.store.fail = False
+        await world.intake.submit(one(1))
+        assert world.intake.trouble == "" and world.fleet.totals["m", 1].watched_rows == 10
+
+    play(scene)
+
+
+def test_a_database_that_never_answers(play: Callable[..., None]) -> None:
+    async def scene(world: World) -> None:
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="does not answer"):
+                await world.intake.submit(one(1))
+        assert world.store.groups == [1], "the others wait no more"
+        world.store.go.release(100)
+        answer = None
+        while answer is None:
+            with contextlib.suppress(StoreUnavailable):
+                answer = await world.intake.submit(one(1))
+        assert answer == Answer(1)
+        assert world.fleet.totals["m", 1].watched_rows == 10
+
+    play(scene, answer_s=0.05)
+
+
+def test_silent_workers_are_dropped(play: Callable[..., None]) -> None:
+    async def scene(world: World) -> None:
+        world.store.go.release(100)
+        await world.intake.submit(one(1, 1))
+        rare = one(1, 2)
+        rare.from_ms = rare.to_ms - 30_000
+        await world.intake.submit(rare)
+        for now_s, left in [(9.0, 2), (11.0, 1), (89.0, 1), (91.0, 0)]:
+            world.now_s = now_s
+            world.intake.forget_silent()
+            assert len(world.fleet.workers) == left, now_s
+
+    play(scene)
+
+
+def test_waiting_snapshots_take_bounded_memory(play: Callable[..., None]) -> None:
+    async def scene(world: World) -> None:
+        room = world.intake.room
+        with room(4 * MAX_SNAPSHOT_BYTES), pytest.raises(StoreUnavailable), room(1):
+            pass
+        with world.intake.room(1):
+            pass
+
+    play(scene)
+
+
+def test_a_control_plane_keeps_house(url: str, tmp_path: Path) -> None:
+    """Totals, roll-up, drift and overview together; and all of it again after a restart."""
+    clock = Clock()
+
+    async def scene(first: bool) -> None:
+        control = Control(ControlOptions(), tmp_path / "none", open_database(url), clock)
+        await control.intake.prepare()
+        if first:
+            await control.intake.submit(one(1))
+        assert control.fleet.totals["m", 1].watched_rows == 10
+        await control.keep_house()
+        report = await control.report("m", None, None, DAY_MS)
+        assert (report.version, report.rows, report.aliases) == (1, 10, ())
+        assert [row["watched_rows"] for row in control.overview()] == [10]
+        control.close()
+
+    asyncio.run(scene(True))
+    clock.now_ms += 5 * 3_600_000
+    asyncio.run(scene(False))
+
+
+def test_a_window_that_cannot_be_read_stops_nothing(
+    store: Store, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.take_in([one(1)])
+    with store.database.writing() as connection:
+        connection.execute(update(windows).values(state=b"rubbish"))
+    taken = store.take_in([one(2, rows=4)])
+    assert taken.answers == [Answer(2)]
+    assert "cannot be read" in caplog.text
+    with store.database.reading() as connection:
+        rows = connection.execute(text("SELECT level, rows FROM windows ORDER BY level")).all()
+    assert [tuple(row) for row in rows] == [("count", 4), ("minute", 4)]
+    assert taken.totals["m", 1].watched_rows == 14
+    assert clock.now_ms == NOON_MS
