@@ -1,7 +1,7 @@
 """What watching costs: the same server with and without it, in turn, on the same core.
 
-`python -m benchmarks.watch_bench` needs wrk and two cores. The server that watches has everything on: a profile
-of 32 inputs and all outputs, snapshots every second, and the control plane on the server's own core.
+`python -m benchmarks.watch_bench` needs wrk and two cores. The server that watches has everything on: a
+profile of 32 inputs and all outputs, snapshots every second, and the control plane on the server's own core.
 """
 
 import subprocess

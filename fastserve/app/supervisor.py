@@ -58,7 +58,7 @@ def serve(config: Config) -> int:
         "serving registry %s on http://%s:%d with %d worker(s)", config.registry_dir(), host, port, workers
     )
     if workers == 1 and control is None:
-        post = Post(0, None) if config.monitoring.control_url else None
+        post = Post(0, None, port) if config.monitoring.control_url else None
         Worker(config, threads, post).run(listeners[0])
         return 0
     with TemporaryDirectory(prefix="fastserve-", ignore_cleanup_errors=True) as directory:
@@ -190,7 +190,8 @@ class Supervisor:
         """Be a worker: this runs in the child."""
         self._let_go(slot)
         watched = self._control is not None or self._config.monitoring.control_url is not None
-        post = Post(number, None if self._control is None else self._ingest) if watched else None
+        ingest = None if self._control is None else self._ingest
+        post = Post(number, ingest, slot.listener.getsockname()[1]) if watched else None
         worker = Worker(self._config, self._threads, post, self._settled.give)
         # A worker that replaces a dead one lets connections wait until it can answer them.
         worker.run(slot.listener, lifeline, load_first=slot.deaths > 0)

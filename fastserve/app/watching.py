@@ -38,11 +38,13 @@ class Post:
     """The worker's place under its supervisor."""
     socket_path: Path | None
     """The server's own control plane; None: the one that `monitoring.control_url` names."""
+    port: int
+    """Where the server listens: several on one machine may send to one control plane."""
 
     @property
     def identity(self) -> Identity:
         """Make an identity that no process had before."""
-        return Identity(socket.gethostname(), self.worker, os.urandom(16).hex())
+        return Identity(f"{socket.gethostname()}:{self.port}", self.worker, os.urandom(16).hex())
 
 
 class Watching:

@@ -38,9 +38,11 @@ def control(
     settings = load(config, os.environ, {"--registry": (("registry",), registry), **flags})
     settings.registry_dir()
 
+    from fastserve.app import end_process
     from fastserve.app.gathering import control as run
 
-    raise typer.Exit(run(settings))
+    # A database that hangs holds a thread, and the interpreter's own end would wait for it.
+    end_process(run(settings))
 
 
 def add_to(app: typer.Typer) -> None:

@@ -12,8 +12,11 @@ _EPILOG = (
     "Example: [bold]fastserve demo --keep-serving[/bold]"
     "\n\nThe model is published to DIR/registry unless --registry, FASTSERVE_REGISTRY or "
     "the configuration names another."
+    "\n\nOf March's rows the server's control plane says how far they lie from the training rows; what it has "
+    "gathered is in DIR/registry.control, the report with its plots in DIR/report.html."
     "\n\nNeeds the extras: [bold]pip install 'fastserve\\[demo,cpu]'[/bold]"
 )
+_SHOWN_FEATURES = 8
 
 
 def demo(
@@ -39,7 +42,19 @@ def demo(
 
     from fastserve.demo.run import run
 
-    run(folder, settings.registry or folder / "registry", keep_serving)
+    run(folder, settings.registry or folder / "registry", keep_serving, _show_report)
+
+
+def _show_report(answer: bytes, page: Path) -> None:
+    """Show a report as `fastserve monitor report` does; the demo itself knows no control plane."""
+    from fastserve.cli.monitor.showing import report_parts
+    from fastserve.cli.tables import show
+    from fastserve.controlplane.html import render_html
+    from fastserve.controlplane.reporting import Report
+
+    found = Report.model_validate_json(answer)
+    show(*report_parts(found, _SHOWN_FEATURES))
+    page.write_bytes(render_html(found).encode("utf-8", "replace"))
 
 
 def add_to(app: typer.Typer) -> None:

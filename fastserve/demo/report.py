@@ -37,13 +37,17 @@ def timings(rows: Sequence[tuple[str, float, float]]) -> Table:
     return table
 
 
-def curl_lines(port: int, folder: Path) -> Text:
-    """Commands to copy: the same row both ways, and what the model takes."""
+def commands(port: int, control_port: int, folder: Path) -> Text:
+    """Commands to copy: what the model takes, the same row both ways, and what the control plane says."""
+    control = f"http://127.0.0.1:{control_port}"
     base = f"http://127.0.0.1:{port}"
     lines = [
         f"curl {base}/v2/models/flights",
         f"curl {base}/v2/models/flights/infer -d @{shlex.quote(str(folder / 'v2.json'))}",
         f"curl {base}/v1/models/flights:predict -d @{shlex.quote(str(folder / 'v1.json'))}",
+        f"curl {control}/metrics",
+        f"fastserve monitor report flights --control {control}",
+        f"fastserve monitor watch flights --control {control}",
     ]
     return Text("\nTry it:\n  " + "\n  ".join(lines), no_wrap=True, overflow="ignore")
 

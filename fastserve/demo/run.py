@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,9 +17,11 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
-from fastserve.demo import flights, report, training
+from fastserve.demo import flights, monitoring, report, training
 from fastserve.demo.flights import Dataset, Flights
+from fastserve.demo.monitoring import ShowReport
 from fastserve.demo.server import HOST, Client, Server
+from fastserve.monitoring import Profile
 from fastserve.registry import Registry
 from fastserve.runtime import inspect
 from fastserve.types import Array
@@ -32,8 +35,22 @@ _CHUNK_ROWS = 512
 _TIMED_REQUESTS = 200
 
 
-def run(folder: Path, registry: Path, keep_serving: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class _Published:
+    """A version in the registry, and the data it was made of."""
+
+    data: Dataset
+    version: int
+    profile: Profile
+
+
+def run(folder: Path, registry: Path, keep_serving: bool, show_report: ShowReport) -> None:
     """Run the whole demo in `folder`, publishing to `registry`.
+
+    Parameters
+    ----------
+    show_report
+        Shows what the control plane says of the rows that were sent.
 
     Raises
     ------
@@ -44,16 +61,20 @@ def run(folder: Path, registry: Path, keep_serving: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # Without this, SIGTERM would end the demo and leave its server behind.
     signal.signal(signal.SIGTERM, _leave)
-    data = _prepare(console, folder, registry)
+    made = _prepare(console, folder, registry)
+    test = made.data.test
     command = f"fastserve serve --registry {shlex.quote(str(registry))}"
-    with Server(registry, folder / "serve.log") as server:
+    # Beside a registry in `folder`, and named like this, a server keeps it anyhow: one that is started later
+    # knows the rows of the demo.
+    with Server(registry, folder / "registry.control", folder / "serve.log") as server:
         _done(console, "serve", f"{command}: ready on http://{HOST}:{server.port}")
         with Client(server.port) as client:
-            _ask_all(console, client, data.test)
-            _ask_some(console, client, data.test)
-            _time(console, client, data.test)
-        _write_bodies(folder, data.test)
-        console.print(report.curl_lines(server.port if keep_serving else 8000, folder), soft_wrap=True)
+            rows = _ask_all(console, client, test) + _ask_some(console, client, test)
+            rows += _time(console, client, test)
+        _compare(console, server, made, rows, folder, show_report)
+        _write_bodies(folder, test)
+        ports = (server.port, server.control_port) if keep_serving else (8000, 8002)
+        console.print(report.commands(*ports, folder), soft_wrap=True)
         if keep_serving:
             console.print(f"\nServing on http://{HOST}:{server.port}; Ctrl-C ends it.")
             _wait(server)
@@ -61,8 +82,8 @@ def run(folder: Path, registry: Path, keep_serving: bool) -> None:
             console.print(Text(f"\nThe server is stopped; start it again: {command}"), soft_wrap=True)
 
 
-def _prepare(console: Console, folder: Path, registry: Path) -> Dataset:
-    """Everything before serving: read, train, export, compare, publish."""
+def _prepare(console: Console, folder: Path, registry: Path) -> _Published:
+    """Everything before serving: read, train, export, compare, describe, publish."""
     with _step(console, "read flights and weather"):
         data = flights.load()
     _done(
@@ -86,17 +107,29 @@ def _prepare(console: Console, folder: Path, registry: Path) -> Dataset:
         f"one ONNX graph of {len(model):,} bytes with {len(flights.COLUMNS)} named inputs",
         f"differs from scikit-learn by {difference:.1g} at most, over all of March",
     )
+    facts = training.provenance(data, trained, {"auc_march": round(auc, 4)})
+    return _publish(console, data, model, facts, folder / "model.onnx", registry)
+
+
+def _publish(
+    console: Console, data: Dataset, model: bytes, facts: dict[str, Any], path: Path, registry: Path
+) -> _Published:
+    """Describe the training rows, and publish the model and that together."""
+    path.write_bytes(model)
+    with _step(console, "describe the training rows, and the answers to them"):
+        profile = monitoring.describe(path, data.train)
+    features = sum(len(tensor.features) for tensor in profile.tensors)
+    _done(console, "profile", f"{profile.rows:,} training rows and the answers to them: {features} features")
     with _step(console, "publish"):
-        facts = training.provenance(data, trained, {"auc_march": round(auc, 4)})
-        path = folder / "model.onnx"
-        path.write_bytes(model)
-        version = Registry(registry).publish(MODEL, path, inspect=inspect, provenance=facts)
-    _done(console, "publish", f"{MODEL} version {version} in {registry}")
-    return data
+        version = Registry(registry).publish(
+            MODEL, path, inspect=inspect, provenance=facts, profile=profile.to_bytes()
+        )
+    _done(console, "publish", f"{MODEL} version {version} with its profile in {registry}")
+    return _Published(data, version, profile)
 
 
-def _ask_all(console: Console, client: Client, test: Flights) -> None:
-    """Send every March row over HTTP: the answers must be as good as the pipeline's own."""
+def _ask_all(console: Console, client: Client, test: Flights) -> int:
+    """Send every March row over HTTP: the answers must be as good as the pipeline's own. Gives rows sent."""
     answers: list[Array] = []
     started_s = time.perf_counter()
     with _progress(console) as progress:
@@ -113,20 +146,22 @@ def _ask_all(console: Console, client: Client, test: Flights) -> None:
         f"{len(test):,} March flights in JSON requests of {_CHUNK_ROWS} rows: {seconds:.1f} s",
         f"AUC of the served answers {auc:.3f}",
     )
+    return len(test)
 
 
-def _ask_some(console: Console, client: Client, test: Flights) -> None:
-    """Send the same few rows both ways and show them beside the truth."""
+def _ask_some(console: Console, client: Client, test: Flights) -> int:
+    """Send the same few rows both ways and show them beside the truth. Gives rows sent."""
     picked = np.linspace(0, len(test) - 1, _SHOWN_ROWS).astype(np.int64)
     rows = test.rows.iloc[picked]
     v2 = _late_v2(client.post(V2_PATH, flights.infer_body(rows)))
     v1 = _late_v1(client.post(V1_PATH, flights.predict_body(rows)))
     console.print("\nFlights of March, which the model has never seen", style="bold")
     console.print(report.answers(flights.instances(rows), v2, v1, test.late[picked]))
+    return 2 * _SHOWN_ROWS
 
 
-def _time(console: Console, client: Client, test: Flights) -> None:
-    """Time single rows on one connection, one after the other."""
+def _time(console: Console, client: Client, test: Flights) -> int:
+    """Time single rows on one connection, one after the other. Gives rows sent."""
     one = test.rows.iloc[:1]
     timings = []
     for name, path, body in (
@@ -142,6 +177,19 @@ def _time(console: Console, client: Client, test: Flights) -> None:
         timings.append((name, statistics.median(durations_ms), durations_ms[int(0.99 * _TIMED_REQUESTS)]))
     console.print(f"\nOne row a request, {_TIMED_REQUESTS} requests on one connection", style="bold")
     console.print(report.timings(timings))
+    return 2 * _TIMED_REQUESTS
+
+
+def _compare(
+    console: Console, server: Server, made: _Published, rows: int, folder: Path, show_report: ShowReport
+) -> None:
+    """Show how far the `rows` rows that were sent lie from those that the model was trained on."""
+    with _step(console, "wait for the control plane to have counted what was sent"):
+        answer = monitoring.report(server, MODEL, made.version, made.profile, rows)
+    console.print("\nWhat was sent beside the training rows, what differs most first", style="bold")
+    page = folder / "report.html"
+    show_report(answer, page)
+    console.print(Text(f"With plots, as one file: {page}"), soft_wrap=True)
 
 
 def _late_v2(answer: Any) -> Array:

@@ -18,21 +18,33 @@ _READY_S = 30.0
 _STOP_S = 15.0
 _POLL_S = 0.05
 _TAIL_BYTES = 2_000
+_DATABASE = "control.db"
+_INTERVAL_S = 0.2
+"""Of the statistics: the demo shows them at once."""
 
 
 class Server:
-    """A server over one registry on a free port of this machine; ready inside the `with` block."""
+    """A server over one registry on free ports of this machine; ready inside the `with` block.
 
-    def __init__(self, registry: Path, log: Path) -> None:
-        self.port = _free_port()
+    Its control plane keeps what it gathers in the directory `state`, where a server finds it again that is
+    later started over the registry beside it; it starts once the models are loaded, and may not be ready yet.
+    """
+
+    def __init__(self, registry: Path, state: Path, log: Path) -> None:
+        self.port, self.control_port = _free_ports()
+        self._state = state
         self._log = log
         self._command = ["serve", "--registry", str(registry), "--host", HOST, "--port", str(self.port)]
-        self._command += ["--control-port", "0"]
+        self._command += ["--control-port", str(self.control_port)]
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         # What the caller's environment says about another server is not meant for this one.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("FASTSERVE_")}
+        self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        environment["FASTSERVE_CONTROL__DATABASE"] = f"sqlite:///{self._state.resolve() / _DATABASE}"
+        environment["FASTSERVE_CONTROL__HOST"] = HOST
+        environment["FASTSERVE_MONITORING__INTERVAL_S"] = str(_INTERVAL_S)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "fastserve.cli", *self._command],
@@ -73,17 +85,18 @@ class Server:
         give_up_s = time.monotonic() + _READY_S
         while time.monotonic() < give_up_s:
             if process.poll() is not None:
-                raise FastserveError(f"the server ended with code {process.returncode}: {self._tail()}")
+                raise FastserveError(f"the server ended with code {process.returncode}: {self.last_words()}")
             try:
                 with Client(self.port) as client:
-                    if client.get("/v2/health/ready") == 200:
+                    if client.get("/v2/health/ready")[0] == 200:
                         return
             except OSError:
                 pass
             time.sleep(_POLL_S)
-        raise FastserveError(f"the server was not ready after {_READY_S:.0f} s: {self._tail()}")
+        raise FastserveError(f"the server was not ready after {_READY_S:.0f} s: {self.last_words()}")
 
-    def _tail(self) -> str:
+    def last_words(self) -> str:
+        """The last line that the server has logged."""
         with self._log.open("rb") as log:
             log.seek(max(0, self._log.stat().st_size - _TAIL_BYTES))
             lines = log.read().decode(errors="replace").strip().splitlines()
@@ -104,12 +117,11 @@ class Client:
     ) -> None:
         self._connection.close()
 
-    def get(self, path: str) -> int:
-        """The status of a GET."""
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Status and body of the answer to a GET."""
         self._connection.request("GET", path)
         response = self._connection.getresponse()
-        response.read()
-        return response.status
+        return response.status, response.read()
 
     def post(self, path: str, body: bytes) -> Any:
         """The answer to a POST of JSON; FastserveError with the server's own words when it is not 200."""
@@ -123,8 +135,9 @@ class Client:
         return json.loads(answer)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-    return port
+def _free_ports() -> tuple[int, int]:
+    with socket.socket() as first, socket.socket() as second:
+        # Both are held until both are known, or they could be the same one.
+        for probe in (first, second):
+            probe.bind((HOST, 0))
+        return first.getsockname()[1], second.getsockname()[1]

@@ -86,11 +86,15 @@ class Outbox:
         return self._sent
 
     def attach(self, digests: list[str]) -> bool:
-        """Put profiles that the control plane asked for beside the snapshot; False when one is not known."""
+        """Put profiles that the control plane asked for beside the snapshot.
+
+        False when one is not known, or when all of them were there already: asking again leads nowhere.
+        """
         assert self._sent is not None
         found = {digest: self._profiles[digest] for digest in digests if digest in self._profiles}
-        self._sent.profiles = {digest: profile.to_bytes() for digest, profile in found.items()}
-        return len(found) == len(digests)
+        fresh = found.keys() - self._sent.profiles.keys()
+        self._sent.profiles |= {digest: found[digest].to_bytes() for digest in fresh}
+        return len(found) == len(digests) and bool(fresh)
 
     def acknowledge(self) -> None:
         """The snapshot that `next` gave is in the control plane's hands, or will never be."""

@@ -119,22 +119,32 @@ class Sender:
             self._disconnect()
             self._say(f"the control plane cannot be reached: {error.strerror or error}")
             return False
-        wanted = answer.get("wanted")
-        if status == 200 and not wanted:
-            self._outbox.acknowledge()
-            self._recovered()
-            return True
         if status == 200:
-            if not snapshot.profiles and self._outbox.attach(wanted if isinstance(wanted, list) else []):
-                return True
-            status, answer = _REFUSED[0], {"error": "it asks for profiles that are not known here"}
+            return self._on_answer(snapshot.number, answer)
         reason = str(answer.get("error", f"status {status}"))[:500]
         if status in _REFUSED:
-            log.error("the control plane refuses a snapshot, which is dropped: %s", reason)
-            self._outbox.acknowledge()
+            self._drop(reason)
             return True
         self._say(f"the control plane does not take statistics: {reason}")
         return False
+
+    def _on_answer(self, number: int, answer: dict[str, object]) -> bool:
+        """Act on a 200: the snapshot is counted, or wanted again with profiles."""
+        if answer.get("number") != number:
+            # Some other site says 200 to everything; nothing is counted there.
+            self._say("what answers in the control plane's place is no control plane")
+            return False
+        wanted = answer.get("wanted")
+        if not wanted:
+            self._outbox.acknowledge()
+            self._recovered()
+        elif not isinstance(wanted, list) or not self._outbox.attach([str(digest) for digest in wanted]):
+            self._drop("it asks for profiles that are not known here")
+        return True
+
+    def _drop(self, reason: str) -> None:
+        log.error("the control plane refuses a snapshot, which is dropped: %s", reason)
+        self._outbox.acknowledge()
 
     def _disconnect(self) -> None:
         if self._link is not None:

@@ -159,6 +159,63 @@ def test_a_profile_as_a_file(call: Run, data: Path, double: Registry, tmp_path: 
     assert double.profile("double", 2) is None
 
 
+def test_a_profile_of_a_file_and_both_published_at_once(
+    call: Run, data: Path, model: Path, double: Registry, tmp_path: Path
+) -> None:
+    done = call("monitor", "profile", data, "--model", model.name, "--out", "p.json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1].startswith("40 rows → p.json, profile ")
+    made = read_profile((tmp_path / "p.json").read_bytes())
+    # The same as of the version that this file has become.
+    options = ("--model", "double@1", "--registry", "reg", "--out", "version.json")
+    assert call("monitor", "profile", data, *options).returncode == 0
+    version = read_profile((tmp_path / "version.json").read_bytes())
+    assert (made.tensors, made.rows, made.description) == (version.tensors, 40, "train.csv")
+    published = call(
+        *("models", "publish", "treble", model.name, "--profile", "p.json", "--registry", "reg", "--json")
+    )
+    assert told(published)["profile"] == made.digest() == stored(double, "treble", 1).digest()
+
+
+def test_a_file_whose_answers_are_not_described_is_not_run(
+    call: Run, data: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--model", model, "--out", "p.json", "--json")
+    report = told(call("monitor", "profile", data, *options, "--no-outputs"))
+    assert (report["model"], report["version"], report["out"]) == (str(model), None, "p.json")
+    assert {one["role"] for one in report["features"]} == {"input"}
+    monkeypatch.setattr("fastserve.runtime.OnnxRuntime.run", lambda *_: 1 / 0)
+    assert told(call("monitor", "profile", data, *options, "--no-outputs"))["rows"] == 40
+    failed = call("monitor", "profile", data, *options)
+    assert "ZeroDivisionError" in failed.stderr
+
+
+def test_what_makes_no_sense_with_a_file(call: Run, data: Path, model: Path, tmp_path: Path) -> None:
+    def profile(name: str, *more: object, **extra: str) -> Done:
+        return call("monitor", "profile", data, "--model", name, *more, **extra)
+
+    fails(profile(model.name), 2, "write it with --out profile.json", f"publish NAME {model.name} --profile")
+    out = ("--out", "p.json")
+    fails(profile(model.name, *out, "--replace"), 2, "--replace is about a version in a registry")
+    fails(profile(model.name, *out, "--registry", "reg"), 2, "--registry is about a version in a registry")
+    fails(profile("none.onnx", *out), 1, "there is no file 'none.onnx'", "none.onnx@1")
+    (tmp_path / "text.onnx").write_text("no model")
+    fails(profile("text.onnx", *out), 1, "text.onnx")
+    (tmp_path / "fixed.onnx").write_bytes(fixed_batch(2))
+    fails(profile("fixed.onnx", *out), 1, "model 'fixed.onnx' has no variable batch dimension")
+    assert not (tmp_path / "p.json").exists()
+    # A registry that the environment names is there for others.
+    assert profile(model.name, *out, FASTSERVE_REGISTRY="reg").returncode == 0
+
+
+def test_a_version_of_a_model_that_is_called_like_a_file(
+    call: Run, data: Path, model: Path, store: Registry
+) -> None:
+    publish(store, model, name="net.onnx")
+    report = told(call("monitor", "profile", data, "--model", "net.onnx@1", "--registry", "reg", "--json"))
+    assert stored(store, "net.onnx", 1).digest() == report["sha256"]
+
+
 def test_a_pipeline_finds_its_columns_by_name(call: Run, store: Registry, tmp_path: Path) -> None:
     (tmp_path / "pipeline.onnx").write_bytes(pipeline(string_labels=True))
     publish(store, tmp_path / "pipeline.onnx", name="flights")

@@ -117,7 +117,8 @@ def test_batch_rows_are_rows_at_powers_of_two() -> None:
 
 
 def test_a_bucket_that_there_is_not_counts_as_the_last() -> None:
-    made = Fleet(totals={("", 0): VersionTotals({}, {"total": HistogramDelta(buckets={10**9: 4})})})
+    later = HistogramDelta.model_construct(buckets={10**9: 4}, total=0)  # of a release with more of them
+    made = Fleet(totals={("", 0): VersionTotals({}, {"total": later})})
     found = every(render(made, OPTIONS), "fastserve_request_duration_seconds_count")
     assert list(found.values()) == [4]
 

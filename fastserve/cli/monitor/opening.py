@@ -41,7 +41,7 @@ def check_file_use(model: str, *, out: bool, replace: bool, registry: bool) -> N
     for given, option in ((replace, "--replace"), (registry, "--registry")):
         if given:
             raise ConfigError(
-                f"{option} is about a registry's version, and --model {model} is a file: leave one of them out"
+                f"{option} is about a version in a registry, and --model {model} is a file: leave one out"
             )
 
 
@@ -64,7 +64,7 @@ def open_file(model: str, config: Path | None, *, run: bool) -> "Iterator[Opened
     path = Path(model)
     if not path.is_file():
         raise FastserveError(
-            f"there is no file '{model}'; a registry's model of that name is written with its version: {model}@1"
+            f"there is no file '{model}'; a registry's model of that name needs its version: {model}@1"
         )
     chosen = settings(None, config)
     from fastserve.lifecycle.probe import inspect_apart

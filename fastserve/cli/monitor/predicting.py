@@ -1,4 +1,4 @@
-"""A registered version run over rows of data: what it takes, what it gives, block by block."""
+"""A model run over rows of data: what it takes, what it gives, block by block."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING

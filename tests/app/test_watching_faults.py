@@ -1,0 +1,343 @@
+"""Faults around the control plane, with real processes: serving goes on, and every count arrives once."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from fastserve.monitoring import Profile
+from fastserve.registry import Registry
+from fastserve.runtime import inspect
+from tests import models
+from tests.app.test_supervisor import children, until
+from tests.app.test_watching import Load, Watched, bodies, make_profile, send_all
+from tests.controlplane.conftest import Cluster, cluster  # noqa: F401 - a fixture
+from tests.servers import Server, free_port, running
+
+TOKEN = "a token of this test, long enough"
+P99_S = 2.0
+"""Generous: a request that waited for the control plane would take longer."""
+
+
+@pytest.fixture(scope="module")
+def profile() -> Profile:
+    return make_profile()
+
+
+@pytest.fixture
+def registry(tmp_path: Path, profile: Profile) -> Registry:
+    registry = Registry(tmp_path / "registry")
+    (tmp_path / "model.onnx").write_bytes(models.scaled())
+    registry.publish("scaled", tmp_path / "model.onnx", inspect=inspect, profile=profile.to_bytes())
+    return registry
+
+
+@contextlib.contextmanager
+def watching(registry: Registry, tmp: Path, database: str = "", **settings: Any) -> Iterator[Watched]:
+    """Run a server of one worker with its control plane; no exception may be in its log at the end."""
+    port = free_port()
+    settings = {
+        "server": {"control_port": port},
+        "monitoring": {"interval_s": 0.1},
+        "control": {"database": database or f"sqlite:///{tmp}/control.db"},
+        **settings,
+    }
+    with running(registry.path, tmp, settings) as server:
+        watched = Watched(server, port)
+        until(lambda: watched.metric("fastserve_workers") == 1)
+        yield watched
+    assert_quiet(server)
+
+
+def assert_quiet(server: Server) -> None:
+    log = server.log.read_text()
+    assert "Traceback" not in log, log
+
+
+class TimedLoad(Load):
+    """Knows how long each answer took."""
+
+    def __init__(self, server: Server) -> None:
+        self.took_s: list[float] = []
+        super().__init__(server)
+
+    def run(self) -> None:
+        (body,) = bodies(1)
+        while not self.stopping:
+            began_s = time.monotonic()
+            try:
+                status = self.server.request("POST", "/v2/models/scaled/infer", body).status
+            except OSError as error:
+                self.failed.append(error)
+                continue
+            self.took_s.append(time.monotonic() - began_s)
+            if status == 200:
+                self.answered += 1
+            else:
+                self.failed.append(status)
+
+    def p99_s(self) -> float:
+        return sorted(self.took_s)[int(len(self.took_s) * 0.99)]
+
+
+def catch_up(watched: Watched) -> None:
+    """Wait until everything that the worker has done so far is counted: its snapshots come in order."""
+    before = watched.metric("fastserve_requests_total", code="404")
+    assert watched.server.request("POST", "/v2/models/none/infer", {"inputs": []}).status == 404
+    until(lambda: watched.metric("fastserve_requests_total", code="404") > before)
+
+
+def assert_counted(watched: Watched, requests: int) -> None:
+    catch_up(watched)
+    assert watched.answered() == requests
+    for phase in ("queue", "compute", "total"):
+        name = "fastserve_request_duration_seconds_count"
+        assert watched.metric(name, model="scaled", phase=phase) == requests
+    assert watched.metric("fastserve_rows_watched_total", model="scaled") == requests
+    report = watched.report()
+    assert report.rows == requests
+    assert all(one.live.rows == requests for one in report.features)
+
+
+def health(watched: Watched) -> str:
+    """Why the control plane's database is not available; `ok` when it is."""
+    try:
+        return str(json.loads(watched.get("/v2/control/health"))["database"])
+    except urllib.error.HTTPError as error:
+        with error:
+            return str(json.loads(error.read())["database"])
+
+
+def stop_after(load: Load, requests: int) -> None:
+    """End a load once it has had so many more answers."""
+    enough = load.answered + requests
+    until(lambda: load.answered >= enough)
+    load.stop()
+    assert not load.failed
+
+
+def test_a_locked_database(registry: Registry, tmp_path: Path) -> None:
+    with watching(registry, tmp_path) as watched:
+        load = TimedLoad(watched.server)
+        until(lambda: watched.answered() > 0)
+        other = sqlite3.connect(tmp_path / "control.db", isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        before = watched.answered()
+        time.sleep(3)
+        assert watched.answered() == before > 0, "the page is there, with what was committed"
+        other.execute("ROLLBACK")
+        other.close()
+        stop_after(load, 20)
+        assert load.p99_s() < P99_S
+        assert_counted(watched, load.answered)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = shutil.which("mount")
+    if os.geteuid() != 0 or mount is None:
+        pytest.skip("only root can mount a small file system")
+    done = subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], capture_output=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"no small file system can be mounted: {done.stderr.decode().strip()}")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)  # noqa: S607
+
+
+def fill(path: Path) -> None:
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as ballast:
+        while True:
+            ballast.write(bytes(4096))
+
+
+def test_a_full_disk(registry: Registry, tmp_path: Path, small_disk: Path) -> None:
+    with watching(registry, tmp_path, f"sqlite:///{small_disk}/control.db") as watched:
+        load = TimedLoad(watched.server)
+        until(lambda: watched.answered() > 0)
+        fill(small_disk / "ballast")
+        until(lambda: "full" in health(watched) or "disk I/O" in health(watched))
+        before = load.answered
+        until(lambda: load.answered >= before + 50)
+        assert watched.answered() > 0, "the page is there, with what was committed"
+        (small_disk / "ballast").unlink()
+        until(lambda: health(watched) == "ok")
+        stop_after(load, 20)
+        assert load.p99_s() < P99_S
+        assert_counted(watched, load.answered)
+
+
+def test_postgresql_restarted(registry: Registry, tmp_path: Path, cluster: Cluster) -> None:  # noqa: F811
+    with watching(registry, tmp_path, cluster.new_database()) as watched:
+        load = TimedLoad(watched.server)
+        until(lambda: watched.answered() > 0)
+        cluster.stop()
+        try:
+            until(lambda: health(watched) != "ok")
+            assert watched.answered() > 0, "the page is there, with what was committed"
+        finally:
+            cluster.start()
+        until(lambda: health(watched) == "ok")
+        stop_after(load, 20)
+        assert load.p99_s() < P99_S
+        assert_counted(watched, load.answered)
+
+
+class Stranger:
+    """An HTTP server where the control plane should be: gives every snapshot the same answer."""
+
+    def __init__(self, port: int, status: int, body: bytes) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["content-length"]))
+                self.send_response(status)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._thread = Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@contextlib.contextmanager
+def control_alone(registry: Registry, tmp: Path, port: int) -> Iterator[None]:
+    """`fastserve control` on a port."""
+    command = [sys.executable, "-m", "fastserve.cli", "control", "--registry", str(registry.path)]
+    command += ["--control-port", str(port), "--database", f"sqlite:///{tmp}/alone.db"]
+    log = tmp / "control.log"
+    with log.open("w") as sink:
+        process = subprocess.Popen(
+            command, stdout=sink, stderr=sink, env={**os.environ, "FASTSERVE_CONTROL__TOKEN": TOKEN}
+        )
+    try:
+        yield
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0, log.read_text()
+    assert "Traceback" not in log.read_text()
+
+
+@contextlib.contextmanager
+def sending(registry: Registry, tmp: Path, port: int, token: str = TOKEN) -> Iterator[Watched]:
+    """Run a server that sends its statistics to a control plane elsewhere."""
+    monitoring = {
+        "interval_s": 0.1,
+        "control_url": f"http://127.0.0.1:{port}",
+        "control_token": token,
+    }
+    with running(registry.path, tmp, {"monitoring": monitoring}) as server:
+        yield Watched(server, port)
+    assert_quiet(server)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (409, b'{"error": "the snapshot has format 1, this reads format 2"}', "this reads format 2"),
+        (500, b"<html>", "status 500"),
+        (200, b"<html>welcome</html>", "no control plane"),
+        (200, b'{"number": 0}', "no control plane"),
+    ],
+    ids=["another format", "broken", "another site", "another number"],
+)
+def test_what_cannot_take_a_snapshot_costs_none(
+    registry: Registry, tmp_path: Path, status: int, body: bytes, said: str
+) -> None:
+    port = free_port()
+    stranger = Stranger(port, status, body)
+    with sending(registry, tmp_path, port) as watched:
+        try:
+            send_all(watched.server, bodies(20))
+            until(lambda: said in watched.server.log.read_text())
+            send_all(watched.server, bodies(20))
+        finally:
+            stranger.stop()
+        with control_alone(registry, tmp_path, port):
+            until(lambda: watched.answered() == 40)
+            assert_counted(watched, 40)
+        log = watched.server.log.read_text()
+        assert log.count(said) == 1
+        assert log.count("takes statistics again") == 1
+
+
+def test_a_wrong_token(registry: Registry, tmp_path: Path) -> None:
+    port = free_port()
+    with control_alone(registry, tmp_path, port), sending(registry, tmp_path, port, "wrong") as watched:
+        send_all(watched.server, bodies(20))
+        until(lambda: "does not take statistics" in watched.server.log.read_text())
+        send_all(watched.server, bodies(20))
+        line = re.search(r"the control plane does not take statistics: (.*)", watched.server.log.read_text())
+        assert line is not None
+        assert "token" in line[1]
+        until(lambda: watched.metric("fastserve_build_info") == 1)
+        assert watched.answered() == 0
+        assert watched.metric("fastserve_workers") == 0
+
+
+def test_a_stopped_control_plane(registry: Registry, tmp_path: Path) -> None:
+    with watching(registry, tmp_path) as watched:
+        load = TimedLoad(watched.server)
+        until(lambda: watched.answered() > 0)
+        control = watched.control_pid()
+        os.kill(control, signal.SIGSTOP)
+        try:
+            time.sleep(5.5)  # longer than the worker waits for an answer: it sends the snapshot again
+            before = load.answered
+            until(lambda: load.answered >= before + 20)
+        finally:
+            os.kill(control, signal.SIGCONT)
+        stop_after(load, 20)
+        assert load.p99_s() < P99_S
+        assert_counted(watched, load.answered)
+
+
+def test_a_server_ends_while_its_control_plane_is_stopped(registry: Registry, tmp_path: Path) -> None:
+    with watching(registry, tmp_path) as watched:
+        send_all(watched.server, bodies(5))
+        os.kill(watched.control_pid(), signal.SIGSTOP)
+        send_all(watched.server, bodies(5))
+    assert watched.server.process.returncode == 0
+
+
+def test_a_worker_ended_under_load_tells_its_last_counts(registry: Registry, tmp_path: Path) -> None:
+    with watching(registry, tmp_path) as watched:
+        load = TimedLoad(watched.server)
+        until(lambda: watched.answered() > 20)
+        control = watched.control_pid()
+        (worker,) = set(children(watched.server.process.pid)) - {control}
+        os.kill(worker, signal.SIGTERM)
+        until(lambda: worker not in children(watched.server.process.pid))
+        answered = load.answered
+        until(lambda: load.answered >= answered + 20)
+        load.stop()
+        catch_up(watched)
+        # A connection that was closed unanswered may have been counted, one that was answered has been.
+        assert load.answered <= watched.answered() <= load.answered + len(load.failed)
+        assert watched.report().rows == watched.answered()
