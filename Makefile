@@ -10,10 +10,10 @@ SWAPS ?= 1000
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build lint format configs test demo bench bench-core bench-registry bench-sketch soak fuzz clean
+.PHONY: help venv build lint format configs test demo bench bench-core bench-registry bench-sketch bench-watch bench-metrics bench-drift soak fuzz clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(VENV)/.installed ## make .venv with everything for serving, tests and the demo
 
@@ -67,6 +67,15 @@ bench-registry: build ## start with 200 models x 3 versions, and a look at 10,00
 
 bench-sketch: build ## what watching a batch costs, beside reading the same memory and beside NumPy
 	$(BIN)/python -m benchmarks.sketch_bench
+
+bench-watch: build ## what watching costs a server, beside the same one not watched (needs wrk and two cores)
+	$(BIN)/python -m benchmarks.watch_bench
+
+bench-metrics: build ## how long a page of /metrics takes, beside prometheus_client's own writer
+	$(BIN)/python -m benchmarks.metrics_bench
+
+bench-drift: build ## watching rows beside river, whylogs, Evidently, NannyML; each installed apart (4 GB, 15 minutes)
+	$(BIN)/python -m benchmarks.drift.rivals --install
 
 soak: build ## SWAPS (1000) of new versions, then of aliases, under 64 connections; about ten minutes
 	timeout 3600 $(BIN)/python -m tests.soak.storm --swaps $(SWAPS) --mode publish

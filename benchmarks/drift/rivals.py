@@ -1,184 +1,192 @@
-"""Rows a second of whatever can follow 32 features for drift here, and whether one outlier hides a shift.
+"""What watches 32 features: rows a second, what one outlier does to it, and how often it cries wolf.
 
-    python -m benchmarks.drift.rivals [--core N] [--only TEXT]
+    python -m benchmarks.drift.rivals --install [--core N] [--only TEXT] [--markdown FILE]
 
-Every contestant runs in a process of its own, pinned to one core, one thread, for a bounded time; what is not
-installed or does not import is listed with its reason. Nothing is downloaded and nobody is told.
+--install makes an environment for each rival under .benchmarks/rivals (4 GB in all; 12 GB must be free) and
+keeps it. Every measurement is a process of its own, pinned to one core, one thread, for a bounded time; what
+does not install, import or end is listed with its reason. Rivals are told to tell nobody.
 """
 
 import argparse
-import json
 import os
 import platform
+import re
 import subprocess
 import sys
-import time
-from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.drift.contestants import CONTESTANTS, FEATURES, SEED, Contestant, normal
-from benchmarks.drift.outlier import OUTLIER, ROWS, THRESHOLD, WAYS, look
+from benchmarks.drift.child import BUDGET_S, SINGLY_S
+from benchmarks.drift.contestants import (
+    FEATURES,
+    OUTLIER,
+    REFERENCE_ROWS,
+    ROWS,
+    SEED,
+    WINDOW_ROWS,
+    WINDOWS,
+    Contestant,
+    Tool,
+)
+from benchmarks.drift.environments import ROOT, Unavailable, ask, install, pinned
+from benchmarks.drift.tools import arrays, evidently, ks, nannyml, ours, river, whylogs
+from benchmarks.serving.report import Grid
 
-BUDGET_S = 2.0
-LIMIT_S = 120.0
-WINDOW_ROWS = 100  # KSWIN's, which tests nothing before it is full
-WIDTH = 130
-QUIET = {
-    **dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"], "1"),
-    "DO_NOT_TRACK": "1",
-    "NML_DISABLE_USAGE_LOGGING": "1",
-    "WHYLOGS_NO_ANALYTICS": "True",
-}
-
-
-def block_rate(contestant: Contestant) -> tuple[int, float]:
-    """Rows a call and the seconds of the best call: one to warm up, then as many as fit the budget."""
-    assert contestant.block is not None
-    run = contestant.block(normal(contestant.rows))
-    run()
-    best_s, end_s = float("inf"), time.perf_counter() + BUDGET_S
-    while True:
-        started_s = time.perf_counter()
-        run()
-        now_s = time.perf_counter()
-        best_s = min(best_s, now_s - started_s)
-        if now_s > end_s:
-            return contestant.rows, best_s
+TOOLS = (ours.TOOL, arrays.TOOL, ks.TOOL, river.TOOL, whylogs.TOOL, evidently.TOOL, nannyml.TOOL)
+WIDTH = 190
+CASES = {"clean": "neither", "outlier": "outlier", "shift": "shift", "both": "shift and outlier"}
 
 
-def row_rate(contestant: Contestant) -> tuple[int, float]:
-    """Rows taken singly until they or the budget are used up, and their seconds; windows are full by then."""
-    assert contestant.row is not None
-    take, rows = contestant.row(), normal(WINDOW_ROWS + contestant.rows).astype(float).tolist()
-    for row in rows[:WINDOW_ROWS]:
-        take(row)
-    del rows[:WINDOW_ROWS]
-    done, started_s = 0, time.perf_counter()
-    while done < len(rows) and time.perf_counter() - started_s < 2 * BUDGET_S:
-        take(rows[done])
-        done += 1
-    return done, time.perf_counter() - started_s
+class Session:
+    """One run: which tools are there, where they are pinned, and what each of them answered."""
+
+    def __init__(self, console: Console, core: int, only: str) -> None:
+        self._console = console
+        self._core = core
+        self._only = only.lower()
+        self._ready: list[tuple[Tool, dict[str, str]]] = []
+        self.missing: list[str] = []
+        """A line for everything that could not be measured."""
+
+    def prepare(self, wanted: bool) -> None:
+        """Find the tools' versions; install what is missing if `wanted`."""
+        for tool in TOOLS:
+            if not any(self._picked(each) for each in tool.contestants):
+                continue
+            try:
+                if wanted:
+                    install(tool, self._say)
+                self._ready.append((tool, ask(tool, self._core, "versions")))
+            except Unavailable as reason:
+                self.missing.append(f"{tool.name} ({' '.join(tool.requirements)}): {reason}")
+
+    def answers(self, question: str, what: str) -> Iterator[tuple[Contestant, list[str], Any]]:
+        """Give every contestant, its name and version, and what it answers to a question that it takes."""
+        for tool, versions in self._ready:
+            for each in tool.contestants:
+                if not self._picked(each) or getattr(each, what) is None:
+                    continue
+                self._say(f"{question}: {each.name}")
+                try:
+                    found = ask(tool, self._core, question, each.name)
+                except Unavailable as reason:
+                    self.missing.append(f"{each.name}, {question}: {reason}")
+                else:
+                    yield each, [each.name, versions[tool.distribution]], found
+
+    def facts(self) -> list[str]:
+        """Machine, versions and command, a line each."""
+        pin = f"pinned to core {self._core}" if pinned(self._core) else "not pinned: there is no taskset"
+        packages = [
+            f"{tool.name} ({', '.join(f'{name} {number}' for name, number in versions.items())})"
+            for tool, versions in self._ready
+        ]
+        return [
+            machine(),
+            f"fastserve: commit {commit()}",
+            f"Python {platform.python_version()}, one process a measurement, {pin}, one thread, seed {SEED}",
+            f"environments: {'; '.join(packages)}",
+            f"command: python -m benchmarks.drift.rivals {' '.join(sys.argv[1:])}".rstrip(),
+        ]
+
+    def _picked(self, contestant: Contestant) -> bool:
+        return self._only in contestant.name.lower()
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, style="dim", highlight=False, markup=False)
 
 
-def child(kind: str, name: str) -> None:
-    """What the child process does: measure one, print JSON."""
-    if kind == "rate":
-        contestant = next(each for each in CONTESTANTS if each.name == name)
-        rows, seconds = block_rate(contestant) if contestant.block else row_rate(contestant)
-        result: Any = {"rows": rows, "rate": rows / seconds}
-    else:
-        result = [asdict(seen) for seen in look(name)]
-    print(json.dumps(result))
-
-
-def ask(core: int, kind: str, name: str, package: str, distribution: str) -> Any:
-    """What the child found, or the reason in words why it found nothing."""
-    if find_spec(package) is None:
-        return f"not installed: pip install {distribution}"
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.drift.rivals", "--child", kind, name]
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-            env=os.environ | QUIET,
-            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
-        )
-    except subprocess.TimeoutExpired:
-        return f"stopped after {LIMIT_S:.0f} s"
-    lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
-    last = lines[-1] if lines else f"exit code {done.returncode}"
-    if done.returncode == 0:
-        return json.loads(last)
-    imports = last.startswith(("ImportError", "ModuleNotFoundError", "AttributeError"))
-    return f"{'does not import' if imports else 'fails'}: {last}"
-
-
-def installed(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "-"
-
-
-def grid(title: str, words: list[str], numbers: list[str]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for column in words:
-        table.add_column(column, no_wrap=True)
-    for column in numbers:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table
-
-
-def show(console: Console, table: Table, absent: list[str]) -> None:
-    if table.row_count:
-        console.print(table)
-    for line in absent:
-        console.print(line, highlight=False, markup=False)
-
-
-def rates(console: Console, core: int, only: str) -> None:
+def rates(session: Session) -> Grid:
     """First table: rows a second."""
-    title = f"Rows a second, {FEATURES} float32 features, one core"
-    table = grid(title, ["", "version", "what it does"], ["rows", "rows/s", "fastserve is faster by"])
-    ours: float | None = None
-    absent = []
-    for each in CONTESTANTS:
-        if only.lower() not in each.name.lower():
-            continue
-        found = ask(core, "rate", each.name, each.package, each.distribution)
-        if isinstance(found, str):
-            absent.append(f"{each.name} {installed(each.distribution)}: {found}")
-            continue
+    own: float | None = None
+    rows = []
+    for each, name, found in session.answers("rate", "feed"):
         rate = found["rate"]
-        ours = rate if each.package == "fastserve_core" else ours
-        numbers = [f"{found['rows']:,}", f"{rate:,.0f}", f"{ours / rate:,.1f}x" if ours else "-"]
-        table.add_row(each.name, installed(each.distribution), each.does, *numbers)
-    show(console, table, absent)
+        own = rate if each is ours.OURS else own
+        times = f"{own / rate:,.{0 if own / rate >= 100 else 1}f}" if own else "–"
+        rows.append([*name, each.does, f"{found['rows']:,}", f"{rate:,.0f}", times])
+    title = (
+        f"Rows a second, {FEATURES} float32 features, the same {ROWS:,} rows: best call in {BUDGET_S:.0f} s "
+        f"after one to warm up; row by row, as many as {SINGLY_S:.0f} s take"
+    )
+    return Grid(title, ["tool", "version", "what it computes", ">rows", ">rows/s", ">fastserve ÷ this"], rows)
 
 
-def outliers(console: Console, core: int) -> None:
-    """Second table: one value of 1e3 beside a shift of one standard deviation."""
-    title = f"A shift of 1 sd in {ROWS:,} rows, without and with one value of {OUTLIER:g} more"
-    table = grid(title, ["", "measure"], ["without", "with", "seen without", "seen with"])
-    absent = []
-    for who in WAYS:
-        package = "evidently" if who == "Evidently" else "numpy"
-        found = ask(core, "outlier", who, package, package)
-        if isinstance(found, str):
-            absent.append(f"{who} {installed(package)}: {found}")
-            continue
-        for seen in found:
-            values = (seen["clean"], seen["hidden"])
-            drift = ["yes" if value >= THRESHOLD else "no" for value in values]
-            table.add_row(who, seen["measure"], *[f"{value:.3f}" for value in values], *drift)
-    show(console, table, absent)
+def outliers(session: Session) -> Grid:
+    """Second table: one absurd value beside a shift of one standard deviation, and alone."""
+    rows = []
+    for _, name, found in session.answers("outlier", "read"):
+        measures = zip(*(found[case] for case in CASES), strict=True)
+        rows.extend([*name, cases[0]["measure"], *map(reading, cases)] for cases in measures)
+    live = f"{REFERENCE_ROWS + 1:,} rows"
+    title = (
+        f"A shift of 1 sd in {REFERENCE_ROWS:,} rows, and one value of {OUTLIER:g} that comes first of {live}"
+    )
+    return Grid(title, ["tool", "version", "measure", *(f">{said}" for said in CASES.values())], rows)
+
+
+def machine() -> str:
+    found = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    cpu = found[0] if found else platform.machine()
+    return f"machine: {cpu}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
+
+
+def commit() -> str:
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown"
+
+
+def reading(one: dict[str, Any]) -> str:
+    value = f"{one['value']:,.0f}" if one["measure"].startswith("row") else f"{one['value']:.3f}"
+    return value if one["alarm"] is None else f"{value} {'ALARM' if one['alarm'] else 'silent'}"
+
+
+def false_alarms(session: Session) -> Grid:
+    """Third table: windows in which nothing has happened."""
+    rows = []
+    for each, name, found in session.answers("clean", "alarms"):
+        cells = []
+        for one in (found[str(count)] for count in WINDOW_ROWS):
+            seen = "" if one["windows"] == WINDOWS else f" (of {one['windows']})"
+            cells += [f"{one['any']:.1%}{seen}", f"{one['feature']:.2%}", f"{one['half']:.1%}"]
+        rows.append([*name, each.rule, *cells])
+    columns = ["tool", "version", "it alarms at"]
+    for count in WINDOW_ROWS:
+        columns += [f">{count:,} rows: any alarm", ">a feature", ">half of them"]
+    title = (
+        f"False alarms: share of {WINDOWS} windows without any drift, {FEATURES} features, reference of "
+        f"{REFERENCE_ROWS:,} rows"
+    )
+    return Grid(title, columns, rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--install", action="store_true", help="install the rivals that are not there yet")
     parser.add_argument("--core", type=int, help="the core to pin to (the last this process may use)")
     parser.add_argument("--only", default="", help="contestants whose names hold this")
-    parser.add_argument("--child", nargs=2, metavar=("KIND", "NAME"), help=argparse.SUPPRESS)
+    parser.add_argument("--markdown", type=Path, help="write the tables there too")
     options = parser.parse_args()
-    if options.child:
-        child(*options.child)
-        return
+    console = Console(stderr=False)
+    if not console.is_terminal:
+        console.width = WIDTH
     core = max(os.sched_getaffinity(0)) if options.core is None else options.core
-    console = Console(width=WIDTH)
-    rates(console, core, options.only)
-    if not options.only:
-        outliers(console, core)
-    where = f"core {core} of {os.cpu_count()}, {platform.machine()}, Python {platform.python_version()}"
-    console.print(f"{where}, seed {SEED}; best call of 2 s after one to warm up; row by row: 4 s at most")
+    session = Session(console, core, options.only)
+    session.prepare(options.install)
+    grids = [grid for grid in (rates(session), outliers(session), false_alarms(session)) if grid.rows]
+    for grid in grids:
+        console.print(grid.rich())
+    lines = [*session.missing, *session.facts()]
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    if options.markdown:
+        tables = "\n".join(grid.markdown() for grid in grids)
+        options.markdown.write_text(tables + "\n" + "".join(f"- {line}\n" for line in lines))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from fastserve.batching import Watcher
 from fastserve.config import Config
@@ -65,7 +66,7 @@ class Watching:
         self._registry = registry
         self._plane = plane
         self._post = post
-        self._stamps: dict[Served, Stamp] = {}
+        self._stamps: WeakKeyDictionary[Served, Stamp] = WeakKeyDictionary()
         self._sender = Sender(self._connect, post.identity, self._options.max_pending_minutes)
         self._from_ms = _now_ms()
         self._tasks: list[asyncio.Task[None]] = []
@@ -152,11 +153,12 @@ class Watching:
         loop = self._loop
         while True:
             await asyncio.sleep(_LOOK_S)
-            present = list(self._plane.served())
-            self._stamps = {served: stamp for served, stamp in self._stamps.items() if served in present}
-            for served in await loop.run_in_executor(None, self._changed, present):
-                self._stamps[served], watcher = await loop.run_in_executor(None, self._find, served)
-                self._plane.statistics.replace(served, watcher)
+            try:
+                for served in await loop.run_in_executor(None, self._changed, list(self._plane.served())):
+                    self._stamps[served], watcher = await loop.run_in_executor(None, self._find, served)
+                    self._plane.statistics.replace(served, watcher)
+            except Exception:
+                log.exception("profiles could not be looked for")
 
     def _changed(self, present: list[Served]) -> list[Served]:
         changed = []
@@ -172,8 +174,12 @@ class Watching:
     async def _tell_on(self) -> None:
         while True:
             await asyncio.sleep(self._options.interval_s)
-            if not self._sender.behind:
+            if self._sender.behind:
+                continue
+            try:
                 self._tell()
+            except Exception:
+                log.exception("statistics could not be taken")
 
     def _tell(self) -> None:
         taken = self._plane.take_statistics()

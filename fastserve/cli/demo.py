@@ -12,8 +12,8 @@ _EPILOG = (
     "Example: [bold]fastserve demo --keep-serving[/bold]"
     "\n\nThe model is published to DIR/registry unless --registry, FASTSERVE_REGISTRY or "
     "the configuration names another."
-    "\n\nOf March's rows the server's control plane says how far they lie from the training rows; what it has "
-    "gathered is in DIR/registry.control, the report with its plots in DIR/report.html."
+    "\n\nAt the end the control plane says how far the rows that were sent lie from the training rows: "
+    "DIR/report.html shows it with plots, DIR/registry.control has what was counted."
     "\n\nNeeds the extras: [bold]pip install 'fastserve\\[demo,cpu]'[/bold]"
 )
 _SHOWN_FEATURES = 8

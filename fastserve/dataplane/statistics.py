@@ -86,15 +86,20 @@ class Statistics:
                 model=record.model,
                 version=record.version,
                 state=str(record.state),
-                reason=record.reason[:2_000],
+                reason=_sayable(record.reason),
             )
             if ledger is not None:
                 one.queue_rows = ledger.served.waiting_rows()
                 recorder = ledger.recorder
                 one.profile = None if recorder is None else recorder.digest
-                one.unwatched = (ledger.served.unwatched if recorder is None else recorder.failure)[:2_000]
+                one.unwatched = _sayable(ledger.served.unwatched if recorder is None else recorder.failure)
             now.append(one)
         return now
+
+
+def _sayable(reason: str) -> str:
+    """Cut a reason to what a snapshot may hold; a file's name in it need not be UTF-8."""
+    return reason[:2_000].encode("utf-8", "replace").decode()
 
 
 def _watched(served: Served, recorder: Recorder) -> VersionDelta | None:

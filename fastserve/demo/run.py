@@ -27,8 +27,6 @@ from fastserve.runtime import inspect
 from fastserve.types import Array
 
 MODEL = "flights"
-V1_PATH = f"/v1/models/{MODEL}:predict"
-V2_PATH = f"/v2/models/{MODEL}/infer"
 
 _SHOWN_ROWS = 8
 _CHUNK_ROWS = 512
@@ -42,6 +40,16 @@ class _Published:
     data: Dataset
     version: int
     profile: Profile
+
+    @property
+    def v1_path(self) -> str:
+        """Where this version is asked, whatever the model's aliases say."""
+        return f"/v1/models/{MODEL}/versions/{self.version}:predict"
+
+    @property
+    def v2_path(self) -> str:
+        """Where this version is asked, whatever the model's aliases say."""
+        return f"/v2/models/{MODEL}/versions/{self.version}/infer"
 
 
 def run(folder: Path, registry: Path, keep_serving: bool, show_report: ShowReport) -> None:
@@ -58,19 +66,21 @@ def run(folder: Path, registry: Path, keep_serving: bool, show_report: ShowRepor
         When a step fails; nothing is left running.
     """
     console = Console()
-    folder.mkdir(parents=True, exist_ok=True)
+    for directory in (folder, registry):
+        directory.mkdir(parents=True, exist_ok=True)
     # Without this, SIGTERM would end the demo and leave its server behind.
     signal.signal(signal.SIGTERM, _leave)
-    made = _prepare(console, folder, registry)
-    test = made.data.test
     command = f"fastserve serve --registry {shlex.quote(str(registry))}"
-    # Beside a registry in `folder`, and named like this, a server keeps it anyhow: one that is started later
-    # knows the rows of the demo.
+    # Over a registry in `folder`, a server keeps this directory anyhow: one that is started later knows what
+    # was counted here. It starts while the model is trained.
     with Server(registry, folder / "registry.control", folder / "serve.log") as server:
+        made = _prepare(console, folder, registry)
+        test = made.data.test
+        with _step(console, "wait for the server to have loaded it"):
+            server.wait_ready(MODEL, made.version)
         _done(console, "serve", f"{command}: ready on http://{HOST}:{server.port}")
         with Client(server.port) as client:
-            rows = _ask_all(console, client, test) + _ask_some(console, client, test)
-            rows += _time(console, client, test)
+            rows = sum(step(console, client, made) for step in (_ask_all, _ask_some, _time))
         _compare(console, server, made, rows, folder, show_report)
         _write_bodies(folder, test)
         ports = (server.port, server.control_port) if keep_serving else (8000, 8002)
@@ -128,15 +138,16 @@ def _publish(
     return _Published(data, version, profile)
 
 
-def _ask_all(console: Console, client: Client, test: Flights) -> int:
+def _ask_all(console: Console, client: Client, made: _Published) -> int:
     """Send every March row over HTTP: the answers must be as good as the pipeline's own. Gives rows sent."""
+    test = made.data.test
     answers: list[Array] = []
     started_s = time.perf_counter()
     with _progress(console) as progress:
         task = progress.add_task("ask about every flight of March", total=len(test))
         for start in range(0, len(test), _CHUNK_ROWS):
             rows = test.rows.iloc[start : start + _CHUNK_ROWS]
-            answers.append(_late_v2(client.post(V2_PATH, flights.infer_body(rows))))
+            answers.append(_late_v2(client.post(made.v2_path, flights.infer_body(rows))))
             progress.advance(task, len(rows))
     seconds = time.perf_counter() - started_s
     auc = training.auc(test, np.concatenate(answers))
@@ -149,24 +160,26 @@ def _ask_all(console: Console, client: Client, test: Flights) -> int:
     return len(test)
 
 
-def _ask_some(console: Console, client: Client, test: Flights) -> int:
+def _ask_some(console: Console, client: Client, made: _Published) -> int:
     """Send the same few rows both ways and show them beside the truth. Gives rows sent."""
+    test = made.data.test
     picked = np.linspace(0, len(test) - 1, _SHOWN_ROWS).astype(np.int64)
     rows = test.rows.iloc[picked]
-    v2 = _late_v2(client.post(V2_PATH, flights.infer_body(rows)))
-    v1 = _late_v1(client.post(V1_PATH, flights.predict_body(rows)))
+    v2 = _late_v2(client.post(made.v2_path, flights.infer_body(rows)))
+    v1 = _late_v1(client.post(made.v1_path, flights.predict_body(rows)))
     console.print("\nFlights of March, which the model has never seen", style="bold")
     console.print(report.answers(flights.instances(rows), v2, v1, test.late[picked]))
     return 2 * _SHOWN_ROWS
 
 
-def _time(console: Console, client: Client, test: Flights) -> int:
+def _time(console: Console, client: Client, made: _Published) -> int:
     """Time single rows on one connection, one after the other. Gives rows sent."""
+    test = made.data.test
     one = test.rows.iloc[:1]
     timings = []
     for name, path, body in (
-        ("/v2 infer", V2_PATH, flights.infer_body(one)),
-        ("/v1 :predict", V1_PATH, flights.predict_body(one)),
+        ("/v2 infer", made.v2_path, flights.infer_body(one)),
+        ("/v1 :predict", made.v1_path, flights.predict_body(one)),
     ):
         durations_ms = []
         for _ in range(_TIMED_REQUESTS):

@@ -21,13 +21,15 @@ _TAIL_BYTES = 2_000
 _DATABASE = "control.db"
 _INTERVAL_S = 0.2
 """Of the statistics: the demo shows them at once."""
+_SCAN_S = 0.5
+"""Of the registry, where the file system does not announce a new version."""
 
 
 class Server:
-    """A server over one registry on free ports of this machine; ready inside the `with` block.
+    """A server over one registry on free ports of this machine; it runs inside the `with` block.
 
-    Its control plane keeps what it gathers in the directory `state`, where a server finds it again that is
-    later started over the registry beside it; it starts once the models are loaded, and may not be ready yet.
+    It starts while the caller does other things: the registry may be empty at first. `state` is the directory
+    in which its control plane keeps what it gathers.
     """
 
     def __init__(self, registry: Path, state: Path, log: Path) -> None:
@@ -45,6 +47,7 @@ class Server:
         environment["FASTSERVE_CONTROL__DATABASE"] = f"sqlite:///{self._state.resolve() / _DATABASE}"
         environment["FASTSERVE_CONTROL__HOST"] = HOST
         environment["FASTSERVE_MONITORING__INTERVAL_S"] = str(_INTERVAL_S)
+        environment["FASTSERVE_LIFECYCLE__POLL_S"] = str(_SCAN_S)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "fastserve.cli", *self._command],
@@ -53,11 +56,6 @@ class Server:
                 stderr=subprocess.STDOUT,
                 env=environment,
             )
-        try:
-            self._wait_ready(self._process)
-        except BaseException:
-            self.stop()
-            raise
         return self
 
     def __exit__(
@@ -81,19 +79,32 @@ class Server:
             self._process.kill()
             self._process.wait()
 
-    def _wait_ready(self, process: subprocess.Popen[bytes]) -> None:
+    def wait_ready(self, model: str, version: int) -> None:
+        """Block until a version serves.
+
+        Raises
+        ------
+        FastserveError
+            The server has ended, or the version does not serve after half a minute; with its last words.
+        """
+        if self._process is None:
+            raise RuntimeError("the server is not started")
         give_up_s = time.monotonic() + _READY_S
         while time.monotonic() < give_up_s:
-            if process.poll() is not None:
-                raise FastserveError(f"the server ended with code {process.returncode}: {self.last_words()}")
+            if self._process.poll() is not None:
+                raise FastserveError(
+                    f"the server ended with code {self._process.returncode}: {self.last_words()}"
+                )
             try:
                 with Client(self.port) as client:
-                    if client.get("/v2/health/ready")[0] == 200:
+                    if client.get(f"/v2/models/{model}/versions/{version}/ready")[0] == 200:
                         return
             except OSError:
                 pass
             time.sleep(_POLL_S)
-        raise FastserveError(f"the server was not ready after {_READY_S:.0f} s: {self.last_words()}")
+        raise FastserveError(
+            f"{model} version {version} does not serve after {_READY_S:.0f} s: {self.last_words()}"
+        )
 
     def last_words(self) -> str:
         """The last line that the server has logged."""

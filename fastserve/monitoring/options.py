@@ -1,6 +1,8 @@
 """Settings of the monitoring room; the only list of them."""
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 
 class MonitoringOptions(BaseModel):
@@ -42,3 +44,21 @@ class MonitoringOptions(BaseModel):
     control_token: SecretStr | None = Field(
         default=None, description="The admin token of that control plane; give it by the environment."
     )
+
+    @field_validator("control_url")
+    @classmethod
+    def _is_an_origin(cls, url: str | None) -> str | None:
+        if url is not None:
+            parts = urlsplit(url)
+            more = parts.username is not None or parts.path.strip("/") or parts.query or parts.fragment
+            if not parts.hostname or more or parts.port == 0:
+                raise ValueError("must be http://HOST:PORT or https://HOST:PORT, and nothing else")
+        return url
+
+    @field_validator("control_token")
+    @classmethod
+    def _fits_a_header(cls, token: SecretStr | None) -> SecretStr | None:
+        text = "-" if token is None else token.get_secret_value()
+        if not text or not text.isascii() or not text.isprintable() or text != text.strip():
+            raise ValueError("must be printable ASCII, without a space or a new line around it")
+        return token

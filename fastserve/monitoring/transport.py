@@ -40,13 +40,13 @@ class Link:
         OSError
             There is no control plane, or the connection broke.
         """
-        if self._connection is None:
-            self._connection = self._connect()
         try:
+            if self._connection is None:
+                self._connection = self._connect()
             self._connection.request("POST", SNAPSHOT_PATH, body, self._headers)
             response = self._connection.getresponse()
             data = response.read(_MAX_ANSWER_BYTES)
-        except http.client.HTTPException as error:
+        except (http.client.HTTPException, ValueError) as error:  # ValueError: no host has such a name
             self.close()
             raise OSError(str(error) or type(error).__name__) from error
         except OSError:

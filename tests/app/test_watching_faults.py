@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.error
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -23,7 +23,8 @@ from fastserve.monitoring import Profile
 from fastserve.registry import Registry
 from fastserve.runtime import inspect
 from tests import models
-from tests.app.test_supervisor import children, until
+from tests.app.test_supervisor import children
+from tests.app.test_supervisor import until as until_at_last
 from tests.app.test_watching import Load, Watched, bodies, make_profile, send_all
 from tests.controlplane.conftest import Cluster, cluster  # noqa: F401 - a fixture
 from tests.servers import Server, free_port, running
@@ -31,6 +32,10 @@ from tests.servers import Server, free_port, running
 TOKEN = "a token of this test, long enough"
 P99_S = 2.0
 """Generous: a request that waited for the control plane would take longer."""
+
+
+def until(condition: Callable[[], bool]) -> None:
+    until_at_last(condition, 40.0)
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +165,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if done.returncode:
         pytest.skip(f"no small file system can be mounted: {done.stderr.decode().strip()}")
     yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)  # noqa: S607
+    subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def fill(path: Path) -> None:
@@ -301,6 +306,7 @@ def test_a_wrong_token(registry: Registry, tmp_path: Path) -> None:
         assert watched.metric("fastserve_workers") == 0
 
 
+@pytest.mark.slow
 def test_a_stopped_control_plane(registry: Registry, tmp_path: Path) -> None:
     with watching(registry, tmp_path) as watched:
         load = TimedLoad(watched.server)
@@ -318,6 +324,7 @@ def test_a_stopped_control_plane(registry: Registry, tmp_path: Path) -> None:
         assert_counted(watched, load.answered)
 
 
+@pytest.mark.slow
 def test_a_server_ends_while_its_control_plane_is_stopped(registry: Registry, tmp_path: Path) -> None:
     with watching(registry, tmp_path) as watched:
         send_all(watched.server, bodies(5))
@@ -341,3 +348,20 @@ def test_a_worker_ended_under_load_tells_its_last_counts(registry: Registry, tmp
         # A connection that was closed unanswered may have been counted, one that was answered has been.
         assert load.answered <= watched.answered() <= load.answered + len(load.failed)
         assert watched.report().rows == watched.answered()
+
+
+def test_a_file_whose_name_is_not_utf_8_spoils_its_own_version_only(
+    registry: Registry, tmp_path: Path
+) -> None:
+    elsewhere = Registry(tmp_path / "elsewhere")
+    for _ in range(2):
+        version = elsewhere.publish("scaled", tmp_path / "model.onnx", inspect=inspect)
+    directory = elsewhere.path / "scaled" / str(version)
+    # The error that says why it is refused has the name in it.
+    os.symlink(os.fsencode(tmp_path / "model.onnx"), os.fsencode(directory) + b"/\xff.bin")
+    with watching(registry, tmp_path) as watched:
+        directory.rename(registry.path / "scaled" / str(version))
+        name = "fastserve_model_state"
+        until(lambda: watched.metric(name, version="2", state="UNAVAILABLE") == 1)
+        send_all(watched.server, bodies(10))
+        assert_counted(watched, 10)

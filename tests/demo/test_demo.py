@@ -1,19 +1,24 @@
 """The demo on its real data, step by step and as a whole."""
 
+import contextlib
 import importlib.util
 import json
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 
-from fastserve.demo import check_extras, flights, training
+from fastserve.config.options import ServerOptions
+from fastserve.demo import check_extras, flights, monitoring, training
 from fastserve.demo.server import Server
 from fastserve.errors import FastserveError
+from fastserve.monitoring import CategoryFeature, NumberFeature
 from fastserve.registry import Registry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,35 +98,111 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
         pytest.raises(
             FastserveError, match=r"the server ended with code 1: fastserve: the registry '.*none' is not"
         ),
-        Server(tmp_path / "none", tmp_path / "serve.log"),
+        Server(tmp_path / "none", tmp_path / "state", tmp_path / "serve.log") as server,
     ):
-        raise AssertionError("it started")
+        server.wait_ready("flights", 1)
 
 
-def test_the_whole_demo(tmp_path: Path) -> None:
+def test_the_reference_is_what_was_trained_on(
+    data: flights.Dataset, trained: training.Trained, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(training.export(trained))
+    profile = monitoring.describe(path, data.train)
+    found = {feature.name: feature for tensor in profile.tensors for feature in tensor.features}
+    assert list(found) == [*flights.COLUMNS, "label", "probabilities[0]", "probabilities[1]"]
+    assert [tensor.role for tensor in profile.tensors] == ["input"] * 13 + ["output"] * 2
+    assert profile.rows == len(data.train)
+    for name in flights.NUMBERS:
+        feature, column = found[name], data.train.rows[name].astype(np.float64)
+        assert isinstance(feature, NumberFeature)
+        assert feature.mean == pytest.approx(column.mean())
+        assert feature.missing == column.isna().sum()
+    carrier = found["carrier"]
+    assert isinstance(carrier, CategoryFeature)
+    counted = data.train.rows["carrier"].value_counts().to_dict()
+    assert dict(zip(carrier.categories, carrier.counts, strict=True)) == counted
+    late = found["probabilities[1]"]
+    assert isinstance(late, NumberFeature)
+    expected = training.probabilities(trained, data.train)
+    assert late.mean == pytest.approx(expected.mean(), abs=training.TOLERANCE)
+
+
+@pytest.fixture
+def default_control_port() -> Iterator[None]:
+    """See to it that somebody else listens where a control plane listens by default."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):  # it is taken already
+            taken.bind(("127.0.0.1", ServerOptions().control_port))
+            taken.listen()
+        yield
+
+
+def check_drift(data: flights.Dataset, shown: str, page: str) -> None:
+    """Hold that what the weather of March differs in is shown, the worst first, and nothing else."""
+    lines = shown.splitlines()
+    heads = next(number for number, line in enumerate(lines) if line.startswith("FEATURE"))
+    # All of March, eight flights by both endpoints, two hundred times one flight by both.
+    rows = len(data.test) + 2 * 8 + 2 * 200
+    assert f"{rows:,} live rows, " in lines[heads - 1]
+    assert lines[heads - 1].endswith(f"; {len(data.train):,} reference rows")
+    table = [line.split() for line in lines[heads + 1 : heads + 9]]
+    psi = {cells[0]: float(cells[2]) for cells in table}
+    assert list(psi.values()) == sorted(psi.values(), reverse=True)
+    assert list(psi)[:2] == ["temp", "pressure"]
+    assert psi["temp"] > 1
+    assert psi["wind_speed"] > 0.1
+    assert psi["dest"] < 0.1
+    assert lines[heads + 9].startswith("… 16 features in all")
+    means = [data.train.rows["temp"].mean(), data.test.rows["temp"].mean()]
+    at = table[0].index("→", 11)
+    told = [float(table[0][at - 1]), float(table[0][at + 1])]
+    assert told == pytest.approx(means, abs=0.3)
+    assert means[1] > means[0] + 4  # it gets warmer
+    assert "<svg" in page
+    assert "//" not in page.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_the_whole_demo(data: flights.Dataset, tmp_path: Path, default_control_port: None) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FASTSERVE_")}
     done = subprocess.run(
         [sys.executable, "-m", "fastserve.cli", "demo", "--dir", "d"],
         cwd=tmp_path,
         # Settings of another server must not reach the demo's own.
-        env={**environment, "PYTHONPATH": str(ROOT), "COLUMNS": "120", "FASTSERVE_SERVER__WORKERS": "7"},
+        env={
+            **environment,
+            "PYTHONPATH": str(ROOT),
+            "COLUMNS": "120",
+            "FASTSERVE_SERVER__WORKERS": "7",
+            "FASTSERVE_CONTROL__DATABASE": f"sqlite:///{tmp_path / 'other.db'}",
+        },
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert (done.returncode, done.stderr) == (0, "")
     for words in (
-        "flights version 1 in d/registry",
+        "50,009 training rows and the answers to them: 16 features",
+        "flights version 1 with its profile in d/registry",
         "ready on http://127.0.0.1:",
         "AUC of the served answers 0.70",
         "late /v2",
         "/v1 :predict",
         "curl http://127.0.0.1:8000/v2/models/flights/infer -d @d/v2.json",
+        "With plots, as one file: d/report.html",
+        "curl http://127.0.0.1:8002/metrics",
+        "fastserve monitor report flights --control http://127.0.0.1:8002",
         "fastserve serve --registry d/registry",
     ):
         assert words in done.stdout
+    check_drift(data, done.stdout, (tmp_path / "d/report.html").read_text())
+    left = {path.name for path in tmp_path.iterdir()}, {path.name for path in (tmp_path / "d").iterdir()}
+    files = {"model.onnx", "report.html", "serve.log", "v1.json", "v2.json"}
+    assert left == ({"d"}, {*files, "registry", "registry.control"})
     manifest = Registry(tmp_path / "d/registry").verify("flights", 1).manifest
     assert manifest is not None
+    assert Registry(tmp_path / "d/registry").profile("flights", 1) is not None
     assert manifest.provenance["metrics"]["auc_march"] > 0.7
     assert len(manifest.provenance["data"]["sha256"]) == 64
     assert "scikit-learn" in manifest.provenance["packages"]

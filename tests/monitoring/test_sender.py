@@ -39,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
         snapshot = read_snapshot(self.rfile.read(int(self.headers["content-length"])))
         self.server.received.append(snapshot)
         status, answer = self.server.answer(snapshot)
-        body = json.dumps(answer).encode()
+        body = json.dumps({"number": snapshot.number, **answer}).encode()
         self.send_response(status)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -173,3 +173,34 @@ def test_a_thread_that_is_stuck_is_said_to_be_behind(path: Path) -> None:
     for _ in range(4):
         one.offer(report(delta(1)))
     assert one.behind
+
+
+def test_profiles_may_be_wanted_one_after_the_other(control: ControlPlane, sender: Sender) -> None:
+    other = PROFILE.model_copy(update={"description": "another one"})
+    both = [PROFILE.digest(), other.digest()]
+
+    def answer(one: Snapshot) -> Answer:
+        return 200, {"wanted": [digest for digest in both if digest not in one.profiles][:1]}
+
+    control.answer = answer
+    mine = report(delta(3))
+    mine.profiles = {PROFILE.digest(): PROFILE, other.digest(): other}
+    sender.offer(mine)
+    until(lambda: len(control.received) == 3)
+    assert control.received[2].profiles.keys() == set(both)
+
+
+def test_a_profile_that_is_wanted_again_and_again_ends_with_its_snapshot(
+    control: ControlPlane, sender: Sender
+) -> None:
+    control.answer = lambda one: (200, {"wanted": [PROFILE.digest()] if one.number == 1 else []})
+    sender.offer(report(delta(3)))
+    until(lambda: len(control.received) == 2)
+    sender.offer(report(delta(4)))
+    until(lambda: [one.number for one in control.received] == [1, 1, 2])
+
+
+def test_an_address_that_cannot_be_one_is_said_like_any_other_trouble() -> None:
+    link = Link(None, "http://a..b:8002")
+    with pytest.raises(OSError, match="label"):
+        link.post(b"")
