@@ -117,7 +117,7 @@ def rates(session: Session) -> Grid:
 
 def outliers(session: Session) -> Grid:
     """Second table: one absurd value beside a shift of one standard deviation, and alone."""
-    rows = []
+    rows: list[list[str]] = []
     for _, name, found in session.answers("outlier", "read"):
         measures = zip(*(found[case] for case in CASES), strict=True)
         rows.extend([*name, cases[0]["measure"], *map(reading, cases)] for cases in measures)

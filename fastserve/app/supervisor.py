@@ -17,7 +17,7 @@ from fastserve.app.child import Child
 from fastserve.app.watching import Post
 from fastserve.app.worker import Worker
 from fastserve.config import Config
-from fastserve.errors import ConfigError, RegistryError
+from fastserve.errors import ConfigError, FastserveError, RegistryError
 from fastserve.log import configure_logging
 from fastserve.runtime import threads_per_worker
 from fastserve.runtime.require import require_runtime
@@ -202,7 +202,11 @@ class Supervisor:
         from fastserve.controlplane.process import run
 
         config = self._config
-        run(config.control, config.registry_dir(), slot.listener, self._ingest, lifeline)
+        try:
+            run(config.control, config.registry_dir(), slot.listener, self._ingest, lifeline)
+        except FastserveError as error:
+            log.error("the control plane cannot work: %s", error)
+            raise SystemExit(1) from error
 
     def _let_go(self, slot: Slot) -> None:
         """In a child: close what belongs to its siblings."""

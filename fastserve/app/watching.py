@@ -14,7 +14,7 @@ from fastserve.batching import Watcher
 from fastserve.config import Config
 from fastserve.dataplane import DataPlane, Served
 from fastserve.errors import FastserveError
-from fastserve.monitoring import Recorder, read_profile
+from fastserve.monitoring import MonitoringOptions, Recorder, read_profile
 from fastserve.monitoring.outbox import Identity
 from fastserve.monitoring.process import process_figures
 from fastserve.monitoring.sender import Link, Report, Sender
@@ -67,6 +67,8 @@ class Watching:
         self._plane = plane
         self._post = post
         self._stamps: WeakKeyDictionary[Served, Stamp] = WeakKeyDictionary()
+        self._own: WeakKeyDictionary[Served, MonitoringOptions] = WeakKeyDictionary()
+        """Options of versions that are watched, with what their model.yaml says."""
         self._sender = Sender(self._connect, post.identity, self._options.max_pending_minutes)
         self._from_ms = _now_ms()
         self._tasks: list[asyncio.Task[None]] = []
@@ -74,9 +76,7 @@ class Watching:
     def start(self) -> None:
         """Begin to tell the control plane, and to look for profiles that come while versions serve."""
         self._sender.start()
-        self._tasks = [self._loop.create_task(self._tell_on())]
-        if self._options.enabled:
-            self._tasks.append(self._loop.create_task(self._look_on()))
+        self._tasks = [self._loop.create_task(one) for one in (self._tell_on(), self._look_on())]
 
     def stop(self) -> None:
         """Tell what is left; takes a moment at most."""
@@ -87,11 +87,16 @@ class Watching:
 
     def attach(self, served: Served) -> None:
         """Give a version that is about to serve its recorder; any thread."""
-        if not self._options.enabled:
+        try:
+            options = self._options.overridden(self._registry.settings(served.name).monitoring)
+        except (FastserveError, OSError) as error:
+            log.warning("model.yaml of model %s: %s", served.name, error)
+            options = self._options
+        if not options.enabled:
             served.unwatched = "monitoring is off"
             return
-        self._stamps[served], recorder = self._find(served)
-        served.watch.watcher = recorder
+        self._own[served] = options
+        self._stamps[served], served.watch.watcher = self._find(served)
 
     def _find(self, served: Served) -> tuple[Stamp, Watcher | None]:
         """Look for a version's profile: its stamp, and what counts against it or gathers one."""
@@ -114,7 +119,8 @@ class Watching:
     def _pinner(self, served: Served) -> Watcher | None:
         """Gather the first rows of a version without a profile, where that is wanted."""
         served.unwatched = "it has no profile: make one with `fastserve monitor profile`"
-        if not self._options.pin_rows:
+        options = self._own[served]
+        if not options.pin_rows:
             return None
         from fastserve.monitoring.pinning import Pinner
 
@@ -124,8 +130,8 @@ class Watching:
         try:
             pinner = Pinner(
                 served.signature,
-                self._options.pin_rows,
-                self._options.max_features,
+                options.pin_rows,
+                options.max_features,
                 gathered,
             )
         except ValueError as error:
@@ -163,6 +169,8 @@ class Watching:
     def _changed(self, present: list[Served]) -> list[Served]:
         changed = []
         for served in present:
+            if served not in self._own:
+                continue
             try:
                 stamp = self._registry.profile_stamp(served.name, served.number)
             except (FastserveError, OSError):

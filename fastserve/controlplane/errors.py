@@ -17,13 +17,11 @@ class StateDamaged(FastserveError):
 
 
 class NotWatched(NotFound):
-    """No row of the version was ever counted against a profile."""
+    """No row of the version was ever counted against a profile; `reason` says why, where that is known."""
 
-    def __init__(self, model: str, version: int | None) -> None:
+    def __init__(self, model: str, version: int | None, reason: str = "") -> None:
         which = f"model '{model}' version {version}" if version is not None else f"model '{model}'"
-        super().__init__(
-            f"no rows of {which} were watched: give a version its profile when it is published "
-            "and send it requests"
-        )
+        why = reason or "it has no profile, or nobody has asked it anything"
+        super().__init__(f"no rows of {which} were watched: {why}")
         self.model = model
         self.version = version

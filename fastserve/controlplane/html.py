@@ -122,6 +122,7 @@ def _summary(shown: Sequence[FeatureComparison], bars: Sequence[list[Slot]]) -> 
     yield '<p data-script hidden><label>Only features with <input id="filter" type="search"></label></p>'
     yield '<div class="wide"><table id="summary"><caption>'
     yield f"PSI from {SOME} is worth a look, from {HIGH} another population. "
+    yield "Nothing is marked that chance alone may give. "
     yield "Missing, out of range and mean: reference → live.</caption>"
     yield f"<thead><tr>{heads}</tr></thead><tbody>"
     for place, (feature, mine) in enumerate(zip(shown, bars, strict=True)):
@@ -129,7 +130,7 @@ def _summary(shown: Sequence[FeatureComparison], bars: Sequence[list[Slot]]) -> 
         gone = [_share(side.missing, side.rows) for side in (before, after)]
         outside = [_share(side.outside, side.rows) for side in (before, after)]
         means = [side.moments.mean if side.moments else None for side in (before, after)]
-        psi, grade = found.get("psi"), _grade(found.get("psi"))
+        psi, grade = found.get("psi"), _grade(feature)
         cells = [
             f'<td><a href="#f{place}">{escape(cut(feature.feature, 256))}</a></td>',
             f'<td class="left">{escape(cut(feature.role, 32))}</td>',
@@ -147,10 +148,11 @@ def _summary(shown: Sequence[FeatureComparison], bars: Sequence[list[Slot]]) -> 
 
 def _feature(place: int, feature: FeatureComparison, mine: list[Slot], times: _Times) -> Iterator[str]:
     name, side = escape(cut(feature.feature, 256)), escape(cut(feature.role, 32))
-    grade = _grade(feature.distances.get("psi"))
+    grade = _grade(feature)
     yield f'<section id="f{place}"><h2>{name} <span class="soft">{side} '
     yield f'{escape(cut(feature.tensor, 256))}</span> <span class="{grade}">{_WORDS[grade]}</span></h2>'
     found = [(word, feature.distances.get(key)) for key, word in _DISTANCES]
+    found += [("overdispersion φ", feature.phi), ("chi-square / degrees / φ", feature.excess)]
     yield '<p class="soft">' + ", ".join(
         f"{word} {short(value)}" for word, value in found if value is not None
     )
@@ -211,9 +213,12 @@ def _times(timeline: Sequence[TimePoint], limit: int) -> _Times:
 _WORDS = {"high": "PSI is high", "some": "PSI is raised", "low": "", "none": "nothing to compare"}
 
 
-def _grade(psi: float | None) -> str:
+def _grade(feature: FeatureComparison) -> str:
+    psi = feature.distances.get("psi")
     if psi is None or math.isnan(psi):
         return "none"
+    if feature.may_be_chance:
+        return "low"
     return "high" if psi >= HIGH else "some" if psi >= SOME else "low"
 
 

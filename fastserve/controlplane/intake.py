@@ -85,6 +85,7 @@ class Intake:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
         waiting = (snapshot, future)
+        self._hear(snapshot)
         self._waiting.append(waiting)
         if self._running is None:
             self._running = loop.create_task(self._run())
@@ -98,6 +99,12 @@ class Intake:
             if not future.done() or future.cancelled():
                 with suppress(ValueError):  # it is being committed
                     self._waiting.remove(waiting)
+
+    def _hear(self, snapshot: Snapshot) -> None:
+        """A worker lives, although the database may not be there to take in what it says."""
+        worker = self._fleet.workers.get((snapshot.host, snapshot.worker))
+        if worker is not None and worker.incarnation == snapshot.incarnation:
+            worker.seen_s = self._now_s()
 
     def forget_silent(self) -> None:
         """Drop workers that were not heard of for long."""

@@ -1,6 +1,8 @@
 """Settings of the control plane; the only list of them."""
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+from fastserve.monitoring.options import check_token
 
 
 class ControlOptions(BaseModel):
@@ -50,3 +52,8 @@ class ControlOptions(BaseModel):
         le=10_000,
         description="Features of a version that /metrics names; the others are in the report only.",
     )
+
+    @field_validator("token")
+    @classmethod
+    def _fits_a_header(cls, token: SecretStr | None) -> SecretStr | None:
+        return check_token(token)

@@ -76,6 +76,8 @@ def database_url(options: ControlOptions, registry: Path) -> str:
         raise ConfigError(
             f"{directory} cannot be made ({error.strerror}): give control.database a place"
         ) from error
+    if "?" in str(directory):
+        raise ConfigError(f"'{directory}' cannot be written in a URL: give control.database a place")
     return f"sqlite:///{directory / DATABASE_FILE}"
 
 

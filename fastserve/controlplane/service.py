@@ -100,7 +100,20 @@ class Control:
             version = aliases.get(alias or "champion") or self._newest(model)
         span = span_until(self._clock_ms(), since_ms, self.options)
         mine = sorted(name for name, number in aliases.items() if number == version)
-        return await loop.run_in_executor(self._readers, self._summaries.report, model, version, span, mine)
+        try:
+            return await loop.run_in_executor(
+                self._readers, self._summaries.report, model, version, span, mine
+            )
+        except NotWatched as error:
+            raise NotWatched(model, version, self._why(model, version)) from error
+
+    def _why(self, model: str, version: int) -> str:
+        """Say why a version has no rows, as its workers do."""
+        for worker in self.fleet.workers.values():
+            for one in worker.versions:
+                if (one.model, one.version) == (model, version):
+                    return one.unwatched or "nobody has asked it anything since it has its profile"
+        return ""
 
     def overview(self) -> list[dict[str, Any]]:
         """List every version that was heard of, with the rows of it that were watched."""
@@ -165,10 +178,15 @@ class Control:
             return {}
 
     def _newest(self, model: str) -> int:
-        versions = [version for name, version in self.fleet.totals if name == model]
+        """Give the newest version that was watched, else the newest."""
+        versions = [
+            (totals.watched_rows > 0, version)
+            for (name, version), totals in self.fleet.totals.items()
+            if name == model
+        ]
         if not versions:
             raise NotWatched(model, None)
-        return max(versions)
+        return max(versions)[1]
 
 
 async def _every(period_s: float, work: Callable[[], Awaitable[None]]) -> None:

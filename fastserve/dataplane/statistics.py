@@ -81,6 +81,8 @@ class Statistics:
         ledgers = {(one.served.name, one.served.number): one for one in self._ledgers.values()}
         now = []
         for record in records:
+            if record.is_gone:
+                continue
             ledger = ledgers.get((record.model, record.version))
             one = VersionNow(
                 model=record.model,

@@ -15,7 +15,7 @@ from fastserve.lifecycle.memory import NotEnoughMemory
 from fastserve.lifecycle.models import NEVER_NS, Entry, Model
 from fastserve.lifecycle.options import LifecycleOptions
 from fastserve.lifecycle.policy import Step, next_action
-from fastserve.lifecycle.states import Record, VersionState
+from fastserve.lifecycle.states import UNLOADED, Record, VersionState
 from fastserve.lifecycle.wishes import CHAMPION, Route, Wish
 
 log = logging.getLogger("fastserve.lifecycle")
@@ -280,7 +280,7 @@ class Manager(Generic[H]):
 
         def freed() -> None:
             entry.state = VersionState.UNAVAILABLE
-            entry.reason = entry.reason or "unloaded"
+            entry.reason = entry.reason or UNLOADED
             self._reconcile(name)
 
         self._on_stage().remove(free, lambda: self._jobs.free(free, freed))

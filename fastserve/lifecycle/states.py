@@ -17,6 +17,10 @@ class VersionState(StrEnum):
     UNAVAILABLE = "UNAVAILABLE"
 
 
+UNLOADED = "unloaded"
+"""The reason of a version that is UNAVAILABLE because nobody wants it, not because anything is wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One version and its state; `reason` says why it is not READY, or what is wrong although it is."""
@@ -25,3 +29,8 @@ class Record:
     version: int
     state: VersionState
     reason: str = ""
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was unloaded, and nothing is wrong."""
+        return self.state is VersionState.UNAVAILABLE and self.reason == UNLOADED

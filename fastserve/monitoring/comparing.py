@@ -61,6 +61,22 @@ class FeatureComparison(BaseModel):
     phi: float
     """The reference's overdispersion: divide chi_square by it where rows depend on each other."""
 
+    @property
+    def excess(self) -> float | None:
+        """Chi-square over its degrees of freedom and phi: about 1 without drift; None without rows."""
+        chi_square, degrees = self.distances.get("chi_square"), self.distances.get("degrees")
+        return chi_square / degrees / self.phi if chi_square is not None and degrees else None
+
+    @property
+    def may_be_chance(self) -> bool:
+        """Whether the difference lies within three standard deviations of what chance alone gives.
+
+        A guide for the eye, with few rows above all; it is no test.
+        """
+        degrees = self.distances.get("degrees")
+        excess = self.excess
+        return excess is None or not degrees or excess <= 1 + 3 * math.sqrt(2 / degrees)
+
 
 def compare(profile: TensorProfile, sketch: NumberSketch | CategorySketch) -> list[FeatureComparison]:
     """Set what a sketch has counted beside the reference, feature by feature.

@@ -1,8 +1,14 @@
 """Settings of the monitoring room; the only list of them."""
 
+from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from fastserve.errors import ConfigError
+
+OF_A_MODEL = ("enabled", "pin_rows", "max_features")
+"""What a model's own `model.yaml` may set."""
 
 
 class MonitoringOptions(BaseModel):
@@ -27,7 +33,7 @@ class MonitoringOptions(BaseModel):
         default=4_096,
         ge=1,
         le=65_536,
-        description="Widest tensor, in values a row, that is counted feature by feature.",
+        description="Widest tensor, in values a row, that is described when rows are pinned.",
     )
     pin_rows: int = Field(
         default=0,
@@ -45,6 +51,24 @@ class MonitoringOptions(BaseModel):
         default=None, description="The admin token of that control plane; give it by the environment."
     )
 
+    def overridden(self, settings: dict[str, Any]) -> "MonitoringOptions":
+        """Give the options of one model, whose `model.yaml` may set some of them.
+
+        Raises
+        ------
+        ConfigError
+            Another key, or a value out of range.
+        """
+        for key in settings:
+            if key not in OF_A_MODEL:
+                raise ConfigError(f"monitoring.{key[:64]} is not one of {', '.join(OF_A_MODEL)}")
+        try:
+            return MonitoringOptions.model_validate({**self.model_dump(), **settings})
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"monitoring.{where}: {first['msg']}") from error
+
     @field_validator("control_url")
     @classmethod
     def _is_an_origin(cls, url: str | None) -> str | None:
@@ -58,7 +82,12 @@ class MonitoringOptions(BaseModel):
     @field_validator("control_token")
     @classmethod
     def _fits_a_header(cls, token: SecretStr | None) -> SecretStr | None:
-        text = "-" if token is None else token.get_secret_value()
-        if not text or not text.isascii() or not text.isprintable() or text != text.strip():
-            raise ValueError("must be printable ASCII, without a space or a new line around it")
-        return token
+        return check_token(token)
+
+
+def check_token(token: SecretStr | None) -> SecretStr | None:
+    """Give a token that a header can carry; ValueError for another."""
+    text = "-" if token is None else token.get_secret_value()
+    if not text or not text.isascii() or not text.isprintable() or text != text.strip():
+        raise ValueError("must be printable ASCII, without a space or a new line around it")
+    return token

@@ -17,8 +17,8 @@ log = logging.getLogger("fastserve.monitoring")
 _RETRY_S = 1.0
 _LAST_RETRY_S = 0.1
 _BEHIND = 4
-_PATIENCE = 10
-"""Failures in a row before the log hears of them: the control plane starts after the workers."""
+_PATIENCE_S = 10.0
+"""How long a trouble lasts before the log hears of it: the control plane starts after the workers."""
 _REFUSED = (400, 413)
 
 
@@ -61,7 +61,8 @@ class Sender:
         """When to stop trying, on the monotonic clock, once told to."""
         self._link: Link | None = None
         self._trouble = ""
-        self._failures = 0
+        self._since_s: float | None = None
+        """When the trouble began."""
         self._thread = threading.Thread(target=self._run, name="fastserve-statistics", daemon=True)
 
     def start(self) -> None:
@@ -153,13 +154,14 @@ class Sender:
 
     def _say(self, trouble: str) -> None:
         """Log a trouble once it lasts, not every second."""
-        self._failures += 1
-        if self._failures >= _PATIENCE and trouble != self._trouble:
+        now_s = time.monotonic()
+        self._since_s = now_s if self._since_s is None else self._since_s
+        if now_s - self._since_s >= _PATIENCE_S and trouble != self._trouble:
             log.warning("%s; statistics wait", trouble)
             self._trouble = trouble
 
     def _recovered(self) -> None:
-        self._failures = 0
+        self._since_s = None
         if self._trouble:
             log.info("the control plane takes statistics again")
             self._trouble = ""

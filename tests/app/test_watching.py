@@ -344,3 +344,12 @@ def test_serving_goes_on_when_the_control_plane_cannot_work(registry: Registry, 
         send_all(server, bodies(20))
         until(lambda: "the control plane ended with code" in server.log.read_text())
         send_all(server, bodies(20))
+
+
+def test_a_model_says_itself_that_it_is_not_watched(registry: Registry, tmp_path: Path) -> None:
+    (registry.path / "scaled" / "model.yaml").write_text("monitoring:\n  enabled: false\n")
+    with watching(registry, tmp_path) as watched:
+        send_all(watched.server, bodies(5))
+        until(lambda: watched.answered() == 5)
+        (one,) = json.loads(watched.get("/v2/control/models"))["models"]
+    assert (one["unwatched"], one["watched_rows"]) == ("monitoring is off", 0)

@@ -213,7 +213,18 @@ def test_serving_asks_for_signatures(tmp_path: Path, model: Path, store: Registr
     publish(store, model, sign=SigningKey.load(tmp_path / "own.pem"))
     publish(store, model)
     port = free_port()
-    command = [sys.executable, "-m", "fastserve.cli", "serve", "--registry", "reg", "--port", str(port), "--control-port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "fastserve.cli",
+        "serve",
+        "--registry",
+        "reg",
+        "--port",
+        str(port),
+        "--control-port",
+        "0",
+    ]
     process = subprocess.Popen(
         [*command, "--require-signature", "own.pub.pem"],
         cwd=tmp_path,

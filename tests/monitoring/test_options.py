@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from fastserve.errors import ConfigError
 from fastserve.monitoring.options import MonitoringOptions
 
 
@@ -29,3 +30,23 @@ def test_what_is_no_address_of_a_control_plane(url: str) -> None:
 def test_a_token_that_no_header_carries(token: str) -> None:
     with pytest.raises(ValidationError, match="printable ASCII"):
         MonitoringOptions.model_validate({"control_token": token})
+
+
+def test_a_model_may_set_some_of_them() -> None:
+    options = MonitoringOptions(pin_rows=5)
+    assert options.overridden({}) == options
+    assert options.overridden({"enabled": False}).enabled is False
+    assert options.overridden({"pin_rows": 7, "max_features": 3}).pin_rows == 7
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"interval_s": 1}, "monitoring.interval_s is not one of enabled, pin_rows, max_features"),
+        ({"pin_rows": -1}, "monitoring.pin_rows: Input should be greater than or equal to 0"),
+        ({"enabled": "perhaps"}, "monitoring.enabled: "),
+    ],
+)
+def test_and_no_others(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        MonitoringOptions().overridden(settings)

@@ -39,7 +39,7 @@ def _cells(feature: "FeatureComparison") -> "list[str | Text]":
 
     found, sides = feature.distances, (feature.reference, feature.live)
     psi = found.get("psi")
-    style = "" if psi is None or psi < 0.1 else "yellow" if psi < 0.25 else "red"
+    style = "" if psi is None or psi < 0.1 or feature.may_be_chance else "yellow" if psi < 0.25 else "red"
     means = [side.moments.mean if side.moments else None for side in sides]
     return [
         feature.feature,
