@@ -49,7 +49,7 @@ cdef class Histogram:
         return 0
 
     def take(self):
-        """What was counted since the last `take`: ({bucket: events}, sum of the values); empty ones left out."""
+        """What was counted since the last `take`: ({bucket: events}, sum of values); empty ones left out."""
         cdef int i
         cdef dict counts = {}
         for i in range(kBuckets):
@@ -76,7 +76,7 @@ cdef class RunHistograms:
         self.batch_rows = Histogram(1)
 
     def observe(self, Batch batch not None, int64_t run_ns, int64_t output_ns):
-        """Count a batch that ran for `run_ns` and took `output_ns` to answer, and each request that it began."""
+        """Count a batch that ran for `run_ns` and took `output_ns` to answer, and the requests it began."""
         cdef Part part
         cdef int64_t after_ns = run_ns + output_ns
         self.batch_rows.buckets.add(batch.taken.rows, 1)
