@@ -1,5 +1,6 @@
 """The compiled core as a plain list; everything else about the package is in pyproject.toml."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ DIRECTIVES = {
 }
 
 FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fvisibility=hidden", "-Wall", "-Wno-psabi"]
+
+CORES = os.cpu_count() or 1
 
 SERVING = ["*.hpp", "wire/*.hpp"]
 
@@ -47,4 +50,9 @@ EXTENSIONS = [
 ]
 
 if __name__ == "__main__":
-    setup(ext_modules=cythonize(EXTENSIONS, compiler_directives=DIRECTIVES, build_dir="build/cython"))
+    setup(
+        ext_modules=cythonize(
+            EXTENSIONS, nthreads=CORES, compiler_directives=DIRECTIVES, build_dir="build/cython"
+        ),
+        options={"build_ext": {"parallel": CORES}},
+    )

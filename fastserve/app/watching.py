@@ -27,6 +27,8 @@ log = logging.getLogger("fastserve.app")
 
 _LOOK_S = 2.0
 _LAST_WORDS_S = 2.0
+_PATIENCE_S = 10.0
+"""The server's own control plane starts after the workers: so long nobody needs to hear of it."""
 
 Stamp = tuple[object, ...] | None
 
@@ -69,7 +71,8 @@ class Watching:
         self._stamps: WeakKeyDictionary[Served, Stamp] = WeakKeyDictionary()
         self._own: WeakKeyDictionary[Served, MonitoringOptions] = WeakKeyDictionary()
         """Options of versions that are watched, with what their model.yaml says."""
-        self._sender = Sender(self._connect, post.identity, self._options.max_pending_minutes)
+        patience_s = _PATIENCE_S if post.socket_path is not None else 0.0
+        self._sender = Sender(self._connect, post.identity, self._options.max_pending_minutes, patience_s)
         self._from_ms = _now_ms()
         self._tasks: list[asyncio.Task[None]] = []
 

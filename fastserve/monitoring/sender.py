@@ -17,8 +17,6 @@ log = logging.getLogger("fastserve.monitoring")
 _RETRY_S = 1.0
 _LAST_RETRY_S = 0.1
 _BEHIND = 4
-_PATIENCE_S = 10.0
-"""How long a trouble lasts before the log hears of it: the control plane starts after the workers."""
 _REFUSED = (400, 413)
 
 
@@ -50,9 +48,16 @@ class Sender:
     ----------
     connect
         Makes the link; called in the thread that sends.
+    limit
+        Minutes whose counts wait apart.
+    patience_s
+        How long a trouble lasts before the log hears of it.
     """
 
-    def __init__(self, connect: Callable[[], Link], identity: Identity, limit: int) -> None:
+    def __init__(
+        self, connect: Callable[[], Link], identity: Identity, limit: int, patience_s: float = 0.0
+    ) -> None:
+        self._patience_s = patience_s
         self._connect = connect
         self._outbox = Outbox(identity, limit)
         self._reports: deque[Report] = deque()
@@ -156,7 +161,7 @@ class Sender:
         """Log a trouble once it lasts, not every second."""
         now_s = time.monotonic()
         self._since_s = now_s if self._since_s is None else self._since_s
-        if now_s - self._since_s >= _PATIENCE_S and trouble != self._trouble:
+        if now_s - self._since_s >= self._patience_s and trouble != self._trouble:
             log.warning("%s; statistics wait", trouble)
             self._trouble = trouble
 

@@ -149,9 +149,8 @@ def test_a_snapshot_that_is_refused_for_good_does_not_stop_the_next(
 
 
 def test_a_control_plane_of_another_release_is_asked_again_and_the_log_says_why(
-    control: ControlPlane, sender: Sender, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    control: ControlPlane, sender: Sender, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("fastserve.monitoring.sender._PATIENCE_S", 0.0)
     control.answer = lambda _: (409, {"error": "the snapshot has format 2"})
     sender.offer(report(delta(3)))
     until(lambda: "does not take statistics: the snapshot has format 2" in caplog.text)
