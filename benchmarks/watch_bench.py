@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Annotated
 
 import numpy as np
@@ -17,15 +18,19 @@ import typer
 from rich.console import Console
 
 from benchmarks.serving import machine
-from benchmarks.serving.models import SMALL
+from benchmarks.serving.models import LARGE, SMALL, BenchmarkModel
 from benchmarks.serving.payloads import Payload, Wire
 from benchmarks.serving.rig import Rig, Settings
 from benchmarks.serving.servers import ROOT, ServerSpec, free_port
 
 MODELS = ROOT / ".benchmarks" / "models"
 REQUIRED = 0.97
-CASES: list[tuple[int, Wire, int]] = [(1, "json", 64), (1024, "binary", 16)]
-"""Rows a request, form, connections."""
+CASES: list[tuple[BenchmarkModel, int, Wire, int]] = [
+    (SMALL, 1, "json", 64),
+    (SMALL, 1024, "binary", 16),
+    (LARGE, 1024, "binary", 4),
+]
+"""Model, rows a request, form, connections."""
 OFF, ON = "not watched", "watched"
 
 say = partial(Console(stderr=True).print, markup=False, highlight=False, soft_wrap=True)
@@ -40,16 +45,23 @@ def main(
         directory = Path(scratch)
         settings = Settings(repetitions, seconds, machine.layout(), MODELS, directory, say)
         rig = Rig(settings)
-        for rows, wire, connections in CASES:
-            payload = rig.payload(SMALL, rows, wire)
+        for model, rows, wire, connections in CASES:
+            payload = rig.payload(model, rows, wire)
             off = rig.fastserve(payload, OFF)
             race = rig.race(payload, [off, watched(rig, payload, off)], [connections])
             ratio = race.ratio((ON, connections), (OFF, connections), "requests_per_s")
             verdict = "pass" if ratio.median >= REQUIRED else "MISS"
             before, after = (race.median((name, connections), "requests_per_s") for name in (OFF, ON))
+            cpu = median(
+                one.server_busy / one.requests_per_s / (other.server_busy / other.requests_per_s)
+                for one, other in zip(
+                    race.samples[OFF, connections], race.samples[ON, connections], strict=True
+                )
+            )
             print(
                 f"{payload.title}, {connections} connections: {before:,.0f} → {after:,.0f} requests/s, "
-                f"ratio {ratio.median:.3f} ({ratio.low:.3f}–{ratio.high:.3f}; ≥ {REQUIRED}) {verdict}",
+                f"ratio {ratio.median:.3f} ({ratio.low:.3f}–{ratio.high:.3f}; ≥ {REQUIRED}) {verdict}; "
+                f"by processor time a request {cpu:.3f}",
                 flush=True,
             )
     print("\n".join(machine.describe()))
@@ -59,8 +71,9 @@ def watched(rig: Rig, payload: Payload, off: ServerSpec) -> ServerSpec:
     """The same server over a registry whose version has a profile, with a control plane."""
     registry = rig.settings.directory / f"watched-{payload.title}"
     file = rig.settings.directory / "reference.csv"
-    rows = np.random.default_rng(1).standard_normal((20_000, SMALL.features)).astype(np.float32)
-    np.savetxt(file, rows, "%.9g", ",", header=",".join(f"f{i}" for i in range(SMALL.features)), comments="")
+    features = payload.model.features
+    rows = np.random.default_rng(1).standard_normal((20_000, features)).astype(np.float32)
+    np.savetxt(file, rows, "%.9g", ",", header=",".join(f"f{i}" for i in range(features)), comments="")
     name = payload.model.name
     call("models", "publish", name, str(payload.model_file), "--registry", str(registry))
     call("monitor", "profile", str(file), "--model", f"{name}@1", "--registry", str(registry))

@@ -78,6 +78,7 @@ class Watching:
 
     def start(self) -> None:
         """Begin to tell the control plane, and to look for profiles that come while versions serve."""
+        self._plane.statistics.taken_from = True
         self._sender.start()
         self._tasks = [self._loop.create_task(one) for one in (self._tell_on(), self._look_on())]
 

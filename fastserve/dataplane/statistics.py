@@ -24,6 +24,8 @@ class Statistics:
     """Gathers from the versions of one data plane. Event-loop thread only."""
 
     def __init__(self) -> None:
+        self.taken_from = False
+        """Somebody calls `take`: what versions that have gone counted is kept for him."""
         self._ledgers: dict[Served, _Ledger] = {}
         self._left: list[VersionDelta] = []
         self._left_profiles: dict[str, Profile] = {}
@@ -37,7 +39,7 @@ class Statistics:
     def dismiss(self, served: Served) -> None:
         """A version has answered its last request: what it counted is told once more."""
         ledger = self._ledgers.pop(served, None)
-        if ledger is not None:
+        if ledger is not None and self.taken_from:
             self._leave(ledger.take(), ledger.recorder)
 
     def replace(self, served: Served, watcher: Watcher | None) -> None:
