@@ -30,7 +30,7 @@ _BACKOFF_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
 _STEADY_S = 60.0
 _KILL_S = 5.0
 _CONTROL_DELAY_S = 10.0
-"""The control plane starts when a worker has loaded its models, or so much later than the workers."""
+"""The control plane starts when the workers have loaded their models, or so much later than they."""
 
 
 def serve(config: Config) -> int:
@@ -172,7 +172,8 @@ class Supervisor:
                 for slot in self._workers:
                     slot.tend(now_s)
                 # Not while the first models load: these need the cores more.
-                if self._control is not None and (self._settled.given or now_s >= control_at_s):
+                settled = self._settled.given >= len(self._workers)
+                if self._control is not None and (settled or now_s >= control_at_s):
                     self._control.tend(now_s)
                 time.sleep(_POLL_S)
         finally:
@@ -241,13 +242,13 @@ def _end(slots: list[Slot], give_up_s: float) -> None:
 
 
 class Signal:
-    """A sign that any child can give and the parent sees."""
+    """A sign that children give and the parent counts."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
-        self._given = False
+        self._given = 0
 
     def give(self) -> None:
         """Give it; any process."""
@@ -255,9 +256,8 @@ class Signal:
             os.write(self._write, b".")
 
     @property
-    def given(self) -> bool:
-        """Whether anybody has; the parent asks."""
-        if not self._given:
-            with suppress(BlockingIOError):
-                self._given = bool(os.read(self._read, 1))
+    def given(self) -> int:
+        """How often it was given; the parent asks."""
+        with suppress(BlockingIOError):
+            self._given += len(os.read(self._read, 4_096))
         return self._given
