@@ -19,6 +19,9 @@ from fastserve.frontends.http.repository_routes import require_token
 from fastserve.monitoring.snapshot import MAX_SNAPSHOT_BYTES, Snapshot, read_snapshot
 from fastserve.registry import parse_version
 
+MAX_WINDOWS = 1_000
+"""Windows by number of rows that are given at once."""
+
 _BODY_S = 30.0
 _PARSE_HERE_BYTES = 256 * 1024
 """A larger snapshot is parsed in a thread, so that nobody else waits for it."""
@@ -40,6 +43,7 @@ def create_app(control: Control, token: str | None) -> Starlette:
         Route("/v2/control/health", api.health),
         Route("/v2/control/models", api.models),
         Route("/v2/control/models/{model}/report", api.report),
+        Route("/v2/control/models/{model}/windows", api.by_count),
         Route("/metrics", api.metrics),
     ]
     return Starlette(routes=routes, exception_handlers=HANDLERS)
@@ -89,20 +93,32 @@ class _Api:
 
     async def report(self, request: Request) -> Response:
         """GET /v2/control/models/{model}/report: live rows of one version beside its reference."""
-        model, query = request.path_params["model"], request.query_params
-        version = None
-        if "version" in query:
-            version = parse_version(query["version"])
-            if version is None:
-                raise InvalidRequest("version must be the number of a version", "version")
-        since_ms = parse_since(query.get("since", "24h"))
-        found = await self._control.report(model, version, query.get("alias"), since_ms)
+        since_ms = parse_since(request.query_params.get("since", "24h"))
+        found = await self._control.report(*_which(request), since_ms)
+        return Response(found.model_dump_json(), media_type="application/json")
+
+    async def by_count(self, request: Request) -> Response:
+        """GET /v2/control/models/{model}/windows: the last windows by number of rows."""
+        limit = request.query_params.get("limit", "60")
+        if not limit.isascii() or not limit.isdecimal() or not 1 <= int(limit[:6]) <= MAX_WINDOWS:
+            raise InvalidRequest(f"limit must be 1 to {MAX_WINDOWS}", "limit")
+        found = await self._control.by_count(*_which(request), int(limit[:6]))
         return Response(found.model_dump_json(), media_type="application/json")
 
     async def metrics(self, _: Request) -> Response:
         """GET /metrics: for Prometheus."""
         page = render(self._control.fleet, self._control.options)
         return Response(page, headers={"content-type": _METRICS_TYPE})
+
+
+def _which(request: Request) -> tuple[str, int | None, str | None]:
+    """Model, and version or alias where one is named."""
+    query, version = request.query_params, None
+    if "version" in query:
+        version = parse_version(query["version"])
+        if version is None:
+            raise InvalidRequest("version must be the number of a version", "version")
+    return request.path_params["model"], version, query.get("alias")
 
 
 async def _read(request: Request) -> Snapshot:

@@ -20,6 +20,21 @@ class TimePoint(BaseModel):
     missing_share: tuple[float | None, ...]
 
 
+class CountWindows(BaseModel):
+    """The newest windows of one version that were closed by their number of rows, the oldest first."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    version: int
+    profile: str
+    """Digest."""
+    features: tuple[str, ...]
+    """In the order of each window's figures: `name` of an input, `output:name` of an output."""
+    windows: tuple[TimePoint, ...]
+    """The last one may still be filling."""
+
+
 class Report(BaseModel):
     """Live rows of one version beside its reference; the features that differ most come first (by psi)."""
 

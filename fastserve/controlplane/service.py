@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fastserve.controlplane.database import Database
 from fastserve.controlplane.drift import DriftWatch
@@ -15,7 +15,7 @@ from fastserve.controlplane.fleet import Fleet
 from fastserve.controlplane.intake import Intake
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.profiles import Profiles
-from fastserve.controlplane.reporting import Report
+from fastserve.controlplane.reporting import CountWindows, Report
 from fastserve.controlplane.rollup import Rollup
 from fastserve.controlplane.spans import span_until
 from fastserve.controlplane.store import Store, WallClock, wall_ms
@@ -24,6 +24,8 @@ from fastserve.errors import FastserveError, InvalidRequest, NotFound, RegistryE
 from fastserve.registry import Registry
 
 log = logging.getLogger("fastserve.controlplane")
+
+_T = TypeVar("_T")
 
 _RETRY_S = 1.0
 _SWEEP_S = 1.0
@@ -90,6 +92,22 @@ class Control:
         ------
         NotFound, InvalidRequest, StoreUnavailable
         """
+        number, aliases = await self._find(model, version, alias)
+        span = span_until(self._clock_ms(), since_ms, self.options)
+        return await self._read(model, number, lambda: self._summaries.report(model, number, span, aliases))
+
+    async def by_count(self, model: str, version: int | None, alias: str | None, limit: int) -> CountWindows:
+        """Give the last windows by number of rows; the version is found as for a report.
+
+        Raises
+        ------
+        NotFound, InvalidRequest, StoreUnavailable
+        """
+        number, _ = await self._find(model, version, alias)
+        return await self._read(model, number, lambda: self._summaries.by_count(model, number, limit))
+
+    async def _find(self, model: str, version: int | None, alias: str | None) -> tuple[int, list[str]]:
+        """Find the version that is meant, and all its aliases."""
         if version is not None and alias is not None:
             raise InvalidRequest("give version or alias, not both", "alias")
         loop = asyncio.get_running_loop()
@@ -98,12 +116,12 @@ class Control:
             raise NotFound(f"model '{model[:128]}' has no alias '{alias[:128]}'")
         if version is None:
             version = aliases.get(alias or "champion") or self._newest(model)
-        span = span_until(self._clock_ms(), since_ms, self.options)
-        mine = sorted(name for name, number in aliases.items() if number == version)
+        return version, sorted(name for name, number in aliases.items() if number == version)
+
+    async def _read(self, model: str, version: int, read: Callable[[], _T]) -> _T:
+        """Read the database in a thread; who asks for a version without rows is told why it has none."""
         try:
-            return await loop.run_in_executor(
-                self._readers, self._summaries.report, model, version, span, mine
-            )
+            return await asyncio.get_running_loop().run_in_executor(self._readers, read)
         except NotWatched as error:
             raise NotWatched(model, version, self._why(model, version)) from error
 

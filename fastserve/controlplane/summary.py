@@ -12,7 +12,7 @@ from sqlalchemy import Connection, and_, func, select
 from fastserve.controlplane.database import Database
 from fastserve.controlplane.errors import NotWatched, StateDamaged, StoreUnavailable
 from fastserve.controlplane.profiles import Profiles
-from fastserve.controlplane.reporting import Report, TimePoint
+from fastserve.controlplane.reporting import CountWindows, Report, TimePoint
 from fastserve.controlplane.spans import Place, Span, choose
 from fastserve.controlplane.states import merge_into, unpack
 from fastserve.controlplane.tables import profiles, windows
@@ -93,6 +93,48 @@ class Summaries:
             rows=live.rows,
             features=tuple(features[at] for at in order),
             timeline=tuple(_sorted(point, order) for point in points),
+        )
+
+    def by_count(self, model: str, version: int, limit: int) -> CountWindows:
+        """Give the last windows that were closed by their number of rows, at most `limit`.
+
+        Raises
+        ------
+        NotWatched, StoreUnavailable
+        """
+        table = windows.c
+        with self._database.reading() as connection:
+            live = self._begin(connection, model, version)
+            key = (model, version, live.digest)
+            newest = (
+                select(table.start_ms, table.end_ms, table.rows, table.state)
+                .where(of(key), table.level == "count")
+                .order_by(table.start_ms.desc())
+                .limit(limit)
+            )
+            found = list(connection.execute(newest))
+        yardstick = Yardstick(live.profile)
+        points = []
+        for start_ms, end_ms, rows, state in reversed(found):
+            try:
+                merge_into(live.sketches, unpack(state))
+            except StateDamaged:
+                for sketch in live.sketches:
+                    sketch.reset()
+                continue
+            psi, missing = yardstick.measure(live.sketches)
+            points.append(
+                TimePoint(start=_time(start_ms), end=_time(end_ms), rows=rows, psi=psi, missing_share=missing)
+            )
+            for sketch in live.sketches:
+                sketch.reset()
+        names = tuple(
+            one.name if tensor.role == "input" else f"output:{one.name}"
+            for tensor in live.profile.tensors
+            for one in tensor.features
+        )
+        return CountWindows(
+            model=model, version=version, profile=live.digest, features=names, windows=tuple(points)
         )
 
     def _begin(self, connection: Connection, model: str, version: int) -> Live:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fastserve.controlplane.reporting import Report
+from fastserve.controlplane.reporting import CountWindows, Report
 from fastserve.monitoring.snapshot import MAX_SNAPSHOT_BYTES, Snapshot, VersionNow
 from fastserve.registry.state import ALIASES_FILE
 from tests.controlplane.processes import TOKEN, ControlProcess, control_process
@@ -62,6 +62,8 @@ def test_a_worker_is_heard_and_shown(control: ControlProcess) -> None:
         answer_ = control.request("GET", f"/v2/control/models/m/report{query}")
         report = Report.model_validate_json(answer_.body)
         assert (report.version, report.rows, report.aliases) == (3, 50, ("champion",)), query
+    by_count = CountWindows.model_validate_json(control.request("GET", "/v2/control/models/m/windows").body)
+    assert (by_count.version, [one.rows for one in by_count.windows]) == (3, [50])
     # The comparison for /metrics follows by itself.
     give_up_s = time.monotonic() + 20
     while b"fastserve_drift_distance{" not in control.request("GET", "/metrics").body:
@@ -79,6 +81,11 @@ def test_a_worker_is_heard_and_shown(control: ControlProcess) -> None:
         ("/v2/control/models/m/report?since=ever", 400),
         ("/v2/control/models/m/report?alias=nobody", 404),
         ("/v2/control/models/m/report?alias=a&version=1", 400),
+        ("/v2/control/models/none/windows", 404),
+        ("/v2/control/models/m/windows?limit=0", 400),
+        ("/v2/control/models/m/windows?limit=1001", 400),
+        ("/v2/control/models/m/windows?limit=-1", 400),
+        ("/v2/control/models/m/windows?limit=99999999999999999999", 400),
         ("/v2/control/models/..%2F..%2Fetc/report", 404),
         ("/v2/control/models/%00/report?version=1", 404),
         ("/v2/control/snapshots", 405),

@@ -1,6 +1,7 @@
 """Reports: every row of a span once, worst feature first, a timeline of at most sixty points."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -130,6 +131,24 @@ def test_a_report(store: Store, clock: Clock) -> None:
     assert first < 0.5 < last
     assert report.timeline[0].start == report.start and report.timeline[-1].end == report.end
     assert all(point.psi == (None,) * 3 for point in report.timeline if not point.rows)
+
+
+def test_windows_by_number_of_rows(store: Store, clock: Clock) -> None:
+    """The fixture's store closes a window at 100 rows; one snapshot is never torn apart."""
+    sizes = [60, 60, 250, 30]
+    for number, size in enumerate(sizes, 1):
+        clock.now_ms = NOON_MS + number * 1_000
+        rows = normal(size, number)
+        rows[:, 1] += 3.0 if number == 3 else 0.0
+        store.take_in([snapshot(number, [delta(REFERENCE, rows)], to_ms=clock.now_ms, profiles=(REFERENCE,))])
+    found = Summaries(store.database, store.profiles).by_count("m", 1, 10)
+    assert (found.profile, found.features) == (REFERENCE.digest(), ("x0", "x1", "carrier"))
+    assert [one.rows for one in found.windows] == [120, 250, 30]
+    calm, wild, filling = (one.psi[1] or 0.0 for one in found.windows)
+    assert max(abs(calm), abs(filling)) < 0.5 < wild
+    assert all(before.end <= after.start for before, after in pairwise(found.windows))
+    last = Summaries(store.database, store.profiles).by_count("m", 1, 2)
+    assert last.windows == found.windows[1:]
 
 
 def test_sliding_spans_end_now(open_store: Callable[[ControlOptions], Store], clock: Clock) -> None:
