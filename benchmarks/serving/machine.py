@@ -60,7 +60,7 @@ def describe() -> list[str]:
         + ", ".join(f"{package} {_version(package)}" for package in PACKAGES)
         + f", {_wrk_version()}",
         f"fastserve: {__version__}, commit {_commit()}",
-        f"command: python -m benchmarks.http_bench {' '.join(sys.argv[1:])}",
+        f"command: python -m benchmarks.{Path(sys.argv[0]).stem} {' '.join(sys.argv[1:])}",
     ]
 
 

@@ -116,7 +116,6 @@ class Watching:
             served.unwatched = str(error)
             log.warning("%s is not watched: %s", label, error)
             return stamp, None
-        served.unwatched = ""
         log.info("%s is watched: %d reference rows", label, recorder.profile.rows)
         return stamp, recorder
 

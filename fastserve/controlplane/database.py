@@ -1,5 +1,6 @@
 """Opens the control plane's database: SQLite in a file of its own, or PostgreSQL."""
 
+import fcntl
 import os
 import sqlite3
 import stat
@@ -74,6 +75,41 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+@contextmanager
+def only_one(url: str) -> Iterator[None]:
+    """Keep a SQLite file for this process alone: each control plane shows the totals that it has counted.
+
+    The lock goes with the process, however it ends.
+
+    Raises
+    ------
+    ConfigError
+        Another control plane works on the file, or its place cannot be written to.
+    """
+    try:
+        parts = make_url(url)
+    except ArgumentError:
+        parts = None  # `open_database` says what is wrong
+    if parts is None or parts.get_backend_name() != "sqlite" or parts.database in (None, "", ":memory:"):
+        yield
+        return
+    try:
+        lock = os.open(f"{parts.database}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(f"'{parts.database}.lock' cannot be made: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"another control plane works on '{parts.database}': give this one another "
+                "control.database, or send to the other one by monitoring.control_url"
+            ) from error
+        yield
+    finally:
+        os.close(lock)
 
 
 def open_database(url: str, busy_timeout_s: float = 5.0) -> Database:

@@ -14,7 +14,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from fastserve.controlplane.app import create_app
-from fastserve.controlplane.database import Database, open_database
+from fastserve.controlplane.database import Database, only_one, open_database
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.service import Control
 from fastserve.errors import ConfigError
@@ -53,9 +53,11 @@ def run(
     ConfigError
         The database or the socket cannot be used.
     """
-    database = open_database(database_url(options, registry))
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(options, registry, database, listener, ingest, lifeline))
+    url = database_url(options, registry)
+    with only_one(url):
+        database = open_database(url)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(options, registry, database, listener, ingest, lifeline))
 
 
 def database_url(options: ControlOptions, registry: Path) -> str:

@@ -140,9 +140,11 @@ class Summaries:
     def _begin(self, connection: Connection, model: str, version: int) -> Live:
         """Find the reference that rows were counted against last; nothing is counted yet."""
         table = windows.c
+        # Windows by count end with their last row, and not with a minute that two profiles may share.
+        by_count = and_(table.level == "count", table.profile != "")
         newest = (
             select(table.profile)
-            .where(table.model == model, table.version == version, table.profile != "")
+            .where(table.model == model, table.version == version, by_count)
             .group_by(table.profile)
             .order_by(func.max(table.end_ms).desc())
             .limit(1)

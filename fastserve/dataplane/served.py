@@ -45,7 +45,7 @@ class Served:
         self.stats = VersionStats()
         self.watch = Watch()
         self.unwatched = ""
-        """Why its rows are not watched; empty when they are."""
+        """Why its rows are not watched, while no recorder is there."""
         self._fast_answers = 0
         self.encoder = ResponseEncoder(
             self.name, self.version, [(spec.name, str(spec.datatype)) for spec in self.signature.outputs]

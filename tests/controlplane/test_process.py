@@ -15,7 +15,7 @@ from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.process import database_url
 from fastserve.errors import ConfigError
 from fastserve.monitoring.snapshot import VersionNow
-from tests.controlplane.processes import ControlProcess, control_process
+from tests.controlplane.processes import START_S, ControlProcess, control_process
 from tests.controlplane.snapshots import delta, normal, profile, snapshot
 
 REFERENCE = profile()
@@ -174,3 +174,19 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
         database_url(ControlOptions(), tmp_path / "registry")
     os.unlink(tmp_path / "registry.control")
     assert database_url(ControlOptions(), tmp_path / "registry").endswith("registry.control/control.db")
+
+
+def test_two_do_not_work_on_one_file(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/shared.db"
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    with control_process(first, database=database) as one:
+        other = ControlProcess(second, {"database": database})
+        assert other.process.wait(START_S) == 1
+        other.cut_lifeline()
+        assert "refused: another control plane works on" in other.log.read_text()
+        assert one.request("GET", "/v2/control/health").status == 200
+        one.stop(signal.SIGKILL)
+    with control_process(second, database=database) as one:
+        assert one.request("GET", "/v2/control/health").status == 200

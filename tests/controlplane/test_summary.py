@@ -133,6 +133,21 @@ def test_a_report(store: Store, clock: Clock) -> None:
     assert all(point.psi == (None,) * 3 for point in report.timeline if not point.rows)
 
 
+def test_a_report_is_of_the_profile_that_rows_were_last_counted_against(store: Store, clock: Clock) -> None:
+    """Also where both were used in one minute, whichever digest comes first."""
+    summaries, span = (
+        Summaries(store.database, store.profiles),
+        span_until(NOON_MS, HOUR_MS, ControlOptions()),
+    )
+    for number, salt in enumerate("abcd", 1):
+        reference = profile(salt=salt)
+        clock.now_ms = NOON_MS + number
+        row = delta(reference, normal(number))
+        store.take_in([snapshot(number, [row], to_ms=clock.now_ms, profiles=(reference,))])
+        report = summaries.report("m", 1, span)
+        assert (report.profile, report.rows) == (reference.digest(), number)
+
+
 def test_windows_by_number_of_rows(store: Store, clock: Clock) -> None:
     """The fixture's store closes a window at 100 rows; one snapshot is never torn apart."""
     sizes = [60, 60, 250, 30]
