@@ -106,6 +106,16 @@ def running(
 
     It has no control plane unless the settings give it a port.
     """
+    with started(registry, tmp, config) as server:
+        workers = (config or {}).get("server", {}).get("workers", 1)
+        # New connections land on any worker: so many answers in a row mean all of them.
+        wait_until_up(server, ready, 1 if workers == 1 else 10 * workers)
+        yield server
+
+
+@contextlib.contextmanager
+def started(registry: Path, tmp: Path, config: dict[str, Any] | None = None) -> Iterator[Server]:
+    """The same, but nobody waits until it answers."""
     port = free_port()
     settings = {"log": {"level": "info"}, **(config or {})}
     settings["server"] = {"control_port": 0, **settings.get("server", {})}
@@ -119,9 +129,6 @@ def running(
         process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, text=True, env=environment)
     server = Server(process, port, log)
     try:
-        workers = settings.get("server", {}).get("workers", 1)
-        # New connections land on any worker: so many answers in a row mean all of them.
-        wait_until_up(server, ready, 1 if workers == 1 else 10 * workers)
         yield server
     finally:
         process.terminate()

@@ -1,4 +1,4 @@
-"""A worker's process: forked from the supervisor, so that nothing is imported twice, and tied to its life."""
+"""A worker's process: forked, so that nothing is imported twice, and tied to the supervisor's life."""
 
 import logging
 import os
@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, Self
 
 log = logging.getLogger("fastserve.app")
 
@@ -16,25 +16,26 @@ _STOP = (signal.SIGTERM, signal.SIGINT)
 
 
 class Child:
-    """A forked process that runs `work` and ends; `work` gets a descriptor that reports the parent's death.
+    """A child process, and the end of the pipe that tells it, by closing, that its parent is gone."""
 
-    Only from a process with one thread: the child has none but the one that forks.
-    """
-
-    def __init__(self, work: Callable[[int], None]) -> None:
-        lifeline, self._held = os.pipe()
-        sys.stdout.flush()
-        sys.stderr.flush()
+    def __init__(self, pid: int, held: int) -> None:
+        self.pid = pid
+        self._held = held
         self.returncode: int | None = None
         """Exit code, or minus the signal that ended it; None while it runs."""
-        # A signal to stop waits until the child has handlers of its own.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)
-        self.pid = os.fork()
-        if self.pid == 0:
-            os.close(self._held)
-            _run(lambda: work(lifeline))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
+
+    @classmethod
+    def start(cls, work: Callable[[int], None]) -> Self:
+        """Fork a process that runs `work`; that gets a descriptor which reports the parent's death."""
+        lifeline, held = os.pipe()
+
+        def live() -> None:
+            os.close(held)
+            work(lifeline)
+
+        pid = fork(live)
         os.close(lifeline)
+        return cls(pid, held)
 
     def disown(self) -> None:
         """In a sibling: drop the end of the lifeline that only the parent may hold."""
@@ -62,6 +63,22 @@ class Child:
         """Send a signal, unless it has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
+
+
+def fork(work: Callable[[], None]) -> int:
+    """Fork a process that runs `work` and ends; its process id.
+
+    Only from a process with one thread: the child has none but the one that forks.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A signal to stop waits until the child has handlers of its own.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)
+    pid = os.fork()
+    if pid == 0:
+        _run(work)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
+    return pid
 
 
 def _run(work: Callable[[], None]) -> NoReturn:

@@ -6,28 +6,27 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 
-from fastserve.app.child import Child
+from fastserve.app.nursery import Nursery
+from fastserve.app.slot import Slot
 from fastserve.app.watching import Post
-from fastserve.app.worker import Worker
+from fastserve.app.wiring import load_all
 from fastserve.config import Config
 from fastserve.errors import ConfigError, FastserveError, RegistryError
+from fastserve.lifecycle import Ahead
 from fastserve.log import configure_logging
-from fastserve.runtime import threads_per_worker
+from fastserve.runtime import can_be_forked, threads_per_worker
 from fastserve.runtime.require import require_runtime
 from fastserve.tracing import require_tracing
 
 log = logging.getLogger("fastserve.app")
 
 _POLL_S = 0.2
-_BACKOFF_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
-_STEADY_S = 60.0
 _KILL_S = 5.0
 _CONTROL_DELAY_S = 10.0
 """The control plane starts when the workers have loaded their models, or so much later than they."""
@@ -59,10 +58,17 @@ def serve(config: Config) -> int:
     )
     if workers == 1 and control is None:
         post = Post(0, None, port) if config.monitoring.control_url else None
+        from fastserve.app.worker import Worker
+
         Worker(config, threads, post).run(listeners[0])
         return 0
     with TemporaryDirectory(prefix="fastserve-", ignore_cleanup_errors=True) as directory:
         return Supervisor(config, threads, listeners, control, Path(directory)).run()
+
+
+def import_worker() -> None:
+    """Import what only workers need: before they are forked, but so that no load waits for it."""
+    import fastserve.app.worker  # noqa: F401
 
 
 def bind(host: str, port: int, backlog: int, count: int, flag: str = "--port") -> list[socket.socket]:
@@ -100,34 +106,6 @@ def bind(host: str, port: int, backlog: int, count: int, flag: str = "--port") -
     return listeners
 
 
-class Slot:
-    """One process's place: its socket, the process, and how often it died lately."""
-
-    def __init__(self, name: str, listener: socket.socket, work: Callable[["Slot", int], None]) -> None:
-        self.name = name
-        self.listener = listener
-        self.work = work
-        """What the process does: runs in the child, with the slot and the descriptor of the lifeline."""
-        self.process: Child | None = None
-        self.started_s = 0.0
-        self.deaths = 0
-        self.start_at_s = 0.0
-
-    def tend(self, now_s: float) -> None:
-        """Start the process when it is due, and notice when it has ended."""
-        if self.process is None:
-            if now_s >= self.start_at_s:
-                self.process = Child(lambda lifeline: self.work(self, lifeline))
-                self.started_s = now_s
-        elif self.process.poll() is not None:
-            self.deaths = 1 if now_s - self.started_s > _STEADY_S else self.deaths + 1
-            delay_s = _BACKOFF_S[min(self.deaths - 1, len(_BACKOFF_S) - 1)]
-            code = self.process.returncode
-            log.error("%s ended with code %d; starting it again in %.0f s", self.name, code, delay_s)
-            self.process = None
-            self.start_at_s = now_s + delay_s
-
-
 class Supervisor:
     """Keeps the workers and the control plane alive; what keeps dying is started ever more slowly.
 
@@ -156,6 +134,8 @@ class Supervisor:
         self._control = None if control is None else Slot("the control plane", control, self._gather)
         self._ingest = directory / "statistics.sock"
         self._settled = Signal()
+        self._ahead: Ahead | None = None
+        """What the workers are born with: set in the process that they are forked from, not in this one."""
         self._stopping = False
 
     def run(self) -> int:
@@ -165,20 +145,49 @@ class Supervisor:
         # What is imported by now is shared with the workers, as long as no collection writes to it.
         gc.freeze()
         gc.enable()
+        nursery = self._open_nursery()
+        import_worker()
         control_at_s = time.monotonic() + _CONTROL_DELAY_S
         try:
             while not self._stopping:
                 now_s = time.monotonic()
-                for slot in self._workers:
-                    slot.tend(now_s)
+                if nursery is not None and nursery.done(now_s):
+                    nursery = None
+                if nursery is None:
+                    for slot in self._workers:
+                        slot.tend(now_s)
                 # Not while the first models load: these need the cores more.
                 settled = self._settled.given >= len(self._workers)
                 if self._control is not None and (settled or now_s >= control_at_s):
                     self._control.tend(now_s)
                 time.sleep(_POLL_S)
         finally:
+            if nursery is not None:
+                nursery.end()
             self._stop()
         return 0
+
+    def _open_nursery(self) -> Nursery | None:
+        """Have models loaded once for all workers, where that is wished for and possible."""
+        config, load_s = self._config, self._config.server.load_ahead_s
+        possible = len(self._workers) > 1 and can_be_forked(config.runtime, self._threads)
+        if not load_s or not possible:
+            return None
+        log.info("models are loaded once for all workers; connections wait")
+        # One load may take as long as its test may.
+        give_up_s = time.monotonic() + load_s + config.lifecycle.probe_timeout_s
+        return Nursery.open(self._workers, lambda: self._load_ahead(load_s), give_up_s)
+
+    def _load_ahead(self, load_s: float) -> None:
+        """Load what the workers will be born with: this runs in the process that they are forked from."""
+        began_s = time.monotonic()
+        config = self._config
+        self._ahead = load_all(config, self._threads, began_s + load_s, meanwhile=import_worker)
+        log.info(
+            "%d versions are loaded after %.1f s; the workers share them",
+            len(self._ahead.loaded),
+            time.monotonic() - began_s,
+        )
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
@@ -193,7 +202,9 @@ class Supervisor:
         watched = self._control is not None or self._config.monitoring.control_url is not None
         ingest = None if self._control is None else self._ingest
         post = Post(number, ingest, slot.listener.getsockname()[1]) if watched else None
-        worker = Worker(self._config, self._threads, post, self._settled.give)
+        from fastserve.app.worker import Worker
+
+        worker = Worker(self._config, self._threads, post, self._settled.give, self._ahead)
         # A worker that replaces a dead one lets connections wait until it can answer them.
         worker.run(slot.listener, lifeline, load_first=slot.deaths > 0)
 

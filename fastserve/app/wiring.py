@@ -3,15 +3,26 @@
 import asyncio
 import gc
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 
 from fastserve.app.watching import Post, Watching
 from fastserve.clock import monotonic_ns
 from fastserve.config import Config
 from fastserve.dataplane import DataPlane, Served
-from fastserve.lifecycle import LoadControl, Loader, LoadThreads, Manager, Scanner, Watcher, Wish
+from fastserve.lifecycle import (
+    Ahead,
+    LoadControl,
+    Loader,
+    LoadThreads,
+    Manager,
+    Scanner,
+    Watcher,
+    Wish,
+    load_ahead,
+)
 from fastserve.registry import FileRules, Registry, TrustedKeys
+from fastserve.runtime import available_cores
 from fastserve.tracing import BatchTrace
 
 log = logging.getLogger("fastserve.app")
@@ -33,6 +44,26 @@ def open_registry(config: Config) -> Registry:
     return Registry(config.registry_dir(), rules=rules, trusted=trusted)
 
 
+def load_all(config: Config, threads: int, until_s: float, meanwhile: Callable[[], None]) -> Ahead:
+    """Load what the registry wishes for, in a process that is to fork: no thread is left when it returns.
+
+    `threads` work inside one run; no load begins after `until_s`; `meanwhile` runs in this thread.
+
+    Raises
+    ------
+    RegistryError
+        The registry cannot be read.
+    """
+    registry, options = open_registry(config), config.lifecycle
+    loader = Loader(registry, config.runtime, config.batching, options, threads=threads)
+    try:
+        scanner = Scanner(registry, options)
+        cores = available_cores()
+        return load_ahead(loader, scanner, options, threads=cores, until_s=until_s, meanwhile=meanwhile)
+    finally:
+        loader.close()
+
+
 class Lifecycle:
     """Everything between the registry directory and the data plane. Event-loop thread only."""
 
@@ -40,6 +71,7 @@ class Lifecycle:
         self,
         config: Config,
         registry: Registry,
+        scanner: Scanner,
         loader: Loader,
         loop: asyncio.AbstractEventLoop,
         executor: Executor,
@@ -56,6 +88,7 @@ class Lifecycle:
             registry,
             self._load,
             lambda served: loader.free(served.loaded),
+            at_hand=loader.at_hand,
             slots=threads,
             polite=threads == 1,
         )
@@ -64,7 +97,7 @@ class Lifecycle:
             self._manager, loop, executor, withdraw_after_runs=options.withdraw_after_runs, trace=trace
         )
         self._watching = None if post is None else Watching(config, registry, self.plane, post, loop)
-        self._watcher = Watcher(Scanner(registry, options), registry.path, options, self._tell)
+        self._watcher = Watcher(scanner, registry.path, options, self._tell)
         self.control = LoadControl(registry, self._manager, self._watcher)
 
     def start(self) -> None:
@@ -88,8 +121,8 @@ class Lifecycle:
 
     def _load(self, model: str, version: int) -> Served:
         """Load a version and make all that it needs to serve; on a loading thread."""
-        began_ns = monotonic_ns()
         loaded = self._loader.load(model, version)
+        began_ns = monotonic_ns()
         served = self.plane.prepare(loaded)
         if self._watching is not None:
             self._watching.attach(served)
@@ -99,7 +132,7 @@ class Lifecycle:
             model,
             version,
             loaded.runtime.provider,
-            (monotonic_ns() - began_ns) / 1e6,
+            (loaded.took_ns + monotonic_ns() - began_ns) / 1e6,
             loaded.base_ns / 1e3,
             loaded.row_ns / 1e3,
             loaded.max_batch_rows,
@@ -111,6 +144,7 @@ class Lifecycle:
             self._loop.call_soon_threadsafe(self._manager.wish, wishes)
 
     def _on_settled(self) -> None:
+        self._loader.free_ahead()
         # What is loaded by now mostly lives as long as the process: no collection needs to look at it again.
         gc.collect()
         gc.freeze()

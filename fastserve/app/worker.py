@@ -24,7 +24,7 @@ from fastserve.dataplane import DataPlane
 from fastserve.frontends.http.app import create_app
 from fastserve.frontends.http.connection import Environment, GatedProtocol
 from fastserve.frontends.http.protocol import protocol_class
-from fastserve.lifecycle import Loader
+from fastserve.lifecycle import Ahead, Loader, Scanner
 from fastserve.tracing import open_tracing
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Worker:
     """Wires registry, lifecycle, data plane and front end, and runs them until told to stop.
 
     `post` says where statistics go, if anywhere; `on_settled` is called when every model is loaded or has
-    failed.
+    failed; `ahead` is what was loaded before this process was forked.
     """
 
     def __init__(
@@ -50,14 +50,21 @@ class Worker:
         threads: int,
         post: Post | None = None,
         on_settled: Callable[[], None] = lambda: None,
+        ahead: Ahead | None = None,
     ) -> None:
         self._config = config
         self._threads = threads
         self._post = post
         self._on_settled = on_settled
         self._registry = open_registry(config)
+        self._scanner = Scanner(self._registry, config.lifecycle) if ahead is None else ahead.scanner
         self._loader = Loader(
-            self._registry, config.runtime, config.batching, config.lifecycle, threads=threads
+            self._registry,
+            config.runtime,
+            config.batching,
+            config.lifecycle,
+            threads=threads,
+            ahead=None if ahead is None else ahead.loaded,
         )
         self.server: uvicorn.Server | None = None
         self.environment: Environment | None = None
@@ -82,6 +89,7 @@ class Worker:
             lifecycle = Lifecycle(
                 self._config,
                 self._registry,
+                self._scanner,
                 self._loader,
                 loop,
                 executor,

@@ -38,6 +38,8 @@ def serve(
     """Serve every model of a registry over HTTP until Ctrl-C or SIGTERM."""
     # Importing makes many objects and no garbage; collections are back when the first model is loaded.
     gc.disable()
+    # numpy would start a thread a core, 50 ms, for linear algebra that nothing here is large enough for.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from fastserve.config import load
 
     given: dict[str, Any] = {

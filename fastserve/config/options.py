@@ -37,7 +37,14 @@ class ServerOptions(BaseModel):
         default=1,
         ge=1,
         le=1_024,
-        description="Worker processes; each has its own event loop and its own models.",
+        description="Worker processes; each has its own event loop and its own sessions.",
+    )
+    load_ahead_s: float = Field(
+        default=10.0,
+        ge=0.0,
+        le=3_600.0,
+        description="How long models are loaded once for all workers, before these are forked, so that their "
+        "memory is shared, in s; 0 = each worker loads for itself.",
     )
     backlog: int = Field(
         default=2_048,

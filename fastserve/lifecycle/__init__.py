@@ -1,5 +1,6 @@
 """From versions on disk to loaded, warmed versions in memory, and back."""
 
+from fastserve.lifecycle.ahead import Ahead, load_ahead
 from fastserve.lifecycle.control import LoadControl
 from fastserve.lifecycle.loader import Loaded, Loader
 from fastserve.lifecycle.manager import Manager
@@ -12,6 +13,7 @@ from fastserve.lifecycle.wishes import CHAMPION, Route, Wish
 
 __all__ = [
     "CHAMPION",
+    "Ahead",
     "LifecycleOptions",
     "LoadControl",
     "LoadThreads",
@@ -24,4 +26,5 @@ __all__ = [
     "VersionState",
     "Watcher",
     "Wish",
+    "load_ahead",
 ]

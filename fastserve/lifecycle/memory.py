@@ -89,6 +89,11 @@ class Room:
             self._taken_bytes += size
         return size
 
+    def keep(self, size_bytes: int) -> None:
+        """Count what is there already, whether or not it fits."""
+        with self._lock:
+            self._taken_bytes += size_bytes
+
     def give(self, size_bytes: int) -> None:
         """Give back what `take` reserved."""
         with self._lock:

@@ -123,7 +123,7 @@ class Scanner:
 
     def _settles(self, name: str, version: int, known: _Known) -> bool:
         """Tell whether a version is whole: by its manifest, or because nothing happens to it."""
-        files = _stamp_or_nothing(self._registry.path / name / str(version))
+        files = _stamp_or_nothing(f"{self._registry.path}/{name}/{version}")
         # What has been lying there for a while is as whole as it will be: loading it will say what is wrong.
         if version not in known.stamps and self._is_old(files):
             return True
@@ -157,7 +157,7 @@ class Scanner:
         return known.wish
 
 
-def stamp(directory: Path) -> Stamp:
+def stamp(directory: Path | str) -> Stamp:
     """Describe the files of a version so that any change shows."""
     found: list[tuple[str, int, int, int]] = []
     with os.scandir(directory) as entries:
@@ -177,7 +177,7 @@ def _changed_ns(directory: Path) -> int | None:
         return None
 
 
-def _stamp_or_nothing(directory: Path) -> Stamp:
+def _stamp_or_nothing(directory: str) -> Stamp:
     try:
         return stamp(directory)
     except OSError:

@@ -31,6 +31,8 @@ class LoadThreads(Generic[H]):
         (model, version) → what serves it, all checks and warm-up included.
     free
         Gives back what it holds.
+    at_hand
+        Tells of (model, version) whether `load` has it already: then no thread is worth its while.
     polite
         The threads leave the core to whoever answers requests. Not where sessions have threads of their own:
         those would stay like this for good.
@@ -43,6 +45,7 @@ class LoadThreads(Generic[H]):
         load: Callable[[str, int], H],
         free: Callable[[H], None],
         *,
+        at_hand: Callable[[str, int], bool],
         slots: int,
         polite: bool,
     ) -> None:
@@ -50,6 +53,7 @@ class LoadThreads(Generic[H]):
         self._registry = registry
         self._do_load = load
         self._do_free = free
+        self._at_hand = at_hand
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._threads = slots + _SPARE
         for number in range(self._threads):
@@ -70,7 +74,10 @@ class LoadThreads(Generic[H]):
                 log.exception("model %s version %d: loading it crashed", model, version)
                 return error
 
-        self._submit(job, done)
+        if self._at_hand(model, version):
+            self._loop.call_soon(done, job())
+        else:
+            self._submit(job, done)
 
     def free(self, held: H, done: Callable[[], None]) -> None:
         """Give back what a version held; nobody uses it any more."""

@@ -52,9 +52,12 @@ def is_whole(directory: Path, root: Path) -> bool:
 def is_directory_inside(path: Path, root: Path) -> bool:
     """Tell whether this is a directory, or a link to one, that does not lie outside the registry."""
     try:
-        return path.is_dir() and (not path.is_symlink() or path.resolve(strict=True).is_relative_to(root))
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode):
+            return path.is_dir() and path.resolve(strict=True).is_relative_to(root)
     except (OSError, RuntimeError):  # RuntimeError: a link that points to itself
         return False
+    return stat.S_ISDIR(mode)
 
 
 def _is_inside(entry: "os.DirEntry[str]", root: Path) -> bool:

@@ -269,10 +269,10 @@ class Registry:
 
     def _find(self, model: str) -> tuple[Path, Path]:
         """Give the model's directory and the resolved registry."""
-        root = self.path.resolve()
-        if not is_model(model) or not listing.is_directory_inside(self.path / model, root):
+        root, directory = self.path.resolve(), self.path / model
+        if not is_model(model) or not listing.is_directory_inside(directory, root):
             raise ModelNotFound(model)
-        return self.path / model, root
+        return directory, root
 
     def _find_version(self, model: str, version: int) -> tuple[Path, Path]:
         directory, root = self._find(model)

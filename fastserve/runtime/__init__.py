@@ -1,7 +1,7 @@
 """One loaded ONNX session behind a small protocol: what it takes, what it gives, how long it needs."""
 
 from fastserve.runtime.cores import available_cores, threads_per_worker
-from fastserve.runtime.onnx import OnnxRuntime, inspect
+from fastserve.runtime.onnx import OnnxRuntime, can_be_forked, inspect
 from fastserve.runtime.options import Provider, RuntimeOptions
 from fastserve.runtime.protocol import Bound, Runtime
 from fastserve.runtime.warmup import LatencyTable, warm
@@ -14,6 +14,7 @@ __all__ = [
     "Runtime",
     "RuntimeOptions",
     "available_cores",
+    "can_be_forked",
     "inspect",
     "threads_per_worker",
     "warm",

@@ -111,6 +111,13 @@ class OnnxRuntime:
         return [np.zeros(rows + spec.shape[skip:], spec.datatype.dtype) for spec in outputs]
 
 
+def can_be_forked(options: RuntimeOptions, threads: int) -> bool:
+    """Tell whether sessions opened here serve in processes forked later: those of one thread, on the CPU."""
+    cpu = options.provider is Provider.CPU
+    cpu |= options.provider is Provider.AUTO and Provider.CUDA not in built_in()
+    return cpu and threads == 1
+
+
 def inspect(path: Path) -> Signature:
     """Load the file on the CPU as serving would and give its signature, or raise ModelRejected."""
     session, _ = _open(path, RuntimeOptions(provider=Provider.CPU), threads=1)

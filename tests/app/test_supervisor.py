@@ -132,11 +132,12 @@ def test_one_worker_stops_in_order_too(registry: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sigterm_in_the_middle_of_loading_is_an_orderly_end(tmp_path: Path, workers: int) -> None:
+    # Two workers that were forked from a process which loads: tests/app/test_nursery.py.
     registry = Registry(tmp_path / "registry")
     (tmp_path / "model.onnx").write_bytes(models.mlp(32, 512, 512, 2))
     for number in range(60):
         registry.publish(f"m{number}", tmp_path / "model.onnx", inspect=inspect)
-    settings = {"server": {"workers": workers}, "lifecycle": {"probe": False}}
+    settings = {"server": {"workers": workers, "load_ahead_s": 0}, "lifecycle": {"probe": False}}
     with running(registry.path, tmp_path, settings, ready=False) as server:
         assert server.request("GET", "/v2/health/ready").status == 503
         server.process.terminate()

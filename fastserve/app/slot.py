@@ -1,0 +1,45 @@
+"""A place for one process: it is started when it is due, and again when it has ended."""
+
+import logging
+import socket
+from collections.abc import Callable
+
+from fastserve.app.child import Child
+
+log = logging.getLogger("fastserve.app")
+
+_BACKOFF_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
+_STEADY_S = 60.0
+
+
+class Slot:
+    """One process's place: its socket, the process, and how often it died lately."""
+
+    def __init__(self, name: str, listener: socket.socket, work: Callable[["Slot", int], None]) -> None:
+        self.name = name
+        self.listener = listener
+        self.work = work
+        """What the process does: runs in the child, with the slot and the descriptor of the lifeline."""
+        self.process: Child | None = None
+        self.started_s = 0.0
+        self.deaths = 0
+        self.start_at_s = 0.0
+
+    def tend(self, now_s: float) -> None:
+        """Start the process when it is due, and notice when it has ended."""
+        if self.process is None:
+            if now_s >= self.start_at_s:
+                self.process = Child.start(lambda lifeline: self.work(self, lifeline))
+                self.started_s = now_s
+        elif self.process.poll() is not None:
+            self.deaths = 1 if now_s - self.started_s > _STEADY_S else self.deaths + 1
+            delay_s = _BACKOFF_S[min(self.deaths - 1, len(_BACKOFF_S) - 1)]
+            code = self.process.returncode
+            log.error("%s ended with code %d; starting it again in %.0f s", self.name, code, delay_s)
+            self.process = None
+            self.start_at_s = now_s + delay_s
+
+    def fill(self, process: Child, now_s: float) -> None:
+        """Take a process that runs already."""
+        self.process = process
+        self.started_s = now_s

@@ -1,0 +1,202 @@
+"""Workers forked from a process that has loaded their models, and what becomes of them when it fails."""
+
+import os
+import re
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastserve.registry import Registry
+from fastserve.runtime import inspect
+from tests import models
+from tests.app.test_supervisor import alive, ask, children, ready_everywhere, until
+from tests.servers import Server, running, started
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are handed on by Linux only")
+
+MIB = 2**20
+MANY = 40
+ONCE = "models are loaded once for all workers"
+SHARED = re.compile(r"(\d+) versions are loaded after")
+
+
+def settings(load_ahead_s: float = 60.0, **lifecycle: Any) -> dict[str, Any]:
+    """Two workers whose sessions have one thread, whatever the machine has."""
+    return {
+        "server": {"workers": 2, "load_ahead_s": load_ahead_s},
+        "runtime": {"intra_op_threads": 1, "warmup_budget_ms": 30},
+        "lifecycle": {"probe": False, **lifecycle},
+    }
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry that takes a second or more to load; nobody writes to it."""
+    directory = tmp_path_factory.mktemp("many")
+    registry = Registry(directory / "registry")
+    (directory / "model.onnx").write_bytes(models.mlp(32, 512, 512, 2))
+    for each in range(MANY):
+        registry.publish(f"m{each:02}", directory / "model.onnx", inspect=inspect)
+    return registry.path
+
+
+def scaled(tmp_path: Path) -> Path:
+    registry = Registry(tmp_path / "registry")
+    (tmp_path / "model.onnx").write_bytes(models.scaled())
+    registry.publish("scaled", tmp_path / "model.onnx", inspect=inspect)
+    return registry.path
+
+
+def loading(server: Server) -> int:
+    """Wait until models are being loaded; the process that does it."""
+    until(lambda: ONCE in server.log.read_text() and len(children(server.process.pid)) == 1)
+    return children(server.process.pid)[0]
+
+
+def states(server: Server) -> set[str]:
+    return {row["state"] for row in server.request("POST", "/v2/repository/index", {}).json()}
+
+
+def anonymous_bytes(pid: int) -> int:
+    """Memory that a process has for itself: what it shares counts in part."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    found = re.search(r"^Pss_Anon:\s+(\d+) kB$", rollup, re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def test_workers_share_the_memory_of_their_models(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "registry")
+    (tmp_path / "model.onnx").write_bytes(models.mlp(64, 3072, 3072, 2))
+    registry.publish("large", tmp_path / "model.onnx", inspect=inspect)
+    size = (tmp_path / "model.onnx").stat().st_size
+    taken = {}
+    for ahead_s in (0.0, 60.0):
+        place = tmp_path / f"{ahead_s:g}"
+        place.mkdir()
+        with running(registry.path, place, settings(ahead_s)) as server:
+            ready_everywhere(server)
+            taken[ahead_s] = sum(anonymous_bytes(pid) for pid in children(server.process.pid))
+    assert size > 35 * MIB
+    assert taken[0.0] - taken[60.0] > 0.8 * size, taken
+
+
+def test_the_workers_are_the_supervisors_own(tmp_path: Path) -> None:
+    with running(scaled(tmp_path), tmp_path, settings()) as server:
+        ready_everywhere(server)
+        assert SHARED.findall(server.log.read_text()) == ["1"]
+        victim, survivor = children(server.process.pid)
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: victim not in children(server.process.pid) and len(children(server.process.pid)) == 2)
+        assert survivor in children(server.process.pid)
+        ready_everywhere(server)
+        assert [ask(server) for _ in range(10)] == [200] * 10
+        assert SHARED.findall(server.log.read_text()) == ["1"], "one that is replaced loads for itself"
+
+
+def test_a_process_that_dies_while_it_loads_costs_time_only(many: Path, tmp_path: Path) -> None:
+    with started(many, tmp_path, settings()) as server:
+        os.kill(loading(server), signal.SIGKILL)
+        ready_everywhere(server)
+        assert len(children(server.process.pid)) == 2
+        assert "failed (code -9); each worker loads its own" in server.log.read_text()
+        assert states(server) == {"READY"}
+
+
+def test_a_process_that_hangs_while_it_loads_is_given_up(many: Path, tmp_path: Path) -> None:
+    slow = settings(0.5, probe_timeout_s=0.5)
+    with started(many, tmp_path, slow) as server:
+        os.kill(loading(server), signal.SIGSTOP)
+        ready_everywhere(server)
+        assert "takes too long; each worker loads its own" in server.log.read_text()
+        assert states(server) == {"READY"}
+
+
+def test_what_is_not_loaded_in_time_each_worker_loads_itself(many: Path, tmp_path: Path) -> None:
+    with running(many, tmp_path, settings(0.1)) as server:
+        ready_everywhere(server)
+        (shared,) = SHARED.findall(server.log.read_text())
+        assert 0 < int(shared) < MANY
+        assert states(server) == {"READY"}
+
+
+def test_sigterm_while_it_loads_is_an_orderly_end(many: Path, tmp_path: Path) -> None:
+    with started(many, tmp_path, settings()) as server:
+        process = loading(server)
+        server.process.terminate()
+        assert server.process.wait(20) == 0
+        assert not alive(process)
+        assert "Traceback" not in server.log.read_text()
+        assert "terminate called" not in server.log.read_text()
+
+
+def test_nobody_outlives_a_supervisor_that_is_killed_meanwhile(many: Path, tmp_path: Path) -> None:
+    with started(many, tmp_path, settings()) as server:
+        loading(server)
+        port = server.port
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.process.wait(10)
+
+        def gone() -> bool:
+            with suppress(OSError):
+                return not [
+                    entry
+                    for entry in Path("/proc").iterdir()
+                    if entry.name.isdigit() and f"{port}".encode() in (entry / "cmdline").read_bytes()
+                ]
+            return False
+
+        until(gone)
+
+
+def test_a_model_that_cannot_be_loaded_is_reported_by_the_workers(tmp_path: Path) -> None:
+    registry = scaled(tmp_path)
+    version = registry / "broken" / "1"
+    version.mkdir(parents=True)
+    (version / "model.onnx").write_bytes(b"\x08\x07 this is no model")
+    os.utime(version / "model.onnx", (1, 1))
+    with started(registry, tmp_path, settings(settle_s=0.0)) as server:
+        until(lambda: _unavailable(server) == ["broken"])
+        assert SHARED.findall(server.log.read_text()) == ["1"]
+        assert ask(server) == 200
+
+
+def _unavailable(server: Server) -> list[str]:
+    with suppress(OSError):
+        rows = server.request("POST", "/v2/repository/index", {}).json()
+        return [row["name"] for row in rows if row["state"] == "UNAVAILABLE" and row["reason"]]
+    return []
+
+
+def test_a_version_loaded_ahead_can_be_swapped_away(tmp_path: Path) -> None:
+    path = scaled(tmp_path)
+    with running(path, tmp_path, settings(versions=1)) as server:
+        ready_everywhere(server)
+        registry = Registry(path)
+        (tmp_path / "model.onnx").write_bytes(models.scaled(3.0))
+        version = registry.publish("scaled", tmp_path / "model.onnx", inspect=inspect)
+
+        def answers() -> set[str]:
+            body = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1.0, 2.0, 3.0]}]}
+            return {
+                server.request("POST", "/v2/models/scaled/infer", body).json()["model_version"]
+                for _ in range(30)
+            }
+
+        until(lambda: answers() == {str(version)})
+        give_up_s = time.monotonic() + 20.0
+        while any(row["version"] == "1" and row["state"] == "READY" for row in _index(server)):
+            assert time.monotonic() < give_up_s
+            time.sleep(0.1)
+        # Its directory is free for the collector, though each process held it.
+        assert [removed.what for removed in registry.gc(1)] == ["1"]
+
+
+def _index(server: Server) -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = server.request("POST", "/v2/repository/index", {}).json()
+    return rows
