@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "bytes.hpp"
-#include "sweep.hpp"
+#include "tile_sweep.hpp"
 
 namespace fastserve::number {
 
@@ -129,6 +129,7 @@ struct Table {
     std::vector<KeyOf<S>> keys, above;
     std::vector<int32_t> skips;  // edges that every value is above
     std::vector<Tally<KeyOf<S>>> tallies;
+    std::vector<Grid> grids;  // of the panels, where one is usable
     int64_t rows = 0;
 
     void clear() noexcept {
@@ -154,10 +155,34 @@ struct Table {
         for (size_t p = 0; p < tallies.size(); ++p)
             for (int lane = 0; lane < kLanes; ++lane)
                 tallies[p].shift[lane] = plan.shifts[plan.panels[p].features[lane]];
+        if constexpr (std::is_same_v<S, float>) fit(plan);
         clear();
     }
 
 private:
+    void fit(const Plan& plan) {
+        if (best_level() != kAvx2) return;
+        grids.resize(plan.panels.size());
+        bool any = false;
+        for (size_t p = 0; p < grids.size(); ++p) {
+            const Panel& panel = plan.panels[p];
+            Grid& grid = grids[p];
+            grid.clear();
+            grid.usable = !panel.searched && panel.number >= kFewEdges && panel.number <= kMostEdges;
+            for (int lane = 0; lane < kLanes && grid.usable; ++lane) {
+                const int64_t f = panel.features[lane], number = plan.number(f);
+                float edges[kMostEdges];
+                grid.usable = number <= kMostEdges;
+                for (int64_t j = 0; j < number && grid.usable; ++j)
+                    edges[j] = static_cast<float>(double_of_key<float>(floor_to<float>(plan.edges_of(f)[j]).key));
+                grid.usable = grid.usable && grid.fit(lane, edges, number, plan.shifts[f]);
+                if (lane < panel.first) grid.forget_edges(lane);
+            }
+            any |= grid.usable;
+        }
+        if (!any) grids = {};
+    }
+
     void lay(const Plan& plan, int64_t f, int64_t at, int64_t stride) noexcept {
         for (int64_t j = skips[f]; j < plan.number(f); ++j, at += stride)
             keys[at] = floor_to<S>(plan.edges_of(f)[j]).key;
@@ -229,7 +254,8 @@ public:
         size_t tables = 0;
         const auto add = [&tables](const auto& table) {
             tables += (table.keys.size() + table.above.size()) * sizeof table.keys[0] +
-                      table.skips.size() * sizeof table.skips[0] + table.tallies.size() * sizeof table.tallies[0];
+                      table.skips.size() * sizeof table.skips[0] + table.tallies.size() * sizeof table.tallies[0] +
+                      table.grids.size() * sizeof table.grids[0];
         };
         std::apply([&add](const auto&... table) { (add(table), ...); }, tables_);
         return sizeof *this + sizeof plan + plan.panels.size() * sizeof(Panel) + tables + counts * (8 + 8) +
@@ -270,7 +296,17 @@ private:
         Rows<S> task{values, 0, width, plan.panels.data(), static_cast<int64_t>(plan.panels.size()),
                      table.keys.data(), table.above.data(), table.tallies.data(), plan.tables.data(),
                      table.skips.data(), plan.offsets.data(), counts_.data()};
-        for (int64_t left = stacked; left > 0; left -= task.rows, task.values += task.rows * width) {
+        int64_t left = stacked;
+#if defined(__x86_64__)
+        if constexpr (std::is_same_v<S, float>)
+            if (left >= tiles::kRows && !table.grids.empty() && chosen_level == kAvx2) {
+                task.rows = left - left % tiles::kRows;
+                tiles::sweep_tiles(task, table.grids.data());
+                task.values += task.rows * width;
+                left -= task.rows;
+            }
+#endif
+        for (; left > 0; left -= task.rows, task.values += task.rows * width) {
             task.rows = std::min(kBlockRows, left);
             const char* next = reinterpret_cast<const char*>(task.values + task.rows * width);
             sweep(task, Ahead{next, next + std::min(kBlockRows, left - task.rows) * bytes});

@@ -1,7 +1,7 @@
 """Counts and moments of a tensor's values against fixed edges, mergeable across processes.
 
-The arithmetic is in number.hpp, sweep.hpp and kernels.hpp, the bytes in number_state.hpp; this file checks
-arguments before they are read.
+The arithmetic is in number.hpp, sweep.hpp and kernels.hpp, that of many float32 rows in tile_sweep.hpp,
+tiles.hpp and grid.hpp, the bytes in number_state.hpp; this file checks arguments before they are read.
 """
 
 cimport cython

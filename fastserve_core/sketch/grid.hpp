@@ -1,0 +1,106 @@
+// Which 16-bit cell a float32 lies in: cells of equal width a feature, so chosen that no two edges share a high byte.
+//
+// A value's cell is its scaled value rounded to a whole number, which never falls as values rise. So a value in a cell
+// below an edge's is not above that edge, and one in a cell above it is; only in the edge's own cell values are
+// compared. Of 16 or 17 edges the first and the seventeenth are outer ones: hardly a value lies beyond them.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "kernels.hpp"
+
+namespace fastserve::number {
+
+constexpr int kPairs = kLanes / 2;
+constexpr int kInner = 15, kMostEdges = kInner + 2;
+constexpr int kFewEdges = 6;  // with fewer, comparing with all of them is faster
+
+// Where the cells of a panel's eight features lie, and those of their edges. A pair is a feature and the fourth after.
+struct alignas(32) Grid {
+    float scale[kLanes], bias[kLanes];
+    int8_t high[kPairs][2][16];  // high bytes of the inner edges' cells; kNoEdge after the last
+    int8_t low[kPairs][2][16];   // low bytes, 128 less than they are
+    uint8_t outer;               // lanes whose first edge is an outer one
+    bool usable;
+    bool shifted;    // values are so far from 0 that they are summed around the shift
+    uint8_t strain;  // rises when a tile had to be counted by comparing, falls when not
+    uint8_t rest;    // tiles that are counted by comparing before the next is tried
+
+    static constexpr int8_t kNoEdge = 127;
+    static constexpr int kFailed = 4, kTired = 32, kRest = 64;
+
+    void clear() noexcept {
+        std::fill_n(scale, kLanes, 0.0F);
+        std::fill_n(bias, kLanes, 0.0F);
+        std::fill_n(high[0][0], sizeof high, kNoEdge);
+        std::fill_n(low[0][0], sizeof low, int8_t{127});
+        outer = strain = rest = 0;
+        usable = shifted = false;
+    }
+
+    // False where there are no such cells. Edges as values have them, each the largest float32 that is not above it.
+    bool fit(int lane, const float* edges, int64_t number, double shift) noexcept {
+        if (number == 0) return true;
+        if (number > kMostEdges || !std::isfinite(edges[0] - edges[number - 1])) return false;
+        const int64_t skip = number > kInner, inner = std::min<int64_t>(number - skip, kInner);
+        if (skip) outer |= static_cast<uint8_t>(1 << lane);
+        const double first = edges[0], last = edges[number - 1];
+        const double around = std::max(last - first, number == 1 ? std::abs(first - shift) : 0.0);
+        const double room = around > 0 ? around : 1.0;
+        if (!skip && lay(lane, edges, inner, first - room / 2, last + room / 2, shift)) return true;
+        if (lay(lane, edges + skip, inner, first - room / 16, last + room / 16, shift)) return true;
+        const double low_edge = edges[skip], high_edge = edges[skip + inner - 1], more = (high_edge - low_edge) / 64;
+        return more > 0 && lay(lane, edges + skip, inner, low_edge - more, high_edge + more, shift);
+    }
+
+    // Of a lane that belongs to the panel before, only the extremes are looked at.
+    void forget_edges(int lane) noexcept {
+        std::fill_n(high[lane % kPairs][lane / kPairs], 16, kNoEdge);
+        std::fill_n(low[lane % kPairs][lane / kPairs], 16, int8_t{127});
+        outer &= static_cast<uint8_t>(~(1 << lane));
+    }
+
+    void failed() noexcept {
+        strain = static_cast<uint8_t>(strain + kFailed);
+        if (strain < kTired) return;
+        rest = kRest;
+        strain = kTired - kFailed;
+    }
+
+    bool resting() noexcept {
+        if (rest == 0) return false;
+        --rest;
+        return true;
+    }
+
+    static int cell(float value, float scale, float bias) noexcept {
+        const float at = std::fma(value, scale, bias);
+        return at > 32767.0F ? 32767 : at < -32768.0F ? -32768 : static_cast<int>(std::nearbyint(at));
+    }
+
+private:
+    static constexpr double kFarthest = 0x1p30;  // cells from the middle
+
+    bool lay(int lane, const float* edges, int64_t inner, double from, double to, double shift) noexcept {
+        const double width = (to - from) / 65'500;
+        const float step = static_cast<float>(1 / width), start = static_cast<float>(-32'750 - from / width);
+        const double middle = shift * step + start;
+        if (!(step < 1e30F && step > 1e-30F && std::abs(middle) < kFarthest)) return false;
+        int8_t* highs = high[lane % kPairs][lane / kPairs];
+        int8_t* lows = low[lane % kPairs][lane / kPairs];
+        for (int64_t j = 0; j < inner; ++j) {
+            const int at = cell(edges[j], step, start);
+            highs[j] = static_cast<int8_t>(at >> 8);
+            lows[j] = static_cast<int8_t>((at & 255) - 128);
+            if (highs[j] == kNoEdge || (j && highs[j] <= highs[j - 1])) return false;
+        }
+        scale[lane] = step;
+        bias[lane] = start;
+        shifted |= std::abs(shift) > 8 * (to - from) || std::abs(start) > kFarthest;
+        return true;
+    }
+};
+
+}  // namespace fastserve::number

@@ -1,0 +1,185 @@
+// The way through rows of float32 values in tiles: what the bytes leave open is settled here, and every tile counted.
+#pragma once
+
+#include "tiles.hpp"
+
+#if defined(__x86_64__)
+
+namespace fastserve::number::tiles {
+
+constexpr int64_t kFetched = 64;  // bytes of a cache line
+
+// A panel of a tile, and where its counts go.
+struct Place {
+    const float* values;
+    int64_t stride;
+    const int32_t* edges;  // [number][kLanes], and so is `above`
+    int64_t number;
+    int32_t* above;
+    Tally<int32_t>& tally;
+    Grid& grid;
+};
+
+// Values beyond the outer edge at one end: not above the first, or above the last.
+template <bool kLast>
+FASTSERVE_TILE_CALL void count_beyond(const Place& at, __m256i lanes) noexcept {
+    constexpr int kFar = kLast ? _CMP_GT_OQ : _CMP_LE_OQ;
+    const int64_t slot = kLast ? (kMostEdges - 1) * kLanes : 0;
+    const __m256 edge = to_values(at.edges + slot);
+    __m256i count[2] = {};
+    for (int64_t r = 0; r < kRows; r += 2)
+#pragma GCC unroll 2
+        for (int i = 0; i < 2; ++i) {
+            const __m256 value = _mm256_loadu_ps(at.values + (r + i) * at.stride);
+            count[i] = _mm256_sub_epi32(count[i], _mm256_castps_si256(_mm256_cmp_ps(value, edge, kFar)));
+        }
+    const __m256i far = _mm256_and_si256(_mm256_add_epi32(count[0], count[1]), lanes);
+    const __m256i above = load(at.above + slot);
+    store(at.above + slot, kLast ? _mm256_add_epi32(above, far) : _mm256_sub_epi32(above, far));
+}
+
+FASTSERVE_TILE void look_beyond(const Place& at, __m256 low, __m256 high) noexcept {
+    if (at.grid.outer) {
+        const __m256i lanes = outer_lanes(at.grid);
+        const __m256 far = _mm256_cmp_ps(low, to_values(at.edges), _CMP_LE_OQ);
+        if (!_mm256_testz_si256(_mm256_castps_si256(far), lanes)) count_beyond<false>(at, lanes);
+    }
+    if (at.number == kMostEdges) {
+        const __m256 far = _mm256_cmp_ps(high, to_values(at.edges + (kMostEdges - 1) * kLanes), _CMP_GT_OQ);
+        if (_mm256_movemask_ps(far)) count_beyond<true>(at, _mm256_set1_epi32(-1));
+    }
+}
+
+// Compares the values in doubt with their edges; false where there are too many.
+FASTSERVE_TILE_CALL bool settle_doubts(const Place& at, Bytes& found, const __m256i* least) noexcept {
+    const __m256i zero = _mm256_setzero_si256();
+    int left = kDoubts;
+    for (int pair = 0; pair < kPairs; ++pair) {
+        if (_mm256_movemask_epi8(_mm256_cmpeq_epi8(least[pair], zero)) == 0) continue;
+        for (int slice = 0; slice < kSlices; ++slice) {
+            auto* above = reinterpret_cast<uint8_t*>(&found.above[pair][slice]);
+            auto doubts = static_cast<uint32_t>(
+                _mm256_movemask_epi8(_mm256_cmpeq_epi8(found.doubt[pair][slice], zero)));
+            for (; doubts; doubts &= doubts - 1) {
+                if (left-- == 0) return false;
+                const int byte = __builtin_ctz(doubts), lane = pair + byte / kSlice * kPairs;
+                const int edge = (above[byte] & 15) + (at.grid.outer >> lane & 1);
+                const float* value = at.values + (slice * kSlice + byte % kSlice) * at.stride + lane;
+                above[byte] += key_of(*value) > at.edges[edge * kLanes + lane];
+            }
+        }
+    }
+    return true;
+}
+
+// Memory that will be read next.
+FASTSERVE_TILE void fetch(const char*& next, int lines) noexcept {
+    for (int i = 0; i < lines; ++i, next += kFetched) __builtin_prefetch(next, 0, 2);
+}
+
+// False, and nothing counted, where the tile has to be counted by comparing.
+FASTSERVE_TILE bool count_tile(const Place& at, Histogram* histograms, const char*& next, int lines) noexcept {
+    Seen seen;
+    if (!(at.grid.shifted ? add_up<true>(at.values, at.stride, at.grid, at.tally, seen)
+                          : add_up<false>(at.values, at.stride, at.grid, at.tally, seen)))
+        return false;
+    Bytes bytes;
+    split(at.values, at.stride, at.grid, seen, bytes);
+    __m256i least[kPairs];
+#pragma GCC unroll 1
+    for (int pair = 0; pair < kPairs; ++pair) {
+        fetch(next, lines);
+        least[pair] = find(at.grid, pair, bytes);
+    }
+    const __m256i any = _mm256_min_epu8(_mm256_min_epu8(least[0], least[1]), _mm256_min_epu8(least[2], least[3]));
+    if (_mm256_movemask_epi8(_mm256_cmpeq_epi8(any, _mm256_setzero_si256())) && !settle_doubts(at, bytes, least))
+        return false;
+    look_beyond(at, seen.low, seen.high);
+#pragma GCC unroll 1
+    for (int pair = 0; pair < kPairs; ++pair) {
+        fetch(next, lines);
+        tick(bytes.above[pair], histograms[pair]);
+    }
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+        double *sum = at.tally.sum + 4 * half, *squares = at.tally.squares + 4 * half;
+        _mm256_store_pd(sum, _mm256_add_pd(_mm256_load_pd(sum), seen.sum[half]));
+        _mm256_store_pd(squares, _mm256_add_pd(_mm256_load_pd(squares), seen.squares[half]));
+    }
+    store(at.tally.low, _mm256_min_epi32(load(at.tally.low), to_keys(seen.low)));
+    store(at.tally.high, _mm256_max_epi32(load(at.tally.high), to_keys(seen.high)));
+    return true;
+}
+
+// Adds to above[j] what the tiles had above edge j; all values count as above an outer first edge.
+FASTSERVE_TILE void add_bins(const Place& at, const Histogram* histograms) noexcept {
+    __m256i bins[kPairs][kInner + 1], above[kInner + 2];
+#pragma GCC unroll 1
+    for (int pair = 0; pair < kPairs; ++pair) count_bins(histograms[pair], bins[pair]);
+    above[kInner + 1] = _mm256_setzero_si256();
+    for (int u = kInner; u >= 0; --u) {
+        const __m256i a = _mm256_or_si256(bins[0][u], _mm256_slli_epi64(bins[1][u], 32));
+        const __m256i b = _mm256_or_si256(bins[2][u], _mm256_slli_epi64(bins[3][u], 32));
+        const __m256i both_halves = _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+        above[u] = _mm256_add_epi32(above[u + 1], both_halves);
+    }
+    const __m256i outer = outer_lanes(at.grid);
+    const int64_t slots = std::min<int64_t>(at.number, kInner + 1);
+    for (int64_t j = 0; j < slots; ++j) {
+        int32_t* total = at.above + j * kLanes;
+        store(total, _mm256_add_epi32(load(total), _mm256_blendv_epi8(above[j + 1], above[j], outer)));
+    }
+}
+
+FASTSERVE_TILE_CALL void count_by_comparing(Rows<float> task, int64_t panel) noexcept {
+    Ahead nothing{nullptr, nullptr};
+    task.rows = kBlockRows;
+    for (int64_t r = 0; r < kRows; r += kBlockRows, task.values += kBlockRows * task.stride)
+        sweep_panel(task, task.panels[panel], task.tallies[panel], nothing, 0);
+}
+
+// Some tiles of at most kTogether panels.
+FASTSERVE_TILE_CALL void sweep_together(Rows<float> task, Grid* grids, int64_t first, int64_t last) noexcept {
+    Histogram histograms[kTogether][kPairs];
+    bool counted[kTogether] = {};
+    std::memset(static_cast<void*>(histograms), 0, (last - first) * sizeof histograms[0]);
+    const auto place = [&](int64_t p) {
+        const Panel& panel = task.panels[p];
+        return Place{task.values + panel.column, task.stride, task.edges + panel.table, panel.number,
+                     task.above + panel.table, task.tallies[p], grids[p]};
+    };
+    const int64_t tile = kRows * task.stride;
+    const auto share = static_cast<int>(tile * sizeof(float) / kFetched / (2 * kPairs * (last - first))) + 1;
+    const bool fetched = task.panel_count <= kTogether;  // rows of more panels are too far apart
+    for (int64_t left = task.rows; left > 0; left -= kRows, task.values += tile) {
+        const char* next = reinterpret_cast<const char*>(task.values + tile);
+        const int lines = fetched && left > kRows ? share : 0;
+        for (int64_t p = first; p < last; ++p) {
+            Grid& grid = grids[p];
+            if (!grid.usable || grid.resting()) {
+                count_by_comparing(task, p);
+            } else if (count_tile(place(p), histograms[p - first], next, lines)) {
+                grid.strain -= grid.strain > 0;
+                counted[p - first] = true;
+            } else {
+                grid.failed();
+                count_by_comparing(task, p);
+            }
+        }
+    }
+    for (int64_t p = first; p < last; ++p)
+        if (counted[p - first]) add_bins(place(p), histograms[p - first]);
+}
+
+// A number of rows that kRows divides.
+inline void sweep_tiles(Rows<float> task, Grid* grids) noexcept {
+    const int64_t rows = task.rows;
+    for (int64_t done = 0; done < rows; done += task.rows, task.values += task.rows * task.stride) {
+        task.rows = std::min(rows - done, kMost * kRows);
+        for (int64_t first = 0; first < task.panel_count; first += kTogether)
+            sweep_together(task, grids, first, std::min(first + kTogether, task.panel_count));
+    }
+}
+
+}  // namespace fastserve::number::tiles
+#endif
