@@ -24,6 +24,7 @@ from fastserve.dataplane import DataPlane
 from fastserve.frontends.http.app import create_app
 from fastserve.frontends.http.connection import Environment, GatedProtocol
 from fastserve.frontends.http.protocol import protocol_class
+from fastserve.frontends.http.server import QuietServer
 from fastserve.lifecycle import Ahead, Loader, Scanner
 from fastserve.tracing import open_tracing
 
@@ -66,7 +67,7 @@ class Worker:
             threads=threads,
             ahead=None if ahead is None else ahead.loaded,
         )
-        self.server: uvicorn.Server | None = None
+        self.server: QuietServer | None = None
         self.environment: Environment | None = None
         self.plane: DataPlane | None = None
 
@@ -125,7 +126,7 @@ class Worker:
         await lifecycle.settled.wait()
         self._on_settled()
 
-    def _server(self, app: ASGIApp, protocol: type[GatedProtocol]) -> uvicorn.Server:
+    def _server(self, app: ASGIApp, protocol: type[GatedProtocol]) -> QuietServer:
         config = self._config
         settings = uvicorn.Config(
             app,
@@ -146,10 +147,10 @@ class Worker:
         loop.remove_reader(lifeline)
         log.warning("the supervisor is gone; this worker stops")
         if self.server is not None:
-            self.server.should_exit = True
+            self.server.stop()
 
 
-class _Server(uvicorn.Server):
+class _Server(QuietServer):
     """Says that it is not ready from the moment it is told to stop."""
 
     def __init__(self, settings: uvicorn.Config, worker: Worker) -> None:

@@ -18,6 +18,7 @@ from fastserve.controlplane.database import Database, only_one, open_database
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.service import Control
 from fastserve.errors import ConfigError
+from fastserve.frontends.http.server import QuietServer
 
 log = logging.getLogger("fastserve.controlplane")
 
@@ -111,7 +112,7 @@ async def _serve(
             await background
 
 
-class _Server(uvicorn.Server):
+class _Server(QuietServer):
     """Serves one application on one socket; signals are the process's matter."""
 
     def __init__(self, app: Starlette, listener: socket.socket) -> None:
@@ -156,7 +157,7 @@ def _stop_on_signals(servers: list[_Server], lifeline: int | None) -> None:
 
 def _stop(servers: list[_Server]) -> None:
     for server in servers:
-        server.should_exit = True
+        server.stop()
 
 
 @contextmanager
