@@ -92,8 +92,10 @@ class Nursery:
                 os.close(held)
         _adopt_orphans(False)
 
-    def _raise(self, _lifeline: int) -> None:
+    def _raise(self, lifeline: int) -> None:
         """Load, fork, end: this runs in the process. Should the supervisor be gone, the workers notice."""
+        os.close(lifeline)
+        os.close(self._born[0])
         for _, held in self._lifelines:
             os.close(held)
         self._load()

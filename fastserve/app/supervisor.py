@@ -57,9 +57,9 @@ def serve(config: Config) -> int:
         "serving registry %s on http://%s:%d with %d worker(s)", config.registry_dir(), host, port, workers
     )
     if workers == 1 and control is None:
-        post = Post(0, None, port) if config.monitoring.control_url else None
         from fastserve.app.worker import Worker
 
+        post = Post(0, None, port) if config.monitoring.control_url else None
         Worker(config, threads, post).run(listeners[0])
         return 0
     with TemporaryDirectory(prefix="fastserve-", ignore_cleanup_errors=True) as directory:
@@ -184,7 +184,7 @@ class Supervisor:
         config = self._config
         self._ahead = load_all(config, self._threads, began_s + load_s, meanwhile=import_worker)
         log.info(
-            "%d versions are loaded after %.1f s; the workers share them",
+            "%d version(s) are loaded after %.1f s; the workers share them",
             len(self._ahead.loaded),
             time.monotonic() - began_s,
         )
@@ -198,12 +198,12 @@ class Supervisor:
 
     def _work(self, number: int, slot: Slot, lifeline: int) -> None:
         """Be a worker: this runs in the child."""
+        from fastserve.app.worker import Worker
+
         self._let_go(slot)
         watched = self._control is not None or self._config.monitoring.control_url is not None
         ingest = None if self._control is None else self._ingest
         post = Post(number, ingest, slot.listener.getsockname()[1]) if watched else None
-        from fastserve.app.worker import Worker
-
         worker = Worker(self._config, self._threads, post, self._settled.give, self._ahead)
         # A worker that replaces a dead one lets connections wait until it can answer them.
         worker.run(slot.listener, lifeline, load_first=slot.deaths > 0)

@@ -120,7 +120,7 @@ class Lifecycle:
         self._loader.close()
 
     def _load(self, model: str, version: int) -> Served:
-        """Load a version and make all that it needs to serve; on a loading thread."""
+        """Load a version and make all that it needs to serve; on a loading thread, unless it is at hand."""
         loaded = self._loader.load(model, version)
         began_ns = monotonic_ns()
         served = self.plane.prepare(loaded)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are h
 MIB = 2**20
 MANY = 40
 ONCE = "models are loaded once for all workers"
-SHARED = re.compile(r"(\d+) versions are loaded after")
+SHARED = re.compile(r"(\d+) version\(s\) are loaded after")
 
 
 def settings(load_ahead_s: float = 60.0, **lifecycle: Any) -> dict[str, Any]:

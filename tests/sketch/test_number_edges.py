@@ -1,6 +1,5 @@
 """Where number sketches could go wrong by one: the ends of a dtype, vectors half full, many edges, mixed calls."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,23 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastserve_core.sketch import NumberSketch
-from fastserve_core.sketch.number import set_vector_level
 from tests.sketch import twin_number
+
+pytestmark = pytest.mark.usefixtures("level")
 
 FLOATS = ["f4", "f8"]
 WHOLE = ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"]
 ODD = [np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, 5e-324, 3.4028234e38, -3.4028234e38, 1e38, 1.7e308]
 ENDS = [-(2**63), 2**63, 2**64, 2**53, 2**53 + 2, 2**31, -(2**31), 2**32, 2**31 - 1, 255, 127, -128, 0, 1, -1]
-
-
-@pytest.fixture(params=["baseline", "avx2"], autouse=True, scope="module")
-def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    try:
-        before = set_vector_level(request.param)
-    except ValueError as error:
-        pytest.skip(f"not on this machine: {error}")
-    yield request.param
-    set_vector_level(before)
 
 
 def sketch_of(edges: Any, values: npt.NDArray[Any], shifts: Any = None) -> NumberSketch:

@@ -1,6 +1,5 @@
 """float32 rows that are counted in tiles: the counts are those of any other way, wherever values and edges lie."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,21 +12,13 @@ from fastserve_core.sketch import NumberSketch
 from fastserve_core.sketch.number import set_vector_level
 from tests.sketch import twin_number
 
+pytestmark = pytest.mark.usefixtures("level")
+
 Column = npt.NDArray[np.float32]
 TILE = 128
 KINDS = (
     "normal", "far", "lognormal", "whole", "few", "constant", "one-sided", "wide", "tiny", "noughts", "missing", "at edges",
 )  # fmt: skip
-
-
-@pytest.fixture(params=["baseline", "avx2"], autouse=True, scope="module")
-def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    try:
-        before = set_vector_level(request.param)
-    except ValueError as error:
-        pytest.skip(f"not on this machine: {error}")
-    yield request.param
-    set_vector_level(before)
 
 
 def column(rng: np.random.Generator, kind: str, rows: int) -> Column:
