@@ -9,12 +9,14 @@
 //
 // Ring space is one byte per row: 1 from commit until the row has run or was given up. The span from
 // head to tail is what is held; the head moves over rows that are 0, so holes cost nothing but waiting.
+// Bytes are written when rows come into the span, not before: a queue that nobody uses takes no memory.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 namespace fastserve {
@@ -65,9 +67,9 @@ inline int64_t elapsed_ns(int64_t from_ns, int64_t to_ns) noexcept {
 class Ring {
 public:
     Ring(int64_t rows, int64_t max_batch_rows)
-        : used_(static_cast<size_t>(rows), 0), max_batch_rows_(max_batch_rows) {}
+        : used_(new uint8_t[static_cast<size_t>(rows)]), rows_(rows), max_batch_rows_(max_batch_rows) {}
 
-    int64_t rows() const noexcept { return static_cast<int64_t>(used_.size()); }
+    int64_t rows() const noexcept { return rows_; }
     int64_t room_row() const noexcept { return room_row_; }
     int64_t room_rows() const noexcept { return room_rows_; }
 
@@ -93,7 +95,9 @@ public:
         if (span_ == 0) {
             head_ = tail_ = room_row_;
         } else if (room_row_ != tail_) {
-            span_ += this->rows() - tail_;
+            const int64_t skipped = rows_ - tail_;
+            std::memset(&used_[tail_], 0, static_cast<size_t>(skipped));
+            span_ += skipped;
             tail_ = room_row_;
         }
         std::memset(&used_[room_row_], 1, static_cast<size_t>(rows));
@@ -121,8 +125,8 @@ public:
     }
 
 private:
-    std::vector<uint8_t> used_;
-    int64_t max_batch_rows_;
+    std::unique_ptr<uint8_t[]> used_;
+    int64_t rows_, max_batch_rows_;
     int64_t head_ = 0, tail_ = 0, span_ = 0;
     int64_t room_row_ = 0, room_rows_ = 0;
 };

@@ -182,6 +182,7 @@ class Supervisor:
         """Load what the workers will be born with: this runs in the process that they are forked from."""
         began_s = time.monotonic()
         config = self._config
+        gc.disable()  # as when workers load: see Lifecycle.start
         self._ahead = load_all(config, self._threads, began_s + load_s, meanwhile=import_worker)
         log.info(
             "%d version(s) are loaded after %.1f s; the workers share them",

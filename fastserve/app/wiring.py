@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 
 from fastserve.app.watching import Post, Watching
-from fastserve.clock import monotonic_ns
 from fastserve.config import Config
 from fastserve.dataplane import DataPlane, Served
 from fastserve.lifecycle import (
@@ -26,6 +25,9 @@ from fastserve.runtime import available_cores
 from fastserve.tracing import BatchTrace
 
 log = logging.getLogger("fastserve.app")
+
+_COLLECT_AFTER_S = 30.0
+"""Garbage is collected from then on, although models may still load."""
 
 
 def open_registry(config: Config) -> Registry:
@@ -102,9 +104,10 @@ class Lifecycle:
 
     def start(self) -> None:
         """Begin to look and to load."""
-        # Loading makes many objects, each batch of which would have all that was imported looked at again.
+        # Loading makes many objects and hardly any garbage: no collection looks at them all again and again.
         gc.freeze()
-        gc.enable()
+        gc.disable()
+        self._loop.call_later(_COLLECT_AFTER_S, gc.enable)
         self._manager.start(self.plane, self._on_settled)
         self._watcher.start()
         if self._watching is not None:
@@ -121,22 +124,9 @@ class Lifecycle:
 
     def _load(self, model: str, version: int) -> Served:
         """Load a version and make all that it needs to serve; on a loading thread, unless it is at hand."""
-        loaded = self._loader.load(model, version)
-        began_ns = monotonic_ns()
-        served = self.plane.prepare(loaded)
+        served = self.plane.prepare(self._loader.load(model, version))
         if self._watching is not None:
             self._watching.attach(served)
-        log.info(
-            "model %s version %d is warm on %s after %.1f ms: est(n) = %.1f us + %.2f us * n, "
-            "up to %d rows a batch",
-            model,
-            version,
-            loaded.runtime.provider,
-            (loaded.took_ns + monotonic_ns() - began_ns) / 1e6,
-            loaded.base_ns / 1e3,
-            loaded.row_ns / 1e3,
-            loaded.max_batch_rows,
-        )
         return served
 
     def _tell(self, wishes: Mapping[str, Wish]) -> None:
@@ -148,6 +138,7 @@ class Lifecycle:
         # What is loaded by now mostly lives as long as the process: no collection needs to look at it again.
         gc.collect()
         gc.freeze()
+        gc.enable()
         self.settled.set()
         if self._manager.ready():
             log.info("ready: every model is loaded")

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastserve.batching.crowd import Crowd
 from fastserve.batching.options import BatchingOptions
-from fastserve.batching.ring import Ring
+from fastserve.batching.ring import Ring, row_bytes
 from fastserve.batching.runs import Apart, Outcome, run_apart, run_batch, show
 from fastserve.batching.sinks import FutureSink, Sink, SplitSink
 from fastserve.batching.target import Target
@@ -54,10 +54,8 @@ class Batcher:
         self._ring: Ring | None = None
         ring_rows = 1
         if not self.alone:
-            row_bytes = Ring(target.rows, 0, 0).row_bytes
-            ring_rows = max(
-                max_batch, min(options.max_queue_rows, options.max_queue_bytes // max(row_bytes, 1))
-            )
+            fit = options.max_queue_bytes // max(row_bytes(target.rows), 1)
+            ring_rows = max(max_batch, min(options.max_queue_rows, fit))
             self._ring = Ring(target.rows, ring_rows, max_batch)
         self.max_batch_rows = max_batch
         self.queue = BatchQueue(max_batch, ring_rows, options.max_queue_rows, 0 if options.enabled else 1)

@@ -1,5 +1,6 @@
 """The batch buffer of one model at one row shape: preallocated rows that codecs write and the model reads."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,7 +11,15 @@ from fastserve_core.wire.decode import RowBuffers
 Part = tuple[int, int, int, int]
 """(token, first row within the request, rows, first ring row or -1)."""
 
+RowShape = tuple[DataType, tuple[int, ...]]
+"""Datatype of an input, and the shape of one of its rows."""
+
 _TRIM_BYTES = 8 * 2**20
+
+
+def row_bytes(rows: Sequence[RowShape]) -> int:
+    """Bytes of one row of all inputs."""
+    return sum(math.prod(shape) * datatype.dtype.itemsize for datatype, shape in rows)
 
 
 class Ring:
@@ -24,15 +33,10 @@ class Ring:
         Capacity of the ring and of the staging copy.
     """
 
-    def __init__(
-        self, rows: Sequence[tuple[DataType, tuple[int, ...]]], ring_rows: int, max_batch_rows: int
-    ) -> None:
+    def __init__(self, rows: Sequence[RowShape], ring_rows: int, max_batch_rows: int) -> None:
         self._rows = list(rows)
         self.ring_rows = ring_rows
         self.max_batch_rows = max_batch_rows
-        self.row_bytes = sum(
-            int(np.prod(shape, dtype=np.int64)) * datatype.dtype.itemsize for datatype, shape in self._rows
-        )
         self._staging: list[Array] | None = None
         self.arrays = self._allocate(ring_rows)
         self.buffers = RowBuffers(self.arrays)
@@ -67,7 +71,7 @@ class Ring:
 
         Only while no row waits or runs.
         """
-        if high_row * self.row_bytes <= _TRIM_BYTES:
+        if high_row * row_bytes(self._rows) <= _TRIM_BYTES:
             return False
         self._staging = None
         self.arrays = self._allocate(self.ring_rows)

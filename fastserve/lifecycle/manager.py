@@ -27,6 +27,9 @@ Hc = TypeVar("Hc", contravariant=True)
 class Jobs(Protocol[H]):
     """Runs what takes time; every callback comes back on the event-loop thread."""
 
+    def at_hand(self, model: str, version: int) -> H | None:
+        """What serves a version, ready to serve, where that takes no time to have."""
+
     def load(self, model: str, version: int, done: Callable[[H | Exception], None]) -> None:
         """Load one version, ready to serve, or say why not."""
 
@@ -180,11 +183,15 @@ class Manager(Generic[H]):
         model.want(model.wish, self._options.versions)
         self._reroute(name, model)
         while action := next_action(self._options.policy, model.views(self._clock())):
-            if action.step is Step.LOAD:
+            if action.step is Step.UNLOAD:
+                self._unload(name, model, action.version)
+            elif (held := self._jobs.at_hand(name, action.version)) is not None:
+                self._serve(model.entries[action.version], held)
+                self._reroute(name, model)
+            else:
                 urgency = model.wished.index(action.version)
                 self._wanting[name] = (model.route.default is not None, urgency, action.version)
                 break
-            self._unload(name, model, action.version)
         model.forget()
         if model.wish is None and not model.entries:
             del self._models[name]
@@ -234,10 +241,13 @@ class Manager(Generic[H]):
         elif isinstance(outcome, Exception):
             self._failed(name, model, version, outcome)
         else:
-            entry.state, entry.reason, entry.held = VersionState.READY, "", outcome
-            self._on_stage().add(outcome)
+            self._serve(entry, outcome)
         self._reconcile(name)
         self._settle()
+
+    def _serve(self, entry: Entry[H], held: H) -> None:
+        entry.state, entry.reason, entry.held = VersionState.READY, "", held
+        self._on_stage().add(held)
 
     def _failed(self, name: str, model: Model[H], version: int, error: Exception) -> None:
         entry = model.entries[version]

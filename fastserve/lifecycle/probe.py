@@ -72,6 +72,13 @@ class Prober:
         if self._cache is not None:
             probed.trim(self._cache)
 
+    def passed(self, record: VersionRecord) -> bool:
+        """Tell whether `check` has passed it, here or in another process of this user."""
+        key = self._key(record)
+        if key not in self._passed and probed.has_passed(self._cache, key):
+            self._passed.add(key)
+        return key in self._passed
+
     def check(self, record: VersionRecord) -> None:
         """Return when the version loads and runs one row in a child process, or did so before.
 
@@ -79,7 +86,7 @@ class Prober:
         ------
         ModelRejected, RuntimeMissing
         """
-        key = probed.fingerprint(record, self._root, verified=self._options.verify)
+        key = self._key(record)
         if key in self._passed:
             return
         with probed.marker(self._cache, key, self._options.probe_timeout_s + _GRACE_S) as marker:
@@ -106,6 +113,9 @@ class Prober:
         if process is not None:
             process.end()
         self._starter.shutdown(wait=False)
+
+    def _key(self, record: VersionRecord) -> str:
+        return probed.fingerprint(record, self._root, verified=self._options.verify)
 
     def _test(self, path: Path) -> Signature | None:
         request = _request(path, self._options, run=True)

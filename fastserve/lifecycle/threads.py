@@ -53,7 +53,7 @@ class LoadThreads(Generic[H]):
         self._registry = registry
         self._do_load = load
         self._do_free = free
-        self._at_hand = at_hand
+        self._is_at_hand = at_hand
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._threads = slots + _SPARE
         for number in range(self._threads):
@@ -62,22 +62,23 @@ class LoadThreads(Generic[H]):
                 target=self._run, args=(polite,), name=f"fastserve-load-{number}", daemon=True
             ).start()
 
+    def at_hand(self, model: str, version: int) -> H | None:
+        """What serves a version, where that takes no time to have; a load will say what is wrong with it."""
+        outcome = self._outcome(model, version) if self._is_at_hand(model, version) else None
+        return None if isinstance(outcome, Exception) else outcome
+
     def load(self, model: str, version: int, done: Callable[[H | Exception], None]) -> None:
         """Load one version, ready to serve, or say why not."""
+        self._submit(lambda: self._outcome(model, version), done)
 
-        def job() -> H | Exception:
-            try:
-                return self._do_load(model, version)
-            except FastserveError as error:
-                return error
-            except Exception as error:  # no model may keep the others from being loaded
-                log.exception("model %s version %d: loading it crashed", model, version)
-                return error
-
-        if self._at_hand(model, version):
-            self._loop.call_soon(done, job())
-        else:
-            self._submit(job, done)
+    def _outcome(self, model: str, version: int) -> H | Exception:
+        try:
+            return self._do_load(model, version)
+        except FastserveError as error:
+            return error
+        except Exception as error:  # no model may keep the others from being loaded
+            log.exception("model %s version %d: loading it crashed", model, version)
+            return error
 
     def free(self, held: H, done: Callable[[], None]) -> None:
         """Give back what a version held; nobody uses it any more."""

@@ -25,6 +25,10 @@ class PuppetJobs:
         self.frees: dict[tuple[str, int], Callable[[], None]] = {}
         self.audited: list[tuple[str, str, int, str]] = []
         self.timers: list[tuple[int, Callable[[], None]]] = []
+        self.hand: set[tuple[str, int]] = set()
+
+    def at_hand(self, model: str, version: int) -> Held | None:
+        return Held(model, version) if (model, version) in self.hand else None
 
     def load(self, model: str, version: int, done: Callable[[Held | Exception], None]) -> None:
         assert (model, version) not in self.loads, "loaded twice at a time"

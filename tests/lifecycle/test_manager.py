@@ -42,6 +42,18 @@ def test_an_empty_registry_is_ready() -> None:
     assert puppet.settled == 1
 
 
+def test_what_is_at_hand_serves_at_once() -> None:
+    """Without a load, and whatever else still has to be loaded."""
+    puppet = Puppet(slots=1, versions=3)
+    puppet.jobs.hand = {("m", 1), ("m", 2)}
+    puppet.wish("m", 1, 2, 3)
+    assert (puppet.loading, puppet.serving, puppet.default()) == ([3], [1, 2], 2)
+    assert puppet.settled == 0
+    puppet.loaded(3)
+    assert (puppet.loading, puppet.serving, puppet.default()) == ([], [1, 2, 3], 3)
+    assert puppet.settled == 1
+
+
 def test_a_new_version_takes_over_and_the_old_one_drains() -> None:
     puppet = serving(1, versions=1)
     puppet.wish("m", 1, 2)
