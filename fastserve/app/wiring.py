@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 
@@ -18,7 +19,9 @@ from fastserve.lifecycle import (
     Scanner,
     Watcher,
     Wish,
+    by_urgency,
     load_ahead,
+    load_small,
 )
 from fastserve.registry import FileRules, Registry, TrustedKeys
 from fastserve.runtime import available_cores
@@ -84,6 +87,8 @@ class Lifecycle:
         options = config.lifecycle
         self._loop = loop
         self._loader = loader
+        self._newest, self._ahead_s = options.versions, config.server.load_ahead_s
+        self._stopping = False
         self.settled = asyncio.Event()
         self._threads: LoadThreads[Served] = LoadThreads(
             loop,
@@ -115,6 +120,7 @@ class Lifecycle:
 
     def stop(self) -> None:
         """The loop is about to end."""
+        self._stopping = True
         self._watcher.stop()
         if self._watching is not None:
             self._watching.stop()
@@ -130,6 +136,11 @@ class Lifecycle:
         return served
 
     def _tell(self, wishes: Mapping[str, Wish]) -> None:
+        if self._ahead_s:
+            # Nobody is served yet: what takes a moment is loaded here, all of it, and handed over at once.
+            until_s, self._ahead_s = time.monotonic() + self._ahead_s, 0.0
+            order = by_urgency(wishes, self._newest)
+            load_small(self._loader, order, lambda: not self._stopping and time.monotonic() < until_s)
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._manager.wish, wishes)
 

@@ -43,8 +43,8 @@ class ServerOptions(BaseModel):
         default=10.0,
         ge=0.0,
         le=3_600.0,
-        description="How long models are loaded once for all workers, before these are forked, so that their "
-        "memory is shared, in s; 0 = each worker loads for itself.",
+        description="How long models are loaded before any of them serves, in s: once for all workers, "
+        "which are forked then and share that memory; in a single worker small ones. 0 = each on its own.",
     )
     backlog: int = Field(
         default=2_048,

@@ -1,6 +1,6 @@
 """From versions on disk to loaded, warmed versions in memory, and back."""
 
-from fastserve.lifecycle.ahead import Ahead, load_ahead
+from fastserve.lifecycle.ahead import Ahead, load_ahead, load_small
 from fastserve.lifecycle.control import LoadControl
 from fastserve.lifecycle.loader import Loaded, Loader
 from fastserve.lifecycle.manager import Manager
@@ -9,7 +9,7 @@ from fastserve.lifecycle.scanning import Scanner
 from fastserve.lifecycle.states import Record, VersionState
 from fastserve.lifecycle.threads import LoadThreads
 from fastserve.lifecycle.watch import Watcher
-from fastserve.lifecycle.wishes import CHAMPION, Route, Wish
+from fastserve.lifecycle.wishes import CHAMPION, Route, Wish, by_urgency
 
 __all__ = [
     "CHAMPION",
@@ -26,5 +26,7 @@ __all__ = [
     "VersionState",
     "Watcher",
     "Wish",
+    "by_urgency",
     "load_ahead",
+    "load_small",
 ]

@@ -1,7 +1,7 @@
 """Loads what is wished for before workers are forked: they have it all from birth, and in the same memory."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from fastserve.lifecycle.loader import Loaded, Loader
 from fastserve.lifecycle.options import LifecycleOptions
 from fastserve.lifecycle.scanning import Scanner
-from fastserve.lifecycle.wishes import wished
+from fastserve.lifecycle.wishes import by_urgency
+
+Key = tuple[str, int]
+"""Model and version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +21,7 @@ class Ahead:
 
     scanner: Scanner
     """It has looked at the registry: another look costs little."""
-    loaded: Mapping[tuple[str, int], Loaded]
-    """By model and version."""
+    loaded: Mapping[Key, Loaded]
 
 
 def load_ahead(
@@ -38,37 +40,49 @@ def load_ahead(
     Parameters
     ----------
     threads
-        Loads that run side by side.
+        Loads of large models that run side by side.
     until_s
         On the clock of `time.monotonic`; no load begins afterwards.
     meanwhile
-        What this thread does while the others load.
+        What this thread does while another loads.
 
     Raises
     ------
     RegistryError
         The registry cannot be read.
     """
-    wishes = scanner.scan()
-    order = sorted(
-        (urgency, name, version)
-        for name, wish in wishes.items()
-        for urgency, version in enumerate(wished(wish, options.versions, ()))
-    )
-    loaded: dict[tuple[str, int], Loaded] = {}
+    order = by_urgency(scanner.scan(), options.versions)
+
+    def in_time() -> bool:
+        return time.monotonic() < until_s
 
     def load(name: str, version: int) -> None:
-        if time.monotonic() < until_s:
+        if in_time():
             with suppress(Exception):
-                loaded[name, version] = loader.load(name, version)
+                loader.keep(loader.load(name, version))
 
     pool = ThreadPoolExecutor(threads, "fastserve-load")
     try:
-        loads = [pool.submit(load, name, version) for _, name, version in order]
+        small = pool.submit(load_small, loader, order, in_time)
         meanwhile()
-        wait(loads)
+        wait([pool.submit(load, name, version) for name, version in small.result()])
     except BaseException:  # this process is told to end: a load may take minutes
         pool.shutdown(wait=False, cancel_futures=True)
         raise
     pool.shutdown()
-    return Ahead(scanner, loaded)
+    return Ahead(scanner, loader.take_ahead())
+
+
+def load_small(loader: Loader, order: Iterable[Key], go_on: Callable[[], bool]) -> list[Key]:
+    """Load what takes a moment each, one after the other, and keep it at hand; gives what takes longer.
+
+    Until `go_on` says no: it is asked before each.
+    A thread with nothing else to do, and nobody beside it, is done sooner than two, or one that reports each.
+    """
+    large: list[Key] = []
+    for name, version in order:
+        if not go_on():
+            break
+        if not loader.load_ahead(name, version):
+            large.append((name, version))
+    return large

@@ -47,6 +47,10 @@ class Loaded:
     """How long the load took, without the time that it waited for its turn."""
 
 
+class _TakesLong(Exception):
+    """A load that is not done in a moment."""
+
+
 class Loader:
     """Loads versions of one registry. Thread-safe; a load blocks for as long as it takes."""
 
@@ -83,9 +87,23 @@ class Loader:
         ------
         RegistryError, ModelRejected, ProviderUnavailable, RuntimeMissing, ModelFailed, NotEnoughMemory
         """
-        ahead = self._ahead.pop((model, version), None)
-        if ahead is not None:
-            return ahead
+        return self._ahead.pop((model, version), None) or self._fetch(model, version)
+
+    def load_ahead(self, model: str, version: int) -> bool:
+        """Load a version and keep it at hand, if that takes a moment; False if it takes longer.
+
+        It does for a large one, and for one that has to be tested. What fails, `load` will say.
+        """
+        try:
+            if not self.at_hand(model, version):
+                self.keep(self._fetch(model, version, quickly=True))
+        except _TakesLong:
+            return False
+        except Exception:
+            log.debug("model %s version %d was not loaded ahead", model, version, exc_info=True)
+        return True
+
+    def _fetch(self, model: str, version: int, *, quickly: bool = False) -> Loaded:
         began_ns, size_bytes = monotonic_ns(), 0
         with Turn(self._small) as turn:
             # Held before it is read: nothing is collected between the check and the load.
@@ -94,8 +112,13 @@ class Loader:
                 look = self._registry.verify if self._lifecycle.verify else self._registry.describe
                 record = look(model, version)
                 size_bytes = self._room.take(record)
-                self._probe(record, turn)
-                if size_bytes >= _LARGE_BYTES:
+                passed = self._prober is None or self._prober.passed(record)
+                large = size_bytes >= _LARGE_BYTES
+                if quickly and (large or not passed):
+                    raise _TakesLong
+                if not passed:
+                    self._probe(record, turn)
+                if large:
                     turn.leave()
                 loaded = self._load(record, hold, size_bytes, began_ns + turn.waited_ns)
             except BaseException:
@@ -106,10 +129,10 @@ class Loader:
         return loaded
 
     def _probe(self, record: VersionRecord, turn: Turn) -> None:
-        if self._prober is not None and not self._prober.passed(record):
-            turn.leave()
-            self._prober.check(record)
-            turn.take()
+        assert self._prober is not None
+        turn.leave()
+        self._prober.check(record)
+        turn.take()
 
     def free(self, loaded: Loaded) -> None:
         """Give back what a version held; nobody uses it any more."""
@@ -122,10 +145,19 @@ class Loader:
         """Tell whether it was loaded ahead, so that `load` takes no time."""
         return (model, version) in self._ahead
 
+    def keep(self, loaded: Loaded) -> None:
+        """Have a version at hand until somebody asks for it."""
+        self._ahead[loaded.model, loaded.version] = loaded
+
+    def take_ahead(self) -> dict[tuple[str, int], Loaded]:
+        """Everything at hand; it is the caller's from now on."""
+        ahead, self._ahead = self._ahead, {}
+        return ahead
+
     def free_ahead(self) -> None:
         """Give back what was loaded ahead and nobody has asked for."""
-        while self._ahead:
-            self.free(self._ahead.popitem()[1])
+        for loaded in self.take_ahead().values():
+            self.free(loaded)
 
     def get_ready(self) -> None:
         """Start the process that test loads happen in; takes a moment."""

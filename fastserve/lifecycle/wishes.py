@@ -54,6 +54,16 @@ def wished(wish: Wish, newest: int, failed: Collection[int]) -> list[int]:
     return list(chosen)
 
 
+def by_urgency(wishes: Mapping[str, Wish], newest: int) -> list[tuple[str, int]]:
+    """Give model and version of everything that should be READY, champions first."""
+    order = sorted(
+        (urgency, name, version)
+        for name, wish in wishes.items()
+        for urgency, version in enumerate(wished(wish, newest, ()))
+    )
+    return [(name, version) for _, name, version in order]
+
+
 def route(
     wish: Wish, ready: Collection[int], failed: Collection[int], now: Route, *, fallback: bool
 ) -> Route:

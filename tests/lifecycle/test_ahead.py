@@ -1,0 +1,105 @@
+"""What a process loads before anything serves: small, tested versions; all else is left for a proper load."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fastserve.batching import BatchingOptions
+from fastserve.errors import RegistryError
+from fastserve.lifecycle import LifecycleOptions, Loader, Scanner, by_urgency, load_ahead, load_small
+from fastserve.lifecycle.probe import vouch
+from fastserve.registry import Registry
+from fastserve.runtime import RuntimeOptions, inspect
+from tests import models
+
+OPTIONS = LifecycleOptions(versions=1)
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """`small` and `large` are tested, `untested` is not, and a file of `broken` is not what was published."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    registry, file = Registry(tmp_path / "registry"), tmp_path / "model.onnx"
+    for seed, name in enumerate(("small", "broken", "untested", "large")):
+        sizes = (8, 1_100, 1_000, 2) if name == "large" else (8, 4, 2)
+        file.write_bytes(models.mlp.__wrapped__(*sizes, seed=seed))
+        registry.publish(name, file, inspect=inspect)
+        if name != "untested":
+            vouch(registry.describe(name, 1), registry.path)
+    model = registry.path / "broken" / "1" / "model.onnx"
+    model.chmod(0o644)
+    model.write_bytes(model.read_bytes()[:-1])
+    return registry
+
+
+@pytest.fixture
+def loader(registry: Registry) -> Iterator[Loader]:
+    loader = Loader(registry, RuntimeOptions(), BatchingOptions(), OPTIONS, threads=1)
+    yield loader
+    loader.free_ahead()
+    loader.close()
+
+
+def test_what_takes_longer_is_left_alone(registry: Registry, loader: Loader) -> None:
+    order = by_urgency(Scanner(registry, OPTIONS).scan(), 1)
+    assert sorted(load_small(loader, order, lambda: True)) == [("large", 1), ("untested", 1)]
+    assert [name for name, _ in order if loader.at_hand(name, 1)] == ["small"]
+    with pytest.raises(RegistryError, match="broken"):
+        loader.load("broken", 1)
+
+
+def test_what_is_at_hand_is_loaded_once(loader: Loader) -> None:
+    assert loader.load_ahead("small", 1)
+    kept = next(iter(loader.take_ahead().values()))
+    loader.keep(kept)
+    assert loader.load_ahead("small", 1)
+    assert loader.load("small", 1) is kept
+    assert not loader.at_hand("small", 1)
+    another = loader.load("small", 1)
+    assert another is not kept
+    for loaded in (kept, another):
+        loader.free(loaded)
+
+
+def test_it_ends_when_told(registry: Registry, loader: Loader) -> None:
+    answers = iter([True, False])
+    order = [("small", 1), ("large", 1), ("untested", 1)]
+    assert load_small(loader, order, lambda: next(answers)) == []
+    assert loader.at_hand("small", 1)
+
+
+def test_before_a_fork_everything_is_loaded_and_nothing_after_the_time(
+    registry: Registry, loader: Loader
+) -> None:
+    done: list[str] = []
+    ahead = load_ahead(
+        loader,
+        Scanner(registry, OPTIONS),
+        OPTIONS,
+        threads=2,
+        until_s=time.monotonic() + 60,
+        meanwhile=lambda: done.append("meanwhile"),
+    )
+    assert sorted(ahead.loaded) == [("large", 1), ("small", 1), ("untested", 1)]
+    assert done == ["meanwhile"]
+    for loaded in ahead.loaded.values():
+        assert loaded.took_ns > 0
+        loader.free(loaded)
+    late = load_ahead(loader, Scanner(registry, OPTIONS), OPTIONS, threads=2, until_s=time.monotonic())
+    assert late.loaded == {}
+
+
+def test_what_is_not_kept_keeps_nothing(registry: Registry) -> None:
+    """Neither memory nor a hold on the directory: there is room for one large version only."""
+    size = (registry.path / "large" / "1" / "model.onnx").stat().st_size
+    tight = OPTIONS.model_copy(update={"memory_bytes": int(size * 1.3)})
+    loader = Loader(registry, RuntimeOptions(), BatchingOptions(), tight, threads=1)
+    for name in ("broken", "large"):
+        loader.load_ahead(name, 1)
+    held = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+    assert not [path for path in held if path.startswith(str(registry.path))]
+    loader.free(loader.load("large", 1))
+    loader.close()
