@@ -3,7 +3,7 @@
 import zlib
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, bindparam, select, tuple_
 
 from fastserve.controlplane import profiles as stored_profiles
 from fastserve.controlplane.checking import MAX_WINDOW_ROWS, check_snapshot, check_states
@@ -95,16 +95,14 @@ class Group:
     def _read_known(self, snapshots: list[Snapshot]) -> None:
         """Read how far the sources were counted, who held their places, and which profiles there are."""
         incarnations = {one.incarnation for one in snapshots}
-        found = select(sources.c.incarnation, sources.c.last_number)
-        rows = self._connection.execute(found.where(sources.c.incarnation.in_(incarnations)))
+        rows = self._connection.execute(_LAST_NUMBERS, {"incarnations": sorted(incarnations)})
         self._last: dict[str, int] = {row.incarnation: row.last_number for row in rows}
         self._had_source = set(self._last)
         printable = [one for one in snapshots if one.host.isprintable()]
         places = {(one.host, one.worker) for one in printable}
-        at = tuple_(workers.c.host, workers.c.worker)
         self._places = {
             (row.host, row.worker): (row.incarnation, row.cpu_before_s, row.cpu_s)
-            for row in self._connection.execute(select(workers).where(at.in_(sorted(places))))
+            for row in self._connection.execute(_PLACES, {"places": sorted(places)})
         }
         self._had_place = set(self._places)
         digests = {delta.profile for one in snapshots for delta in one.deltas if delta.profile}
@@ -221,6 +219,15 @@ class Group:
         write_rows(
             self._connection, WORKERS, rows, lambda row: (row["host"], row["worker"]) in self._had_place
         )
+
+
+# Built once: to build a query takes longer than to run it.
+_LAST_NUMBERS = select(sources.c.incarnation, sources.c.last_number).where(
+    sources.c.incarnation.in_(bindparam("incarnations", expanding=True))
+)
+_PLACES = select(workers).where(
+    tuple_(workers.c.host, workers.c.worker).in_(bindparam("places", expanding=True))
+)
 
 
 def _key(delta: VersionDelta) -> Key:

@@ -6,7 +6,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from fastserve.controlplane.errors import StoreUnavailable
 from fastserve.controlplane.tables import profiles
@@ -17,6 +17,8 @@ _MAX_KEPT = 256
 _MAX_KEPT_FEATURES = 262_144
 _AT_ONCE = 500
 """Parameters of one query."""
+
+_KNOWN = select(profiles.c.digest).where(profiles.c.digest.in_(bindparam("digests", expanding=True)))
 
 
 class Profiles:
@@ -83,7 +85,7 @@ def known(connection: Connection, digests: Iterable[str]) -> set[str]:
     found: set[str] = set()
     for at in range(0, len(wanted), _AT_ONCE):
         some = wanted[at : at + _AT_ONCE]
-        found |= set(connection.scalars(select(profiles.c.digest).where(profiles.c.digest.in_(some))))
+        found |= set(connection.scalars(_KNOWN, {"digests": some}))
     return found
 
 

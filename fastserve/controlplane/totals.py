@@ -3,22 +3,26 @@
 import json
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, bindparam, select, tuple_
 
 from fastserve.controlplane.errors import StoreUnavailable
 from fastserve.controlplane.fleet import Version, VersionTotals
 from fastserve.controlplane.tables import totals
 from fastserve.monitoring.snapshot import HistogramDelta, VersionDelta
 
+_ALL = select(totals)
+_OF_VERSIONS = _ALL.where(tuple_(totals.c.model, totals.c.version).in_(bindparam("versions", expanding=True)))
+
 
 def read_totals(
     connection: Connection, versions: Iterable[Version] | None = None
 ) -> dict[Version, VersionTotals]:
     """Give the totals of some versions, or of all; a version without any is left out."""
-    query = select(totals)
-    if versions is not None:
-        query = query.where(tuple_(totals.c.model, totals.c.version).in_(sorted(versions)))
-    return {(row.model, row.version): _parse(row.content) for row in connection.execute(query)}
+    if versions is None:
+        rows = connection.execute(_ALL)
+    else:
+        rows = connection.execute(_OF_VERSIONS, {"versions": sorted(versions)})
+    return {(row.model, row.version): _parse(row.content) for row in rows}
 
 
 def to_text(one: VersionTotals) -> str:

@@ -17,8 +17,8 @@ from fastserve.lifecycle.wishes import Wish
 
 log = logging.getLogger("fastserve.lifecycle")
 
-_GATHER_MS = 20
-_STEP_MS = 5
+_GATHER_MS = 50
+_STEP_MS = 50
 _UNSETTLED_S = 0.2
 
 
