@@ -37,10 +37,14 @@ say = partial(Console(stderr=True).print, markup=False, highlight=False, soft_wr
 
 
 def main(
-    repetitions: Annotated[int, typer.Option(min=1, help="Turns of each; medians of their ratios.")] = 9,
-    seconds: Annotated[int, typer.Option(min=1, help="Length of one measurement.")] = 3,
+    repetitions: Annotated[int, typer.Option(min=1, help="Turns of each; medians of their ratios.")] = 41,
+    seconds: Annotated[int, typer.Option(min=1, help="Length of one measurement.")] = 1,
 ) -> None:
-    """Print requests/s with watching on as a share of requests/s with watching off."""
+    """Print requests/s with watching on as a share of requests/s with watching off.
+
+    Many short turns: on a shared host neighbours come and go within seconds, and a few long ones see another
+    machine each.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         settings = Settings(repetitions, seconds, machine.layout(), MODELS, directory, say)
