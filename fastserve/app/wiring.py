@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from functools import partial
 
 from fastserve.app.watching import Post, Watching
 from fastserve.config import Config
@@ -126,6 +127,7 @@ class Lifecycle:
             self._watching.stop()
         self._threads.close()
         self.plane.close()
+        gc.enable()
         self._loader.close()
 
     def _load(self, model: str, version: int) -> Served:
@@ -137,12 +139,19 @@ class Lifecycle:
 
     def _tell(self, wishes: Mapping[str, Wish]) -> None:
         if self._ahead_s:
-            # Nobody is served yet: what takes a moment is loaded here, all of it, and handed over at once.
-            until_s, self._ahead_s = time.monotonic() + self._ahead_s, 0.0
-            order = by_urgency(wishes, self._newest)
-            load_small(self._loader, order, lambda: not self._stopping and time.monotonic() < until_s)
+            self._load_first(wishes, time.monotonic() + self._ahead_s)
+            self._ahead_s = 0.0
+        self._call(partial(self._manager.wish, wishes))
+
+    def _load_first(self, wishes: Mapping[str, Wish], until_s: float) -> None:
+        """Load what takes a moment here, all of it: it is then handed over at once."""
+        order = [key for key in by_urgency(wishes, self._newest) if not self._loader.at_hand(*key)]
+        self._call(partial(self._manager.wish, wishes, wait=True))
+        load_small(self._loader, order, lambda: not self._stopping and time.monotonic() < until_s)
+
+    def _call(self, call: Callable[[], None]) -> None:
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._manager.wish, wishes)
+            self._loop.call_soon_threadsafe(call)
 
     def _on_settled(self) -> None:
         self._loader.free_ahead()

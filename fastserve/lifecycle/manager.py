@@ -71,6 +71,8 @@ class Manager(Generic[H]):
         self._wanting: dict[str, tuple[bool, int, int]] = {}
         """Model → (it has a version that answers, urgency, version) of its next load."""
         self._loading: set[tuple[str, int]] = set()
+        self._waits = False
+        """Loads do not begin yet."""
         self._settled = False
         self._on_settled: Callable[[], None] = lambda: None
 
@@ -127,19 +129,21 @@ class Manager(Generic[H]):
 
     # -- events -------------------------------------------------------------------------------------------
 
-    def wish(self, wishes: Mapping[str, Wish]) -> None:
-        """Take in what the registry holds now, all of it: a model that is not named is not there any more."""
+    def wish(self, wishes: Mapping[str, Wish], *, wait: bool = False) -> None:
+        """Take in what the registry holds now, all of it: a model that is not named is not there any more.
+
+        With `wait` it is known from now on, but loads begin with the next wish.
+        """
+        waited, self._waits = self._waits, wait
         for name in [name for name in self._models if name not in wishes]:
             self._models[name].want(None, self._options.versions)
-            self._reconcile(name)
-        changed = []
+            self._step(name)
         for name, wish in wishes.items():
             model = self._models.setdefault(name, Model())
-            if model.wish != wish:
+            if model.wish != wish or waited:
                 model.want(wish, self._options.versions)
-                changed.append(name)
-        for name in changed:
-            self._reconcile(name)
+                self._step(name)
+        self._start_loads()
         self._settle()
 
     def try_again(self, name: str) -> None:
@@ -169,7 +173,10 @@ class Manager(Generic[H]):
     def _reconcile(self, name: str) -> None:
         """Take every step that can be taken now for one model, then start loads where there is room."""
         self._step(name)
-        while len(self._busy()) < self._slots and self._wanting:
+        self._start_loads()
+
+    def _start_loads(self) -> None:
+        while self._wanting and not self._waits and len(self._busy()) < self._slots:
             chosen, (*_, version) = min(self._wanting.items(), key=itemgetter(1))
             del self._wanting[chosen]
             self._load(chosen, version)

@@ -228,3 +228,26 @@ def test_a_model_that_comes_later_is_served_and_ready_waits_for_it(site: Site) -
     assert site.publish(models.scaled(9.0), "late") == 1
     until(lambda: site.version(model="late") == "1")
     assert site.ready()
+
+
+def test_all_that_is_wished_for_is_known_while_the_first_small_models_load(tmp_path: Path) -> None:
+    """They are loaded in one go: until they serve, nobody is told that they do not exist."""
+    registry, file = Registry(tmp_path / "registry"), tmp_path / "model.onnx"
+    names = [f"m{number:02}" for number in range(60)]
+    for number, name in enumerate(names):
+        file.write_bytes(models.mlp.__wrapped__(32, 64, 64, 2, seed=number))
+        registry.publish(name, file, inspect=inspect)
+    with running(registry.path, tmp_path, {"lifecycle": {"probe": False}}, ready=False) as server:
+        seen: list[tuple[int, int, int]] = []
+
+        def all_ready() -> bool:
+            entries = server.request("POST", "/v2/repository/index").json()
+            stats = server.request("GET", "/v2/models/m59/stats").status
+            ready = server.request("GET", "/v2/health/ready").status
+            if entries:
+                seen.append((len(entries), stats, ready))
+            return ready == 200
+
+        until(all_ready)
+    assert {(found, stats) for found, stats, _ in seen} == {(60, 200)}
+    assert seen[0][2] == 503, "it was ready before anybody could ask"

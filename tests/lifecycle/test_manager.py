@@ -5,7 +5,7 @@ import random
 import pytest
 
 from fastserve.errors import ModelRejected
-from fastserve.lifecycle import Route
+from fastserve.lifecycle import Route, Wish
 from fastserve.lifecycle.memory import NotEnoughMemory
 from fastserve.lifecycle.states import VersionState
 from tests.lifecycle.puppet import Puppet
@@ -51,6 +51,23 @@ def test_what_is_at_hand_serves_at_once() -> None:
     assert puppet.settled == 0
     puppet.loaded(3)
     assert (puppet.loading, puppet.serving, puppet.default()) == ([], [1, 2, 3], 3)
+    assert puppet.settled == 1
+
+
+def test_a_wish_that_waits_is_known_and_loads_nothing() -> None:
+    puppet = Puppet(slots=2, versions=2)
+    puppet.jobs.hand = {("m", 2)}
+    wishes = {"m": Wish((2, 1)), "n": Wish((1,))}
+    puppet.manager.wish(wishes, wait=True)
+    assert (puppet.loading, puppet.serving, puppet.default()) == ([], [2], 2)
+    assert puppet.states() == {1: VersionState.UNKNOWN, 2: VersionState.READY}
+    assert puppet.states("n") == {1: VersionState.UNKNOWN}
+    puppet.manager.try_again("n")
+    assert (puppet.loading, puppet.settled) == ([], 0)
+    puppet.jobs.hand = {("n", 1)}
+    puppet.manager.wish(wishes)
+    assert (puppet.loading, puppet.default("n")) == ([1], 1)
+    puppet.loaded(1)
     assert puppet.settled == 1
 
 
