@@ -46,13 +46,16 @@ struct alignas(32) Grid {
         if (number > kMostEdges || !std::isfinite(edges[0] - edges[number - 1])) return false;
         const int64_t skip = number > kInner, inner = std::min<int64_t>(number - skip, kInner);
         if (skip) outer |= static_cast<uint8_t>(1 << lane);
-        const double first = edges[0], last = edges[number - 1];
-        const double around = std::max(last - first, number == 1 ? std::abs(first - shift) : 0.0);
+        const double first = edges[0], last = edges[number - 1], all = last - first;
+        const double around = std::max(all, number == 1 ? std::abs(first - shift) : 0.0);
         const double room = around > 0 ? around : 1.0;
-        if (!skip && lay(lane, edges, inner, first - room / 2, last + room / 2, shift)) return true;
-        if (lay(lane, edges + skip, inner, first - room / 16, last + room / 16, shift)) return true;
-        const double low_edge = edges[skip], high_edge = edges[skip + inner - 1], more = (high_edge - low_edge) / 64;
-        return more > 0 && lay(lane, edges + skip, inner, low_edge - more, high_edge + more, shift);
+        if (!skip && lay(lane, edges, inner, {first - room / 2, last + room / 2}, room, shift)) return true;
+        // The narrower the cells, the fewer values share one with an edge; but far tails need wide ones.
+        const double low_edge = edges[skip], high_edge = edges[skip + inner - 1], between = high_edge - low_edge;
+        const Range close{low_edge - between / 64, high_edge + between / 64};
+        if (between > 0 && all < kTails * between && lay(lane, edges + skip, inner, close, room, shift)) return true;
+        if (lay(lane, edges + skip, inner, {first - room / 16, last + room / 16}, room, shift)) return true;
+        return between > 0 && lay(lane, edges + skip, inner, close, between, shift);
     }
 
     // Of a lane that belongs to the panel before, only the extremes are looked at.
@@ -82,10 +85,16 @@ struct alignas(32) Grid {
 
 private:
     static constexpr double kFarthest = 0x1p30;  // cells from the middle
+    static constexpr double kTails = 16;         // times as wide as the inner edges lie apart
 
-    bool lay(int lane, const float* edges, int64_t inner, double from, double to, double shift) noexcept {
-        const double width = (to - from) / 65'500;
-        const float step = static_cast<float>(1 / width), start = static_cast<float>(-32'750 - from / width);
+    struct Range {
+        double from, to;
+    };
+
+    // Values spread over about `spread`.
+    bool lay(int lane, const float* edges, int64_t inner, Range range, double spread, double shift) noexcept {
+        const double width = (range.to - range.from) / 65'500;
+        const float step = static_cast<float>(1 / width), start = static_cast<float>(-32'750 - range.from / width);
         const double middle = shift * step + start;
         if (!(step < 1e30F && step > 1e-30F && std::abs(middle) < kFarthest)) return false;
         int8_t* highs = high[lane % kPairs][lane / kPairs];
@@ -98,7 +107,7 @@ private:
         }
         scale[lane] = step;
         bias[lane] = start;
-        shifted |= std::abs(shift) > 8 * (to - from) || std::abs(start) > kFarthest;
+        shifted |= std::abs(shift) > 8 * spread || std::abs(start) > kFarthest;
         return true;
     }
 };

@@ -7,8 +7,6 @@
 
 namespace fastserve::number::tiles {
 
-constexpr int64_t kFetched = 64;  // bytes of a cache line
-
 // A panel of a tile, and where its counts go.
 struct Place {
     const float* values;
@@ -72,13 +70,8 @@ FASTSERVE_TILE_CALL bool settle_doubts(const Place& at, Bytes& found, const __m2
     return true;
 }
 
-// Memory that will be read next.
-FASTSERVE_TILE void fetch(const char*& next, int lines) noexcept {
-    for (int i = 0; i < lines; ++i, next += kFetched) __builtin_prefetch(next, 0, 2);
-}
-
 // False, and nothing counted, where the tile has to be counted by comparing.
-FASTSERVE_TILE bool count_tile(const Place& at, Histogram* histograms, const char*& next, int lines) noexcept {
+FASTSERVE_TILE bool count_tile(const Place& at, Histogram* histograms, const char* next) noexcept {
     Seen seen;
     if (!(at.grid.shifted ? add_up<true>(at.values, at.stride, at.grid, at.tally, seen)
                           : add_up<false>(at.values, at.stride, at.grid, at.tally, seen)))
@@ -87,19 +80,14 @@ FASTSERVE_TILE bool count_tile(const Place& at, Histogram* histograms, const cha
     split(at.values, at.stride, at.grid, seen, bytes);
     __m256i least[kPairs];
 #pragma GCC unroll 1
-    for (int pair = 0; pair < kPairs; ++pair) {
-        fetch(next, lines);
-        least[pair] = find(at.grid, pair, bytes);
-    }
+    for (int pair = 0; pair < kPairs; ++pair, next += kSlices * kFetched)
+        least[pair] = find(at.grid, pair, bytes, next);
     const __m256i any = _mm256_min_epu8(_mm256_min_epu8(least[0], least[1]), _mm256_min_epu8(least[2], least[3]));
     if (_mm256_movemask_epi8(_mm256_cmpeq_epi8(any, _mm256_setzero_si256())) && !settle_doubts(at, bytes, least))
         return false;
     look_beyond(at, seen.low, seen.high);
 #pragma GCC unroll 1
-    for (int pair = 0; pair < kPairs; ++pair) {
-        fetch(next, lines);
-        tick(bytes.above[pair], histograms[pair]);
-    }
+    for (int pair = 0; pair < kPairs; ++pair) tick(bytes.above[pair], histograms[pair]);
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
         double *sum = at.tally.sum + 4 * half, *squares = at.tally.squares + 4 * half;
@@ -149,16 +137,15 @@ FASTSERVE_TILE_CALL void sweep_together(Rows<float> task, Grid* grids, int64_t f
                      task.above + panel.table, task.tallies[p], grids[p]};
     };
     const int64_t tile = kRows * task.stride;
-    const auto share = static_cast<int>(tile * sizeof(float) / kFetched / (2 * kPairs * (last - first))) + 1;
-    const bool fetched = task.panel_count <= kTogether;  // rows of more panels are too far apart
     for (int64_t left = task.rows; left > 0; left -= kRows, task.values += tile) {
-        const char* next = reinterpret_cast<const char*>(task.values + tile);
-        const int lines = fetched && left > kRows ? share : 0;
-        for (int64_t p = first; p < last; ++p) {
+        // Rows of more panels lie too far apart. What is there already may be fetched again.
+        const bool ahead = task.panel_count <= kTogether && left > kRows;
+        const char* next = reinterpret_cast<const char*>(task.values + (ahead ? tile : 0));
+        for (int64_t p = first; p < last; ++p, next += kPairs * kSlices * kFetched) {
             Grid& grid = grids[p];
             if (!grid.usable || grid.resting()) {
                 count_by_comparing(task, p);
-            } else if (count_tile(place(p), histograms[p - first], next, lines)) {
+            } else if (count_tile(place(p), histograms[p - first], next)) {
                 grid.strain -= grid.strain > 0;
                 counted[p - first] = true;
             } else {
