@@ -53,9 +53,10 @@ struct alignas(32) Grid {
         // The narrower the cells, the fewer values share one with an edge; but far tails need wide ones.
         const double low_edge = edges[skip], high_edge = edges[skip + inner - 1], between = high_edge - low_edge;
         const Range close{low_edge - between / 64, high_edge + between / 64};
-        if (between > 0 && all < kTails * between && lay(lane, edges + skip, inner, close, room, shift)) return true;
+        const bool tails = all >= kTails * between;
+        if (!tails && lay(lane, edges + skip, inner, close, room, shift)) return true;
         if (lay(lane, edges + skip, inner, {first - room / 16, last + room / 16}, room, shift)) return true;
-        return between > 0 && lay(lane, edges + skip, inner, close, between, shift);
+        return tails && between > 0 && lay(lane, edges + skip, inner, close, between, shift);
     }
 
     // Of a lane that belongs to the panel before, only the extremes are looked at.
