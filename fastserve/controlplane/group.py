@@ -7,12 +7,13 @@ from sqlalchemy import Connection, bindparam, select, tuple_
 
 from fastserve.controlplane import profiles as stored_profiles
 from fastserve.controlplane.checking import MAX_WINDOW_ROWS, check_snapshot, check_states
+from fastserve.controlplane.committed import Committed, Key, Place
 from fastserve.controlplane.fleet import Version, VersionTotals, WorkerNow
 from fastserve.controlplane.profiles import Profiles, Sketches, check_given, parse_given
 from fastserve.controlplane.rows import SOURCES, TOTALS, WORKERS, write_rows
 from fastserve.controlplane.tables import profiles, sources, workers
-from fastserve.controlplane.totals import add, read_totals, to_text
-from fastserve.controlplane.windows import HOUR_MS, Key, Windows
+from fastserve.controlplane.totals import add, copy, read_totals, to_text
+from fastserve.controlplane.windows import HOUR_MS, Windows
 from fastserve.errors import InvalidRequest
 from fastserve.monitoring.profile import Profile
 from fastserve.monitoring.snapshot import Snapshot, VersionDelta
@@ -21,8 +22,6 @@ LATEST_MS = 60_000
 """How far ahead of the control plane's clock a worker's may be."""
 OLDEST_MS = 3 * HOUR_MS
 """How late a snapshot may come and still be put at its own minute."""
-
-Place = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +43,13 @@ class Group:
         snapshots: list[Snapshot],
         now_ms: int,
         windows: Windows,
+        committed: Committed,
         caches: tuple[Profiles, Sketches],
     ) -> None:
         self._connection = connection
         self._now_ms = now_ms
         self._windows = windows
+        self._committed = committed
         self._profiles, self._sketches = caches
         self._read_known(snapshots)
         self._fresh: dict[str, tuple[Profile, bytes, VersionDelta]] = {}
@@ -91,22 +92,29 @@ class Group:
         self._write_sources()
         self._write_totals()
         self._write_workers()
+        self._known |= self._fresh.keys()
+        self._committed.totals |= self.totals
 
     def _read_known(self, snapshots: list[Snapshot]) -> None:
         """Read how far the sources were counted, who held their places, and which profiles there are."""
+        committed = self._committed
+        self._last, self._places, self._known = committed.numbers, committed.places, committed.profiles
         incarnations = {one.incarnation for one in snapshots}
-        rows = self._connection.execute(_LAST_NUMBERS, {"incarnations": sorted(incarnations)})
-        self._last: dict[str, int] = {row.incarnation: row.last_number for row in rows}
-        self._had_source = set(self._last)
-        printable = [one for one in snapshots if one.host.isprintable()]
-        places = {(one.host, one.worker) for one in printable}
-        self._places = {
-            (row.host, row.worker): (row.incarnation, row.cpu_before_s, row.cpu_s)
-            for row in self._connection.execute(_PLACES, {"places": sorted(places)})
-        }
-        self._had_place = set(self._places)
+        unread = incarnations - self._last.keys()
+        if unread:
+            rows = self._connection.execute(_LAST_NUMBERS, {"incarnations": sorted(unread)})
+            self._last |= {row.incarnation: row.last_number for row in rows}
+        self._had_source = incarnations & self._last.keys()
+        places = {(one.host, one.worker) for one in snapshots if one.host.isprintable()}
+        unread_places = places - self._places.keys()
+        if unread_places:
+            self._places |= {
+                (row.host, row.worker): (row.incarnation, row.cpu_before_s, row.cpu_s)
+                for row in self._connection.execute(_PLACES, {"places": sorted(unread_places)})
+            }
+        self._had_place = places & self._places.keys()
         digests = {delta.profile for one in snapshots for delta in one.deltas if delta.profile}
-        self._known = stored_profiles.known(self._connection, digests)
+        self._known |= stored_profiles.known(self._connection, digests - self._known)
 
     def _check_rows(self, snapshot: Snapshot, given: dict[str, Profile]) -> list[int]:
         """Give the rows of each delta; InvalidRequest unless states fit and windows have room for them."""
@@ -142,9 +150,7 @@ class Group:
         at_ms = self._moment(snapshot)
         versions = {(delta.model, delta.version) for delta in snapshot.deltas} - self.totals.keys()
         if versions:
-            stored = read_totals(self._connection, versions)
-            self._had_totals |= stored.keys()
-            self.totals |= {one: stored.get(one) or VersionTotals() for one in versions}
+            self._read_totals(versions)
         for delta, counted in zip(snapshot.deltas, rows, strict=True):
             version = (delta.model, delta.version)
             add(self.totals[version], delta)
@@ -154,6 +160,16 @@ class Group:
         self._count_worker(snapshot)
         self._last[snapshot.incarnation] = snapshot.number
         self._counted[snapshot.incarnation] = snapshot
+
+    def _read_totals(self, versions: set[Version]) -> None:
+        """Begin with what was counted before."""
+        known = self._committed.totals
+        unread = versions - known.keys()
+        if unread:
+            known |= read_totals(self._connection, unread)
+        self._had_totals |= versions & known.keys()
+        for one in versions:
+            self.totals[one] = copy(known[one]) if one in known else VersionTotals()
 
     def _count_worker(self, snapshot: Snapshot) -> None:
         place = (snapshot.host, snapshot.worker)

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select
 
+from fastserve.controlplane.committed import Key
 from fastserve.controlplane.fleet import Version
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.store import Store
 from fastserve.controlplane.tables import profiles, sources, totals, windows, workers
-from fastserve.controlplane.windows import DAY_MS, HOUR_MS, MINUTE_MS, SPAN_MS, Key, of
+from fastserve.controlplane.windows import DAY_MS, HOUR_MS, MINUTE_MS, SPAN_MS, of
 
 GRACE_MS = 2 * MINUTE_MS
 """After the end of an hour or a day, before it is summed up; what comes later is added to it."""
@@ -69,7 +70,7 @@ class Rollup:
             Whose totals went.
         """
         oldest_ms = now_ms - int(self._options.keep_days_d * DAY_MS)
-        with self._store.database.writing() as connection:
+        with self._store.housekeeping() as connection:
             connection.execute(delete(windows).where(or_(*self._old(now_ms))))
             for surplus in self._surplus(connection):
                 connection.execute(delete(windows).where(surplus))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 
 from fastserve.controlplane import schema
+from fastserve.controlplane.committed import Committed
 from fastserve.controlplane.database import Database
 from fastserve.controlplane.errors import StoreUnavailable
 from fastserve.controlplane.fleet import Version, VersionTotals, WorkerNow
@@ -61,7 +62,8 @@ class Store:
     ) -> None:
         self.database = database
         self.profiles = profiles
-        self._sketches = Sketches()
+        self._caches = (profiles, Sketches())
+        self._committed = Committed()
         self._count_rows = options.count_window_rows
         self._clock_ms = clock_ms
         self._in_doubt = True
@@ -77,9 +79,17 @@ class Store:
             return Taken(totals=read_totals(connection), all_totals=True)
 
     @contextmanager
+    def housekeeping(self) -> Iterator[Connection]:
+        """Give the one transaction that writes, to change in it what snapshots did; StoreUnavailable."""
+        with self._writing() as connection:
+            self._committed.clear()
+            yield connection
+            self._committed.clear()
+
+    @contextmanager
     def touching(self) -> Iterator[Windows]:
         """Give windows to change in one transaction; StoreUnavailable."""
-        with self.database.writing() as connection:
+        with self.housekeeping() as connection:
             windows = self._windows(connection)
             yield windows
             windows.write()
@@ -94,9 +104,11 @@ class Store:
         """
         answers: dict[int, Answer] = {}
         try:
-            with self.database.writing() as connection:
-                caches = (self.profiles, self._sketches)
-                group = Group(connection, snapshots, self._clock_ms(), self._windows(connection), caches)
+            with self._writing() as connection:
+                windows = self._windows(connection)
+                group = Group(
+                    connection, snapshots, self._clock_ms(), windows, self._committed, self._caches
+                )
                 for at in sorted(range(len(snapshots)), key=lambda at: snapshots[at].number):
                     answers[at] = group.take(snapshots[at])
                 group.write()
@@ -104,11 +116,24 @@ class Store:
         except StoreUnavailable:
             self._in_doubt = True
             raise
+        self._committed.trim()
         taken = Taken([answers[at] for at in range(len(snapshots))], totals, self._in_doubt)
         taken.workers = list(group.workers.values())
         taken.watched = group.watched
         self._in_doubt = False
         return taken
 
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """Give the one transaction that writes; what it finds in memory is what the database holds."""
+        if not self.database.is_sqlite:  # which only this process writes to
+            self._committed.clear()
+        try:
+            with self.database.writing() as connection:
+                yield connection
+        except BaseException:
+            self._committed.clear()
+            raise
+
     def _windows(self, connection: Connection) -> Windows:
-        return Windows(connection, self.profiles, self._sketches, self._count_rows)
+        return Windows(connection, self._committed, self._caches, self._count_rows)

@@ -9,6 +9,7 @@ from itertools import groupby
 
 from sqlalchemy import Connection, and_, func, select
 
+from fastserve.controlplane.committed import Key
 from fastserve.controlplane.database import Database
 from fastserve.controlplane.errors import NotWatched, StateDamaged, StoreUnavailable
 from fastserve.controlplane.profiles import Profiles
@@ -16,7 +17,7 @@ from fastserve.controlplane.reporting import CountWindows, Report, TimePoint
 from fastserve.controlplane.spans import Place, Span, choose
 from fastserve.controlplane.states import merge_into, unpack
 from fastserve.controlplane.tables import profiles, windows
-from fastserve.controlplane.windows import DAY_MS, SPAN_MS, Key, of
+from fastserve.controlplane.windows import DAY_MS, SPAN_MS, of
 from fastserve.controlplane.yardstick import Yardstick
 from fastserve.monitoring.comparing import FeatureComparison, compare
 from fastserve.monitoring.profile import Profile, Sketch

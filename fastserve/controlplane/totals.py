@@ -34,6 +34,15 @@ def to_text(one: VersionTotals) -> str:
     return json.dumps(content, separators=(",", ":"))
 
 
+def copy(one: VersionTotals) -> VersionTotals:
+    """Give totals that can be added to while others look at `one`."""
+    histograms = {
+        name: HistogramDelta.model_construct(buckets=dict(each.buckets), total=each.total)
+        for name, each in one.histograms.items()
+    }
+    return VersionTotals(dict(one.codes), histograms, one.watched_rows)
+
+
 def add(one: VersionTotals, delta: VersionDelta) -> None:
     """Count what a version did since its worker's last snapshot."""
     one.watched_rows += delta.watched_rows

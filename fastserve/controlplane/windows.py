@@ -7,11 +7,11 @@ day, in the same transaction. `rolled` says of a window that the one above holds
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, or_, select, update
 
+from fastserve.controlplane.committed import Committed, Key, Window
 from fastserve.controlplane.errors import StateDamaged, StoreUnavailable
 from fastserve.controlplane.profiles import Profiles, Sketches
 from fastserve.controlplane.rows import WINDOWS, write_rows
@@ -25,47 +25,21 @@ HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 SPAN_MS = {"minute": MINUTE_MS, "hour": HOUR_MS, "day": DAY_MS}
 
-Key = tuple[str, int, str]
-"""Model, version, profile's digest (or empty)."""
-
-
-@dataclass(slots=True)
-class Window:
-    """One window and what is to be added to it."""
-
-    level: str
-    start_ms: int
-    end_ms: int
-    rows: int = 0
-    rolled: bool = False
-    stored: bytes | None = None
-    """As the database has it; None when it does not."""
-    parts: list[bytes | Sequence[bytes]] = field(default_factory=list)
-    """States as they came, or as another window has them stored."""
-    changed: bool = False
-    damaged: bool = False
-    """Something stored could not be read."""
-
-    def put(self, rows: int, states: bytes | Sequence[bytes]) -> None:
-        """Add rows."""
-        self.rows += rows
-        self.changed = True
-        if states:
-            self.parts.append(states)
-
-
 class Windows:
     """Windows in one transaction. One thread only."""
 
     def __init__(
-        self, connection: Connection, profiles: Profiles, sketches: Sketches, count_rows: int
+        self,
+        connection: Connection,
+        committed: Committed,
+        caches: tuple[Profiles, Sketches],
+        count_rows: int,
     ) -> None:
         self._connection = connection
-        self._profiles = profiles
-        self._sketches = sketches
+        self._profiles, self._sketches = caches
         self._count_rows = count_rows
-        self._by_time: dict[tuple[Key, str, int], Window | None] = {}
-        self._by_count: dict[Key, list[Window]] = {}
+        self._by_time = committed.by_time
+        self._by_count = committed.by_count
 
     def minute_rows(self, key: Key, at_ms: int) -> int:
         """Tell how many rows the minute has so far."""
@@ -120,6 +94,10 @@ class Windows:
         rows = [self._row(key, window) for key, window in changed]
         there = {(key, one.level, one.start_ms) for key, one in changed if one.stored is not None}
         write_rows(self._connection, WINDOWS, rows, lambda row: _place(row) in there)
+        for (_, window), row in zip(changed, rows, strict=True):
+            window.written(row["state"])
+        for each in self._by_count.values():
+            del each[:-1]
 
     def _add_by_count(self, key: Key, at_ms: int, rows: int, states: Sequence[bytes]) -> None:
         found = self._by_count.get(key)

@@ -184,7 +184,7 @@ def test_a_window_that_cannot_be_read_stops_nothing(
     store: Store, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     store.take_in([one(1)])
-    with store.database.writing() as connection:
+    with store.housekeeping() as connection:
         connection.execute(update(windows).values(state=b"rubbish"))
     taken = store.take_in([one(2, rows=4)])
     assert taken.answers == [Answer(2)]

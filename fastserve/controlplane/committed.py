@@ -1,0 +1,78 @@
+"""What the database holds, as far as this process has read or written it: need not be read again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from fastserve.controlplane.fleet import Version, VersionTotals
+
+Key = tuple[str, int, str]
+"""Model, version, profile's digest (or empty)."""
+
+Place = tuple[str, int]
+"""A worker's host, and its number there."""
+
+_MAX_WINDOWS = 4_096
+_MAX_BYTES = 64 * 2**20
+
+
+@dataclass(slots=True)
+class Window:
+    """One window and what is to be added to it."""
+
+    level: str
+    start_ms: int
+    end_ms: int
+    rows: int = 0
+    rolled: bool = False
+    stored: bytes | None = None
+    """As the database has it; None when it does not."""
+    parts: list[bytes | Sequence[bytes]] = field(default_factory=list)
+    """States as they came, or as another window has them stored."""
+    changed: bool = False
+    damaged: bool = False
+    """Something stored could not be read."""
+
+    def put(self, rows: int, states: bytes | Sequence[bytes]) -> None:
+        """Add rows."""
+        self.rows += rows
+        self.changed = True
+        if states:
+            self.parts.append(states)
+
+    def written(self, state: bytes) -> None:
+        """Everything added is in the database now, if the transaction holds."""
+        self.stored, self.parts = state, []
+        self.changed = self.damaged = False
+
+
+@dataclass(slots=True)
+class Committed:
+    """Rows of the database in memory. Right only while nobody else writes, and after no commit that failed.
+
+    One thread only. A transaction changes it as it goes, so that it has to be cleared when that fails.
+    """
+
+    numbers: dict[str, int] = field(default_factory=dict)
+    """Of the last snapshot that was counted, by incarnation."""
+    places: dict[Place, tuple[str, float, float]] = field(default_factory=dict)
+    """Incarnation, processor seconds of those before it and its own."""
+    profiles: set[str] = field(default_factory=set)
+    """Digests."""
+    totals: dict[Version, VersionTotals] = field(default_factory=dict)
+    """Shown to others too: copied before anything is added."""
+    by_time: dict[tuple[Key, str, int], Window | None] = field(default_factory=dict)
+    """By level and start; None where the database has no such window."""
+    by_count: dict[Key, list[Window]] = field(default_factory=dict)
+    """The newest last."""
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for one in (self.numbers, self.places, self.profiles, self.totals, self.by_time, self.by_count):
+            one.clear()
+
+    def trim(self) -> None:
+        """Forget everything when it has become much: whoever needs it reads it again."""
+        held = [one for one in self.by_time.values() if one is not None]
+        held += [one for each in self.by_count.values() for one in each]
+        if len(held) > _MAX_WINDOWS or sum(len(one.stored or b"") for one in held) > _MAX_BYTES:
+            self.clear()
