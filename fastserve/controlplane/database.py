@@ -4,6 +4,7 @@ import fcntl
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -155,7 +156,7 @@ def _sqlite(url: URL, busy_timeout_s: float) -> Engine:
             f"journal_size_limit={_WAL_LIMIT_BYTES}",
             "foreign_keys=ON",
         ):
-            connection.execute(f"PRAGMA {pragma}").fetchall()
+            _execute_patiently(connection, f"PRAGMA {pragma}", busy_timeout_s)
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Connection) -> None:
@@ -163,6 +164,19 @@ def _sqlite(url: URL, busy_timeout_s: float) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
+
+
+def _execute_patiently(connection: sqlite3.Connection, statement: str, limit_s: float) -> None:
+    """Try again while another process changes the journal's mode, for which SQLite itself does not wait."""
+    give_up_s = time.monotonic() + limit_s
+    while True:
+        try:
+            connection.execute(statement).fetchall()
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() >= give_up_s:
+                raise
+            time.sleep(0.01)
 
 
 def _make_private(path: Path) -> None:

@@ -1,11 +1,14 @@
 """Keeps the distances on `/metrics` fresh: compares versions again when something new has come."""
 
+import math
 from collections.abc import Callable
 
 from fastserve.controlplane.fleet import Drift, Fleet, Version
 from fastserve.controlplane.summary import Summaries
 from fastserve.controlplane.windows import MINUTE_MS
 
+_AGAIN_S = 15.0
+"""Between two comparisons of a version: each reads the windows of an hour, and nobody looks more often."""
 _STALE_S = 60.0
 """After so long a version is compared again without anything new: old rows leave the window."""
 
@@ -27,6 +30,8 @@ class DriftWatch:
         self._window_s = window_s
         self._now_s = now_s
         self._compared_s: dict[Version, float] = {}
+        self._watched: set[Version] = set()
+        """With new rows since they were compared."""
 
     def due(self, watched: set[Version]) -> list[Version]:
         """List versions to compare now; forgets those that no worker has any more.
@@ -45,10 +50,14 @@ class DriftWatch:
         for gone in self._fleet.drift.keys() - watching:
             del self._fleet.drift[gone]
         self._compared_s = {one: at_s for one, at_s in self._compared_s.items() if one in watching}
-        stale_s = self._now_s() - _STALE_S
-        return sorted(
-            one for one in watching if one in watched or self._compared_s.get(one, -_STALE_S) <= stale_s
-        )
+        self._watched = (self._watched | watched) & watching
+        return sorted(one for one in watching if self._is_due(one))
+
+    def _is_due(self, version: Version) -> bool:
+        wait_s = _STALE_S
+        if version in self._watched:
+            wait_s = _AGAIN_S if version in self._fleet.drift else 0.0
+        return self._now_s() - self._compared_s.get(version, -math.inf) >= wait_s
 
     def compare(self, version: Version, wall_ms: int) -> Drift | None:
         """Compare a version's last rows with its reference; None without any. In any thread.
@@ -66,6 +75,7 @@ class DriftWatch:
     def show(self, version: Version, found: Drift | None) -> None:
         """Put a comparison where `/metrics` finds it, or take it away."""
         self._compared_s[version] = self._now_s()
+        self._watched.discard(version)
         if found is None:
             self._fleet.drift.pop(version, None)
         else:

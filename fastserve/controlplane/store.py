@@ -106,9 +106,7 @@ class Store:
         try:
             with self._writing() as connection:
                 windows = self._windows(connection)
-                group = Group(
-                    connection, snapshots, self._clock_ms(), windows, self._committed, self._caches
-                )
+                group = Group(connection, snapshots, self._clock_ms(), windows, self._committed, self._caches)
                 for at in sorted(range(len(snapshots)), key=lambda at: snapshots[at].number):
                     answers[at] = group.take(snapshots[at])
                 group.write()

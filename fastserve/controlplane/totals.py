@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 
+import orjson
 from sqlalchemy import Connection, bindparam, select, tuple_
 
 from fastserve.controlplane.errors import StoreUnavailable
@@ -31,7 +32,10 @@ def to_text(one: VersionTotals) -> str:
         name: {"buckets": each.buckets, "total": each.total} for name, each in one.histograms.items()
     }
     content = {"codes": one.codes, "histograms": histograms, "watched_rows": one.watched_rows}
-    return json.dumps(content, separators=(",", ":"))
+    try:
+        return orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # a sum has more than 64 bits
+        return json.dumps(content, separators=(",", ":"))
 
 
 def copy(one: VersionTotals) -> VersionTotals:

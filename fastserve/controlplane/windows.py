@@ -25,6 +25,7 @@ HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 SPAN_MS = {"minute": MINUTE_MS, "hour": HOUR_MS, "day": DAY_MS}
 
+
 class Windows:
     """Windows in one transaction. One thread only."""
 

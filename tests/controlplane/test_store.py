@@ -237,6 +237,18 @@ def test_totals_go_on_after_a_restart(store: Store, database: Database, clock: C
     assert taken.totals["m", 1].codes == {"200": 11}
 
 
+def test_totals_outgrow_64_bits(store: Store, database: Database, clock: Clock) -> None:
+    most = 2**63 - 1
+    for number in range(1, 5):
+        one = delta(None, normal(1))
+        one.histograms["total"] = HistogramDelta(buckets={3: most}, total=most)
+        store.take_in([snapshot(number, [one])])
+    again = Store(database, ControlOptions(), Profiles(), clock)
+    for totals in (again.load().totals, again.take_in([snapshot(5, [delta(None, normal(1))])]).totals):
+        histogram = totals["m", 1].histograms["total"]
+        assert histogram.total - 4 * most in (0, 1_000) and histogram.buckets[3] - 4 * most in (0, 1)
+
+
 def test_counts_of_a_window_are_those_of_its_rows(store: Store) -> None:
     parts = [normal(30, seed) for seed in range(4)]
     store.take_in(

@@ -1,0 +1,50 @@
+"""When versions are compared again for `/metrics`."""
+
+from fastserve.controlplane.drift import DriftWatch
+from fastserve.controlplane.fleet import Drift, Fleet, WorkerNow
+from fastserve.controlplane.summary import Summaries
+from fastserve.monitoring.snapshot import ProcessFigures, VersionNow
+from tests.controlplane.snapshots import profile
+
+VERSION = ("m", 1)
+
+
+class Scene:
+    """A version that a worker watches, and a clock that the test sets."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+        self.fleet = Fleet()
+        self.watch = DriftWatch(Summaries.__new__(Summaries), self.fleet, 3_600.0, lambda: self.now_s)
+        process = ProcessFigures(pid=1, resident_bytes=1, cpu_s=1.0, open_fds=1, threads=1)
+        now = VersionNow(model="m", version=1, state="READY", profile=profile().digest())
+        self.fleet.workers["here", 0] = WorkerNow("here", 0, "a" * 32, 0.0, process, [now])
+
+    def compared(self, rows: bool, after_s: float, shown: Drift | None) -> bool:
+        """Tell whether it is compared so long after the last time, and show what came of it."""
+        self.now_s += after_s
+        due = self.watch.due({VERSION} if rows else set())
+        for version in due:
+            self.watch.show(version, shown)
+        return due == [VERSION]
+
+
+def test_first_rows_are_compared_at_once_and_later_ones_in_their_turn() -> None:
+    scene, found = Scene(), Drift("data", 3_600.0)
+    assert scene.compared(False, 0, None)
+    assert not scene.compared(False, 5, None)
+    assert scene.compared(True, 5, found)
+    assert not scene.compared(True, 5, found)
+    assert not scene.compared(False, 5, found)
+    assert scene.compared(False, 5, found)  # rows that came ten seconds ago are not forgotten
+    assert not scene.compared(False, 55, found)
+    assert scene.compared(False, 5, found)  # old rows leave the window
+
+
+def test_a_version_that_is_gone_has_no_distances() -> None:
+    scene = Scene()
+    assert scene.compared(True, 0, Drift("data", 3_600.0))
+    assert VERSION in scene.fleet.drift
+    scene.fleet.workers.clear()
+    assert not scene.compared(True, 100, None)
+    assert VERSION not in scene.fleet.drift
