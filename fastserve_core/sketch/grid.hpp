@@ -1,8 +1,8 @@
 // Which 16-bit cell a float32 lies in: cells of equal width a feature, so chosen that no two edges share a high byte.
 //
 // A value's cell is its scaled value rounded to a whole number, which never falls as values rise. So a value in a cell
-// below an edge's is not above that edge, and one in a cell above it is; only in the edge's own cell values are
-// compared. Of 16 or 17 edges the first and the seventeenth are outer ones: hardly a value lies beyond them.
+// below an edge's is not above that edge, and one in a cell above it is; only in the edge's cell values are compared.
+// Of 16 or 17 edges the first and the seventeenth are outer ones: hardly a value lies beyond them.
 #pragma once
 
 #include <algorithm>
@@ -27,16 +27,17 @@ struct alignas(32) Grid {
     bool shifted;    // values are so far from 0 that they are summed around the shift
     uint8_t strain;  // rises when a tile had to be counted by comparing, falls when not
     uint8_t rest;    // tiles that are counted by comparing before the next is tried
+    uint8_t holes;   // tiles in which values that are not finite are to be expected
 
     static constexpr int8_t kNoEdge = 127;
-    static constexpr int kFailed = 4, kTired = 32, kRest = 64;
+    static constexpr int kFailed = 4, kTired = 32, kRest = 64, kHoles = 16;
 
     void clear() noexcept {
         std::fill_n(scale, kLanes, 0.0F);
         std::fill_n(bias, kLanes, 0.0F);
         std::fill_n(high[0][0], sizeof high, kNoEdge);
         std::fill_n(low[0][0], sizeof low, int8_t{127});
-        outer = strain = rest = 0;
+        outer = strain = rest = holes = 0;
         usable = shifted = false;
     }
 
@@ -101,7 +102,9 @@ private:
         int8_t* highs = high[lane % kPairs][lane / kPairs];
         int8_t* lows = low[lane % kPairs][lane / kPairs];
         for (int64_t j = 0; j < inner; ++j) {
-            const int at = cell(edges[j], step, start);
+            // Where a cell is free above the edge's own, the edge is put there and nothing is ever in doubt.
+            const int own = cell(edges[j], step, start);
+            const int next = cell(std::nextafter(edges[j], INFINITY), step, start), at = own + (next > own + 1);
             highs[j] = static_cast<int8_t>(at >> 8);
             lows[j] = static_cast<int8_t>((at & 255) - 128);
             if (highs[j] == kNoEdge || (j && highs[j] <= highs[j - 1])) return false;

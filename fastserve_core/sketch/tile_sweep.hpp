@@ -70,12 +70,59 @@ FASTSERVE_TILE_CALL bool settle_doubts(const Place& at, Bytes& found, const __m2
     return true;
 }
 
+FASTSERVE_TILE bool add_up_tile(const Place& at, Seen& seen) noexcept {
+    Grid& grid = at.grid;
+    if (grid.holes == 0) {
+        if (grid.shifted ? add_up<true, false>(at.values, at.stride, grid, at.tally, seen)
+                         : add_up<false, false>(at.values, at.stride, grid, at.tally, seen))
+            return true;
+    }
+    if (!add_up_with_holes(at.values, at.stride, grid, at.tally, seen)) return false;
+    grid.holes = _mm256_testz_si256(seen.holes, seen.holes) ? grid.holes - (grid.holes > 0) : Grid::kHoles;
+    return true;
+}
+
+// Infinities are taken out of the holes and the extremes; +inf lies above every edge, though its cell does not.
+FASTSERVE_TILE_CALL void count_infinite(const Place& at, Seen& seen) noexcept {
+    const __m256 endless = _mm256_set1_ps(INFINITY), below_all = _mm256_set1_ps(-INFINITY);
+    __m256i negative = {}, positive = {};
+    __m256 low = endless, high = below_all;
+    const float* x = at.values;
+    for (int64_t r = 0; r < kRows; ++r, x += at.stride) {
+        const __m256 value = _mm256_loadu_ps(x);
+        const __m256 least = _mm256_cmp_ps(value, below_all, _CMP_EQ_OQ);
+        const __m256 most = _mm256_cmp_ps(value, endless, _CMP_EQ_OQ);
+        negative = _mm256_sub_epi32(negative, _mm256_castps_si256(least));
+        positive = _mm256_sub_epi32(positive, _mm256_castps_si256(most));
+        const __m256 finite = _mm256_or_ps(value, _mm256_or_ps(least, most));  // or NaN
+        low = _mm256_min_ps(finite, low);
+        high = _mm256_max_ps(finite, high);
+    }
+    seen.low = low;
+    seen.high = high;
+    seen.holes = _mm256_sub_epi32(seen.holes, _mm256_add_epi32(negative, positive));
+    store(at.tally.negative, _mm256_add_epi32(load(at.tally.negative), negative));
+    store(at.tally.positive, _mm256_add_epi32(load(at.tally.positive), positive));
+    const __m256i outer = outer_lanes(at.grid);  // whose first edge all values are above
+    for (int64_t j = 0; j < std::min<int64_t>(at.number, kInner + 1); ++j) {
+        int32_t* above = at.above + j * kLanes;
+        store(above, _mm256_add_epi32(load(above), j ? positive : _mm256_andnot_si256(outer, positive)));
+    }
+}
+
+// What is missing is not above an outer first edge either.
+FASTSERVE_TILE_CALL void count_holes(const Place& at, Seen& seen) noexcept {
+    const __m256 least = _mm256_cmp_ps(seen.low, _mm256_set1_ps(-INFINITY), _CMP_EQ_OQ);
+    const __m256 most = _mm256_cmp_ps(seen.high, _mm256_set1_ps(INFINITY), _CMP_EQ_OQ);
+    if (_mm256_movemask_ps(_mm256_or_ps(least, most))) count_infinite(at, seen);
+    store(at.tally.missing, _mm256_add_epi32(load(at.tally.missing), seen.holes));
+    store(at.above, _mm256_sub_epi32(load(at.above), _mm256_and_si256(seen.holes, outer_lanes(at.grid))));
+}
+
 // False, and nothing counted, where the tile has to be counted by comparing.
 FASTSERVE_TILE bool count_tile(const Place& at, Histogram* histograms, const char* next) noexcept {
     Seen seen;
-    if (!(at.grid.shifted ? add_up<true>(at.values, at.stride, at.grid, at.tally, seen)
-                          : add_up<false>(at.values, at.stride, at.grid, at.tally, seen)))
-        return false;
+    if (!add_up_tile(at, seen)) return false;
     Bytes bytes;
     split(at.values, at.stride, at.grid, seen, bytes);
     __m256i least[kPairs];
@@ -86,6 +133,7 @@ FASTSERVE_TILE bool count_tile(const Place& at, Histogram* histograms, const cha
     if (_mm256_movemask_epi8(_mm256_cmpeq_epi8(any, _mm256_setzero_si256())) && !settle_doubts(at, bytes, least))
         return false;
     look_beyond(at, seen.low, seen.high);
+    if (at.grid.holes) count_holes(at, seen);
 #pragma GCC unroll 1
     for (int pair = 0; pair < kPairs; ++pair) tick(bytes.above[pair], histograms[pair]);
 #pragma GCC unroll 2

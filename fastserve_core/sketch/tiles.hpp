@@ -3,8 +3,8 @@
 // The bytes are turned over so that half a vector holds 16 rows of one feature. A binary search among the edges' high
 // bytes is three shuffles, the low byte settles nearly all of the rest, and what is still in doubt is compared with its
 // edge. Every value has a bit of its bin, and carry-save adders count those (Mula, Kurz, Lemire: Faster Population
-// Counts Using AVX2 Instructions, 2018). A tile with infinities, NaN, values far from the cells or many in doubt is
-// left to sweep.hpp.
+// Counts Using AVX2 Instructions, 2018). What is not finite lies in the lowest cell, which is above no edge. A tile
+// with values far from the cells, or with many in doubt, is left to sweep.hpp.
 #pragma once
 
 #include "grid.hpp"
@@ -29,6 +29,7 @@ constexpr int kDoubts = 16;        // values compared with their edges; a tile w
 struct Seen {
     __m256d sum[2], squares[2];
     __m256 low, high;
+    __m256i holes;  // values a lane that are not finite, where there may be any
 };
 
 // The bytes of cells, [pair][slice]. `find` writes over them: 16 + the edges below, and 0 where that is in doubt.
@@ -62,24 +63,43 @@ FASTSERVE_TILE __m256d read_four(const float* at) noexcept {
     return out;
 }
 
-// False where a value is not finite, or so far from the cells that it has no number among them.
-template <bool kShifted>
+FASTSERVE_TILE __m128 half_of(__m256 value, int half) noexcept {
+    return half ? _mm256_extractf128_ps(value, 1) : _mm256_castps256_ps128(value);
+}
+
+// False where a value is so far from the cells that it has no number among them; and where one is not finite, unless
+// there may be holes.
+template <bool kShifted, bool kHoles>
 FASTSERVE_TILE bool add_up(const float* x, int64_t stride, const Grid& grid, const Tally<int32_t>& tally,
                            Seen& out) noexcept {
     __m256d sum[4] = {}, squares[4] = {};
+    __m256i holes = {};
+    const __m256 endless = _mm256_set1_ps(INFINITY);
     const __m256d shift[2] = {_mm256_load_pd(tally.shift), _mm256_load_pd(tally.shift + 4)};
     for (int64_t r = 0; r < kRows; r += 2) {
 #pragma GCC unroll 2
         for (int i = 0; i < 4; i += 2, x += stride) {
+            __m256 values = {}, hole = {};
+            if constexpr (kHoles) {
+                values = _mm256_loadu_ps(x);
+                hole = _mm256_cmp_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0F), values), endless, _CMP_NLT_UQ);
+                values = _mm256_andnot_ps(hole, values);
+                holes = _mm256_sub_epi32(holes, _mm256_castps_si256(hole));
+            }
 #pragma GCC unroll 2
             for (int half = 0; half < 2; ++half) {
-                __m256d value = read_four(x + 4 * half);
+                __m256d value = kHoles ? _mm256_cvtps_pd(half_of(values, half)) : read_four(x + 4 * half);
                 if constexpr (kShifted) value = _mm256_sub_pd(value, shift[half]);
+                if constexpr (kShifted && kHoles) {
+                    const __m256i not_there = _mm256_cvtepi32_epi64(_mm_castps_si128(half_of(hole, half)));
+                    value = _mm256_andnot_pd(_mm256_castsi256_pd(not_there), value);
+                }
                 sum[i + half] = _mm256_add_pd(sum[i + half], value);
                 squares[i + half] = _mm256_fmadd_pd(value, value, squares[i + half]);
             }
         }
     }
+    if constexpr (kHoles) out.holes = holes;
     __m256d good = _mm256_castsi256_pd(_mm256_set1_epi8(-1));
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
@@ -89,13 +109,24 @@ FASTSERVE_TILE bool add_up(const float* x, int64_t stride, const Grid& grid, con
         const __m256d farthest = _mm256_mul_pd(out.squares[half], _mm256_mul_pd(scale, scale));
         good = _mm256_and_pd(good, _mm256_cmp_pd(farthest, _mm256_set1_pd(0x1p58), _CMP_LT_OQ));
         if constexpr (!kShifted) {
-            const __m256d off = _mm256_mul_pd(_mm256_set1_pd(kRows), shift[half]);
+            __m256d rows = _mm256_set1_pd(kRows);
+            if constexpr (kHoles) {
+                const __m128 lanes = half_of(_mm256_castsi256_ps(holes), half);
+                rows = _mm256_sub_pd(rows, _mm256_cvtepi32_pd(_mm_castps_si128(lanes)));
+            }
+            const __m256d off = _mm256_mul_pd(rows, shift[half]);
             const __m256d twice = _mm256_sub_pd(_mm256_add_pd(out.sum[half], out.sum[half]), off);
             out.squares[half] = _mm256_fnmadd_pd(shift[half], twice, out.squares[half]);
             out.sum[half] = _mm256_sub_pd(out.sum[half], off);
         }
     }
     return _mm256_movemask_pd(good) == 15;
+}
+
+FASTSERVE_TILE_CALL bool add_up_with_holes(const float* x, int64_t stride, const Grid& grid,
+                                           const Tally<int32_t>& tally, Seen& out) noexcept {
+    return grid.shifted ? add_up<true, true>(x, stride, grid, tally, out)
+                        : add_up<false, true>(x, stride, grid, tally, out);
 }
 
 // Four vectors, a dword of which holds four rows of a feature; turned over into 16 rows of each.
@@ -117,7 +148,7 @@ FASTSERVE_TILE __m256i both(char a, char b, char c, char d, char e, char f, char
 FASTSERVE_TILE void split(const float* x, int64_t stride, const Grid& grid, Seen& seen, Bytes& out) noexcept {
     const __m256 scale = _mm256_load_ps(grid.scale), bias = _mm256_load_ps(grid.bias);
     const __m256i apart = both(0, 8, 2, 10, 4, 12, 6, 14, 1, 9, 3, 11, 5, 13, 7, 15), flip = _mm256_set1_epi8(-128);
-    __m256 least = _mm256_loadu_ps(x), most = least;
+    __m256 least = _mm256_set1_ps(INFINITY), most = _mm256_set1_ps(-INFINITY);
     for (int slice = 0; slice < kSlices; ++slice) {
         __m256i low[4], high[4];
 #pragma GCC unroll 4
@@ -126,8 +157,8 @@ FASTSERVE_TILE void split(const float* x, int64_t stride, const Grid& grid, Seen
 #pragma GCC unroll 2
             for (int i = 0; i < 2; ++i, x += 2 * stride) {
                 const __m256 a = _mm256_loadu_ps(x), b = _mm256_loadu_ps(x + stride);
-                least = _mm256_min_ps(least, _mm256_min_ps(a, b));
-                most = _mm256_max_ps(most, _mm256_max_ps(a, b));
+                least = _mm256_min_ps(b, _mm256_min_ps(a, least));  // the second one, where the first is NaN
+                most = _mm256_max_ps(b, _mm256_max_ps(a, most));
                 const __m256i cells_a = _mm256_cvtps_epi32(_mm256_fmadd_ps(a, scale, bias));
                 const __m256i cells_b = _mm256_cvtps_epi32(_mm256_fmadd_ps(b, scale, bias));
                 words[i] = _mm256_shuffle_epi8(_mm256_packs_epi32(cells_a, cells_b), apart);

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("level")
 Column = npt.NDArray[np.float32]
 TILE = 128
 KINDS = (
-    "normal", "far", "lognormal", "whole", "few", "constant", "one-sided", "wide", "tiny", "noughts", "missing", "at edges",
+    "normal", "far", "lognormal", "whole", "few", "constant", "one-sided", "wide", "tiny", "noughts", "missing", "holes", "endless", "at edges",
 )  # fmt: skip
 
 
@@ -40,6 +40,10 @@ def column(rng: np.random.Generator, kind: str, rows: int) -> Column:
     if kind == "missing":
         odd = rng.random(rows) < rng.choice([0.001, 0.05])
         found[odd] = rng.choice(np.array([np.nan, np.inf, -np.inf], np.float32), odd.sum())
+    elif kind == "holes":
+        found[rng.random(rows) < rng.choice([0.001, 0.1, 0.9, 1.0])] = np.nan
+    elif kind == "endless":
+        found[rng.random(rows) < 0.3] = rng.choice(np.array([-np.inf, np.inf], np.float32))
     return found
 
 
