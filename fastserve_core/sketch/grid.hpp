@@ -28,6 +28,7 @@ struct alignas(32) Grid {
     uint8_t strain;  // rises when a tile had to be counted by comparing, falls when not
     uint8_t rest;    // tiles that are counted by comparing before the next is tried
     uint8_t holes;   // tiles in which values that are not finite are to be expected
+    uint8_t whole;   // lanes whose edges lie right for whole numbers only
 
     static constexpr int8_t kNoEdge = 127;
     static constexpr int kFailed = 4, kTired = 32, kRest = 64, kHoles = 16;
@@ -37,7 +38,7 @@ struct alignas(32) Grid {
         std::fill_n(bias, kLanes, 0.0F);
         std::fill_n(high[0][0], sizeof high, kNoEdge);
         std::fill_n(low[0][0], sizeof low, int8_t{127});
-        outer = strain = rest = holes = 0;
+        outer = strain = rest = holes = whole = 0;
         usable = shifted = false;
     }
 
@@ -65,6 +66,17 @@ struct alignas(32) Grid {
         std::fill_n(high[lane % kPairs][lane / kPairs], 16, kNoEdge);
         std::fill_n(low[lane % kPairs][lane / kPairs], 16, int8_t{127});
         outer &= static_cast<uint8_t>(~(1 << lane));
+    }
+
+    // For a lane that holds whole numbers only, or one that no longer does: edges as given to `fit`.
+    void lay_again(int lane, const float* edges, int64_t number, bool whole_only) noexcept {
+        const int64_t skip = outer >> lane & 1, inner = std::min<int64_t>(number - skip, kInner);
+        const auto bit = static_cast<uint8_t>(1 << lane);
+        whole &= static_cast<uint8_t>(~bit);
+        if (whole_only && place(lane, edges + skip, inner, true))
+            whole |= bit;
+        else
+            place(lane, edges + skip, inner, false);
     }
 
     void failed() noexcept {
@@ -99,19 +111,26 @@ private:
         const float step = static_cast<float>(1 / width), start = static_cast<float>(-32'750 - range.from / width);
         const double middle = shift * step + start;
         if (!(step < 1e30F && step > 1e-30F && std::abs(middle) < kFarthest)) return false;
+        scale[lane] = step;
+        bias[lane] = start;
+        if (!place(lane, edges, inner, false)) return false;
+        shifted |= std::abs(shift) > 8 * spread || std::abs(start) > kFarthest;
+        return true;
+    }
+
+    // Where a cell is free between an edge's own and the next value's, the edge is put there: nothing is in doubt.
+    bool place(int lane, const float* edges, int64_t inner, bool whole_only) noexcept {
         int8_t* highs = high[lane % kPairs][lane / kPairs];
         int8_t* lows = low[lane % kPairs][lane / kPairs];
         for (int64_t j = 0; j < inner; ++j) {
-            // Where a cell is free above the edge's own, the edge is put there and nothing is ever in doubt.
-            const int own = cell(edges[j], step, start);
-            const int next = cell(std::nextafter(edges[j], INFINITY), step, start), at = own + (next > own + 1);
+            float next = std::nextafter(edges[j], INFINITY);
+            if (whole_only) next = std::max(next, std::floor(edges[j]) + 1);
+            const int own = cell(edges[j], scale[lane], bias[lane]);
+            const int at = own + (cell(next, scale[lane], bias[lane]) > own + 1);
             highs[j] = static_cast<int8_t>(at >> 8);
             lows[j] = static_cast<int8_t>((at & 255) - 128);
             if (highs[j] == kNoEdge || (j && highs[j] <= highs[j - 1])) return false;
         }
-        scale[lane] = step;
-        bias[lane] = start;
-        shifted |= std::abs(shift) > 8 * spread || std::abs(start) > kFarthest;
         return true;
     }
 };

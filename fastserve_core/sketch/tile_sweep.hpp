@@ -119,19 +119,55 @@ FASTSERVE_TILE_CALL void count_holes(const Place& at, Seen& seen) noexcept {
     store(at.above, _mm256_sub_epi32(load(at.above), _mm256_and_si256(seen.holes, outer_lanes(at.grid))));
 }
 
+// Lays the edges of some lanes anew.
+inline void lay_again(const Place& at, uint8_t lanes, bool whole_only) noexcept {
+    for (int lane = 0; lane < kLanes; ++lane) {
+        if (!(lanes >> lane & 1)) continue;
+        float edges[kMostEdges];
+        int64_t number = 0;
+        for (; number < at.number && at.edges[number * kLanes + lane] != kNever<int32_t>; ++number)
+            edges[number] = static_cast<float>(double_of_key<float>(at.edges[number * kLanes + lane]));
+        if (number) at.grid.lay_again(lane, edges, number, whole_only);
+    }
+}
+
+// Whole numbers often lie on edges. Where a lane holds no others, its edges can lie so that this leaves no doubt.
+FASTSERVE_TILE_CALL void look_for_whole(const Place& at) noexcept {
+    __m256 parts = _mm256_setzero_ps();
+    const float* x = at.values;
+    for (int64_t r = 0; r < kRows; ++r, x += at.stride) parts = _mm256_or_ps(parts, part_of(_mm256_loadu_ps(x)));
+    const __m256i whole = _mm256_cmpeq_epi32(_mm256_castps_si256(parts), _mm256_setzero_si256());
+    lay_again(at, static_cast<uint8_t>(_mm256_movemask_ps(_mm256_castsi256_ps(whole)) & ~at.grid.whole), true);
+}
+
+// False where a lane that is laid for whole numbers has another value; not laid so any more.
+FASTSERVE_TILE_CALL bool are_whole(const Place& at, const Seen& seen) noexcept {
+    const __m256i whole = _mm256_cmpeq_epi32(_mm256_castps_si256(seen.parts), _mm256_setzero_si256());
+    const auto others = static_cast<uint8_t>(at.grid.whole & ~_mm256_movemask_ps(_mm256_castsi256_ps(whole)));
+    if (others) lay_again(at, others, false);
+    return others == 0;
+}
+
 // False, and nothing counted, where the tile has to be counted by comparing.
 FASTSERVE_TILE bool count_tile(const Place& at, Histogram* histograms, const char* next) noexcept {
     Seen seen;
     if (!add_up_tile(at, seen)) return false;
     Bytes bytes;
-    split(at.values, at.stride, at.grid, seen, bytes);
+    if (at.grid.whole) {
+        split_whole(at.values, at.stride, at.grid, seen, bytes);
+        if (!are_whole(at, seen)) return false;
+    } else {
+        split<false>(at.values, at.stride, at.grid, seen, bytes);
+    }
     __m256i least[kPairs];
 #pragma GCC unroll 1
     for (int pair = 0; pair < kPairs; ++pair, next += kSlices * kFetched)
         least[pair] = find(at.grid, pair, bytes, next);
     const __m256i any = _mm256_min_epu8(_mm256_min_epu8(least[0], least[1]), _mm256_min_epu8(least[2], least[3]));
-    if (_mm256_movemask_epi8(_mm256_cmpeq_epi8(any, _mm256_setzero_si256())) && !settle_doubts(at, bytes, least))
+    if (_mm256_movemask_epi8(_mm256_cmpeq_epi8(any, _mm256_setzero_si256())) && !settle_doubts(at, bytes, least)) {
+        look_for_whole(at);
         return false;
+    }
     look_beyond(at, seen.low, seen.high);
     if (at.grid.holes) count_holes(at, seen);
 #pragma GCC unroll 1

@@ -29,6 +29,7 @@ constexpr int kDoubts = 16;        // values compared with their edges; a tile w
 struct Seen {
     __m256d sum[2], squares[2];
     __m256 low, high;
+    __m256 parts;   // bits are set in lanes whose values are not all whole numbers, where that was asked for
     __m256i holes;  // values a lane that are not finite, where there may be any
 };
 
@@ -145,10 +146,15 @@ FASTSERVE_TILE __m256i both(char a, char b, char c, char d, char e, char f, char
                             o, p);
 }
 
+FASTSERVE_TILE __m256 part_of(__m256 value) noexcept {
+    return _mm256_xor_ps(value, _mm256_round_ps(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
+template <bool kWhole>
 FASTSERVE_TILE void split(const float* x, int64_t stride, const Grid& grid, Seen& seen, Bytes& out) noexcept {
     const __m256 scale = _mm256_load_ps(grid.scale), bias = _mm256_load_ps(grid.bias);
     const __m256i apart = both(0, 8, 2, 10, 4, 12, 6, 14, 1, 9, 3, 11, 5, 13, 7, 15), flip = _mm256_set1_epi8(-128);
-    __m256 least = _mm256_set1_ps(INFINITY), most = _mm256_set1_ps(-INFINITY);
+    __m256 least = _mm256_set1_ps(INFINITY), most = _mm256_set1_ps(-INFINITY), parts = _mm256_setzero_ps();
     for (int slice = 0; slice < kSlices; ++slice) {
         __m256i low[4], high[4];
 #pragma GCC unroll 4
@@ -159,6 +165,7 @@ FASTSERVE_TILE void split(const float* x, int64_t stride, const Grid& grid, Seen
                 const __m256 a = _mm256_loadu_ps(x), b = _mm256_loadu_ps(x + stride);
                 least = _mm256_min_ps(b, _mm256_min_ps(a, least));  // the second one, where the first is NaN
                 most = _mm256_max_ps(b, _mm256_max_ps(a, most));
+                if constexpr (kWhole) parts = _mm256_or_ps(parts, _mm256_or_ps(part_of(a), part_of(b)));
                 const __m256i cells_a = _mm256_cvtps_epi32(_mm256_fmadd_ps(a, scale, bias));
                 const __m256i cells_b = _mm256_cvtps_epi32(_mm256_fmadd_ps(b, scale, bias));
                 words[i] = _mm256_shuffle_epi8(_mm256_packs_epi32(cells_a, cells_b), apart);
@@ -171,6 +178,12 @@ FASTSERVE_TILE void split(const float* x, int64_t stride, const Grid& grid, Seen
     }
     seen.low = least;
     seen.high = most;
+    if constexpr (kWhole) seen.parts = parts;
+}
+
+FASTSERVE_TILE_CALL void split_whole(const float* x, int64_t stride, const Grid& grid, Seen& seen,
+                                     Bytes& out) noexcept {
+    split<true>(x, stride, grid, seen, out);
 }
 
 // How many inner edges lie below each value of a pair; the smallest of `doubt` is 0 where one is in doubt. What comes

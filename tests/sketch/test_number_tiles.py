@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("level")
 Column = npt.NDArray[np.float32]
 TILE = 128
 KINDS = (
-    "normal", "far", "lognormal", "whole", "few", "constant", "one-sided", "wide", "tiny", "noughts", "missing", "holes", "endless", "at edges",
+    "normal", "far", "lognormal", "whole", "few", "constant", "one-sided", "wide", "tiny", "noughts", "missing", "holes", "endless", "at edges", "mostly whole",
 )  # fmt: skip
 
 
@@ -40,6 +40,10 @@ def column(rng: np.random.Generator, kind: str, rows: int) -> Column:
     if kind == "missing":
         odd = rng.random(rows) < rng.choice([0.001, 0.05])
         found[odd] = rng.choice(np.array([np.nan, np.inf, -np.inf], np.float32), odd.sum())
+    elif kind == "mostly whole":
+        found = rng.integers(0, 12, rows).astype(np.float32)
+        odd = rng.random(rows) < 0.001
+        found[odd] = np.nextafter(found[odd], rng.choice(np.array([-np.inf, np.inf], np.float32), odd.sum()))
     elif kind == "holes":
         found[rng.random(rows) < rng.choice([0.001, 0.1, 0.9, 1.0])] = np.nan
     elif kind == "endless":
@@ -156,6 +160,24 @@ def test_every_edge_and_the_floats_beside_it(number: int, close: float) -> None:
     sketch.update(rows)
     placed = np.searchsorted(edges, rows[:, 0].astype(float), side="left")
     assert sketch.counts.tolist() == np.bincount(placed, minlength=number + 1).tolist() * 32
+
+
+@pytest.mark.parametrize("number", [8, 12, 16, 17])
+def test_whole_numbers_on_edges_and_some_that_are_not_whole(number: int) -> None:
+    """Lanes of whole numbers are laid out otherwise: what comes between is seen, and they go on afterwards."""
+    rng = np.random.default_rng(number)
+    edges = np.arange(number, dtype=float) * 3
+    values = rng.integers(-2, 3 * number, (60 * TILE, 16)).astype(np.float32)
+    values[:, 5] += np.float32(0.5)
+    values[::9, 6] = np.nan
+    above = np.nextafter(edges.astype(np.float32), np.float32(np.inf))
+    for tile in (10, 11, 12, 30, 45):
+        values[tile * TILE : tile * TILE + number, tile % 4] = above
+    values[50 * TILE + 3, 2] = np.inf
+    sketch = NumberSketch([edges] * 16)
+    for start in range(0, len(values), 4 * TILE):
+        sketch.update(values[start : start + 4 * TILE])
+    check(sketch, values, [edges] * 16, [0.0] * 16, range(16))
 
 
 def test_a_tile_that_cannot_be_counted_by_bytes_changes_no_other() -> None:
