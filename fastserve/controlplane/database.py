@@ -173,8 +173,8 @@ def _execute_patiently(connection: sqlite3.Connection, statement: str, limit_s: 
         try:
             connection.execute(statement).fetchall()
             return
-        except sqlite3.OperationalError:
-            if time.monotonic() >= give_up_s:
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= give_up_s:
                 raise
             time.sleep(0.01)
 
