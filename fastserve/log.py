@@ -2,6 +2,8 @@
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 import orjson
@@ -44,3 +46,42 @@ def configure_logging(options: _Settings) -> None:
         logger.handlers[:] = [handler]
         logger.setLevel(at)
         logger.propagate = False
+
+
+class Seldom:
+    """Keeps a log short while something goes wrong thousands of times: each text once a period.
+
+    Parameters
+    ----------
+    period_s
+        Length of a period, in seconds.
+    most
+        Different texts that a period lets through.
+    now_s
+        A clock that never goes back.
+    """
+
+    def __init__(
+        self, period_s: float = 60.0, most: int = 60, now_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._period_s = period_s
+        self._most = most
+        self._now_s = now_s
+        self._began_s = now_s()
+        self._held: dict[str, int] = {}
+        self._before: dict[str, int] = {}
+
+    def admit(self, text: str) -> str | None:
+        """What to log: the text, with how often it was held back in the period before; None: nothing."""
+        now_s = self._now_s()
+        if now_s - self._began_s >= self._period_s:
+            self._began_s = now_s
+            self._before, self._held = self._held, {}
+        if text in self._held:
+            self._held[text] += 1
+            return None
+        if len(self._held) >= self._most:
+            return None
+        self._held[text] = 0
+        more = self._before.pop(text, 0)
+        return f"{text} (and {more:,} times more before)" if more else text

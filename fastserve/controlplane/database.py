@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from fastserve.controlplane.errors import StoreUnavailable
@@ -20,18 +20,34 @@ from fastserve.errors import ConfigError
 
 _HOW = "use sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
 _LOCK = 0x66617374_73657276
-"""Of PostgreSQL's advisory locks: who writes, or makes the tables, holds it."""
+"""Of PostgreSQL's advisory locks: the control plane that writes holds it as long as its connection lives."""
+_LOCK_WAIT = "1s"
+_LOCK_NOT_AVAILABLE = "55P03"
+_SESSION = (
+    "SET lock_timeout = '5s'; SET statement_timeout = '30s'; "
+    # Of a machine that is gone the lock is free after half a minute.
+    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3"
+)
 _WAL_LIMIT_BYTES = 16 * 2**20
 
 
 class Database:
-    """One database; reading and writing transactions on it. Safe from any thread."""
+    """One database; reading and writing transactions on it. Safe from any thread.
 
-    def __init__(self, engine: Engine) -> None:
+    Parameters
+    ----------
+    writer
+        PostgreSQL's for writing: its one connection keeps others from it. None for SQLite, see `only_one`.
+    """
+
+    def __init__(self, engine: Engine, writer: Engine | None = None) -> None:
         self.engine = engine
         self.is_sqlite = engine.dialect.name == "sqlite"
+        self.tenure = 0
+        """Rises when this process becomes the only one that writes; until then others may have written."""
         reading = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
-        self._writer = engine.execution_options(fastserve_write=True)
+        self.writer = writer or engine
+        self._writing_engine = self.writer.execution_options(fastserve_write=True)
         self._reader = engine.execution_options(**reading)
 
     @contextmanager
@@ -41,15 +57,26 @@ class Database:
         Raises
         ------
         StoreUnavailable
-            The database is locked, full or gone; nothing of the transaction is kept, unless the connection
-            broke in the very commit.
+            The database is locked, full or gone, or another control plane's; nothing of the transaction is
+            kept, unless the connection broke in the very commit.
         """
-        with _guarded(), self._writer.begin() as connection:
-            if not self.is_sqlite:
-                connection.execute(text("SET LOCAL lock_timeout = '5s'"))
-                connection.execute(text("SET LOCAL statement_timeout = '30s'"))
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        with _guarded(), self._writing_engine.begin() as connection:
+            if not self.is_sqlite and "fastserve_alone" not in connection.info:
+                self._keep_others_out(connection)
             yield connection
+
+    def _keep_others_out(self, connection: Connection) -> None:
+        """Take the lock that ends with the connection, whatever becomes of the transaction."""
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_WAIT}'")
+        try:
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+        except OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+                raise
+            raise StoreUnavailable("another control plane works on it") from error
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
+        connection.info["fastserve_alone"] = True
+        self.tenure += 1
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -75,6 +102,7 @@ class Database:
 
     def close(self) -> None:
         """Close all connections."""
+        self.writer.dispose()
         self.engine.dispose()
 
 
@@ -135,7 +163,8 @@ def open_database(url: str, busy_timeout_s: float = 5.0) -> Database:
     if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
         return Database(_sqlite(parsed, busy_timeout_s))
     if parsed.drivername in ("postgresql", "postgresql+psycopg"):
-        return Database(_postgresql(parsed.set(drivername="postgresql+psycopg")))
+        parsed = parsed.set(drivername="postgresql+psycopg")
+        return Database(_postgresql(parsed), _alone(_postgresql(parsed, pool_size=1, max_overflow=0)))
     raise ConfigError(f"control.database: '{parsed.drivername[:64]}' is not supported; {_HOW}")
 
 
@@ -195,7 +224,16 @@ def _make_private(path: Path) -> None:
         ) from error
 
 
-def _postgresql(url: URL) -> Engine:
+def _alone(writer: Engine) -> Engine:
+    @event.listens_for(writer, "connect")
+    def _on_connect(connection: Any, _: Any) -> None:
+        connection.execute(_SESSION)
+        connection.commit()
+
+    return writer
+
+
+def _postgresql(url: URL, **pool: int) -> Engine:
     given = dict(url.query)
     defaults = {
         "connect_timeout": 5,
@@ -210,6 +248,7 @@ def _postgresql(url: URL) -> Engine:
             url,
             hide_parameters=True,
             pool_pre_ping=True,
+            **pool,
             connect_args={name: value for name, value in defaults.items() if name not in given},
         )
     except ImportError:

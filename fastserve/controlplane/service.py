@@ -167,12 +167,15 @@ class Control:
             self.fleet.totals.pop(gone, None)
 
     async def _prepare(self) -> None:
+        told = ""
         while not self.ready:
             try:
                 await self.intake.prepare()
                 self.ready = True
             except StoreUnavailable as error:
-                log.warning("%s; trying again", error)
+                if str(error) != told:
+                    told = str(error)
+                    log.warning("%s; trying again", told)
                 await asyncio.sleep(_RETRY_S)
 
     async def _sweep(self) -> None:

@@ -68,6 +68,7 @@ class Store:
         self._clock_ms = clock_ms
         self._in_doubt = True
         """A commit may have happened that nobody heard of: totals are to be read anew."""
+        self._tenure = 0
 
     def prepare(self) -> None:
         """Make the tables, or bring them to this release; ConfigError, StoreUnavailable."""
@@ -124,10 +125,12 @@ class Store:
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         """Give the one transaction that writes; what it finds in memory is what the database holds."""
-        if not self.database.is_sqlite:  # which only this process writes to
-            self._committed.clear()
         try:
             with self.database.writing() as connection:
+                if self._tenure != self.database.tenure:
+                    self._tenure = self.database.tenure
+                    self._committed.clear()
+                    self._in_doubt = True
                 yield connection
         except BaseException:
             self._committed.clear()

@@ -146,7 +146,7 @@ def count_reads(store: Store) -> list[str]:
     """A list that every SELECT of the store is added to."""
     found: list[str] = []
 
-    @event.listens_for(store.database.engine, "before_cursor_execute")
+    @event.listens_for(store.database.writer, "before_cursor_execute")
     def _note(_: Any, __: Any, statement: str, *___: Any) -> None:
         if statement.startswith("SELECT"):
             found.append(statement)
@@ -171,17 +171,33 @@ def test_what_was_written_is_not_read(open_store: Callable[[ControlOptions], Sto
     assert len(reads) == 6
 
 
-def test_other_writers_of_postgresql_are_seen(shared_url: str, clock: Clock) -> None:
-    database = open_database(shared_url)
-    stores = [Store(database, OPTIONS, Profiles(), clock) for _ in range(2)]
-    stores[0].prepare()
-    one = snapshot(1, [delta(REFERENCE, normal(10), "both")], incarnation=77, profiles=(REFERENCE,))
-    two = snapshot(2, [delta(REFERENCE, normal(5), "both")], incarnation=77, profiles=(REFERENCE,))
-    stores[0].take_in([one])
-    stores[1].take_in([two])
-    three = snapshot(3, [delta(REFERENCE, normal(1), "both")], incarnation=77)
-    assert stores[0].take_in([two, three]).totals["both", 1].watched_rows == 16
-    database.close()
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_what_another_wrote_meanwhile_is_seen(url: str, clock: Clock) -> None:
+    one, two = (Store(open_database(url), OPTIONS, Profiles(), clock) for _ in range(2))
+    one.prepare()
+    first, second, third = (
+        snapshot(number, [delta(REFERENCE, normal(rows))], profiles=(REFERENCE,))
+        for number, rows in ((1, 10), (2, 5), (3, 1))
+    )
+    one.take_in([first])
+    one.database.close()
+    two.prepare()
+    two.take_in([second])
+    two.database.close()
+    taken = one.take_in([second, third])
+    assert taken.all_totals and taken.totals["m", 1].watched_rows == 16
+    one.database.close()
+
+
+def test_postgresql_is_remembered_too(shared_url: str, clock: Clock) -> None:
+    store = Store(open_database(shared_url), OPTIONS, Profiles(), clock)
+    store.prepare()
+    for number in (1, 2):
+        send(store, number)
+    reads = count_reads(store)
+    send(store, 3)
+    assert reads == []
+    store.database.close()
 
 
 def test_totals_that_others_look_at_stay_as_they_are(store: Store) -> None:

@@ -72,7 +72,7 @@ def test_postgresql_restarted_in_the_middle(cluster: Cluster) -> None:
     second = snapshot(2, [delta(REFERENCE, normal(5))])
     running = [cluster]
 
-    @event.listens_for(database.engine, "commit")
+    @event.listens_for(database.writer, "commit")
     def _stop(_: Any) -> None:
         if running:
             running.pop()

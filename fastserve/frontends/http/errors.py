@@ -20,8 +20,12 @@ from fastserve.errors import (
     Unauthorized,
     UnsupportedEncoding,
 )
+from fastserve.log import Seldom
 
 log = logging.getLogger("fastserve.http")
+_seldom = Seldom()
+_CLIENTS_DOING = (InvalidRequest, NotFound, PayloadTooLarge, UnsupportedEncoding)
+_OVERLOAD = (QueueFull, DeadlineExceeded)
 
 STATUS: dict[type[Exception], int] = {
     InvalidRequest: 400,
@@ -105,14 +109,14 @@ async def on_error(_: Request, error: Exception) -> Response:
 
 
 def log_failure(error: Exception) -> None:
-    """Log what is not the client's doing; overload only when asked to, or the log would add to it."""
-    if isinstance(error, (QueueFull, DeadlineExceeded)):
+    """Log what is not the client's doing; the rest only when asked to, and nothing thousands of times."""
+    if isinstance(error, (*_CLIENTS_DOING, *_OVERLOAD, Unsupported)):
         log.debug("request refused: %s", error)
     elif isinstance(error, FastserveError):
-        if not isinstance(error, (InvalidRequest, NotFound)):
-            log.warning("request failed: %s", error)
-    elif not isinstance(error, Unsupported):
-        log.error("request failed", exc_info=error)
+        if (text := _seldom.admit(str(error))) is not None:
+            log.warning("request failed: %s", text)
+    elif (text := _seldom.admit(f"{type(error).__name__}: {error}")) is not None:
+        log.error("request failed: %s", text, exc_info=error)
 
 
 async def on_http_exception(_: Request, error: Exception) -> Response:
@@ -127,7 +131,8 @@ async def on_http_exception(_: Request, error: Exception) -> Response:
 
 async def on_crash(request: Request, error: Exception) -> Response:
     """Answer a programming mistake: the log gets the traceback, the client does not."""
-    log.error("%s %s crashed", request.method, quoted(request.url.path), exc_info=error)
+    if (text := _seldom.admit(f"{request.method} {quoted(request.url.path)} crashed")) is not None:
+        log.error("%s", text, exc_info=error)
     return error_response(error)
 
 

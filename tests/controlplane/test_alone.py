@@ -1,0 +1,116 @@
+"""One control plane writes to a PostgreSQL database at a time; others stand by and take over."""
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from fastserve.controlplane.database import Database, open_database
+from fastserve.controlplane.errors import StoreUnavailable
+from fastserve.controlplane.options import ControlOptions
+from fastserve.controlplane.profiles import Profiles
+from fastserve.controlplane.store import Store
+from fastserve.monitoring.snapshot import VersionNow
+from tests.controlplane.conftest import Cluster
+from tests.controlplane.processes import START_S, ControlProcess, control_process
+from tests.controlplane.snapshots import Clock, delta, normal, profile, snapshot
+
+REFERENCE = profile()
+
+
+def rows(number: int, count: int) -> bytes:
+    now = [VersionNow(model="m", version=1, state="READY")]
+    return snapshot(number, [delta(REFERENCE, normal(count))], profiles=(REFERENCE,), now=now).to_bytes()
+
+
+def make_store(database: Database, clock: Clock) -> Store:
+    return Store(database, ControlOptions(), Profiles(), clock)
+
+
+def drop_connections(url: str) -> None:
+    """What a firewall or an administrator does to a connection."""
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+    engine.dispose()
+
+
+def test_the_second_waits_and_takes_over(cluster: Cluster, clock: Clock) -> None:
+    url = cluster.new_database()
+    one, two = (make_store(open_database(url), clock) for _ in range(2))
+    one.prepare()
+    first = snapshot(1, [delta(REFERENCE, normal(10))], profiles=(REFERENCE,))
+    one.take_in([first])
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="another control plane works on it"):
+            two.prepare()
+    one.database.close()
+    two.prepare()
+    assert two.load().totals["m", 1].watched_rows == 10
+    two.database.close()
+
+
+def test_who_lost_its_connection_writes_nothing_while_another_does(cluster: Cluster, clock: Clock) -> None:
+    url = cluster.new_database()
+    one, two = (make_store(open_database(url), clock) for _ in range(2))
+    one.prepare()
+    snapshots = [
+        snapshot(number, [delta(REFERENCE, normal(number))], profiles=(REFERENCE,)) for number in (1, 2, 3)
+    ]
+    one.take_in([snapshots[0]])
+    drop_connections(url)
+    two.prepare()
+    two.take_in([snapshots[1]])
+    with pytest.raises(StoreUnavailable, match="another control plane works on it"):
+        one.take_in([snapshots[1]])
+    two.database.close()
+    taken = one.take_in([snapshots[1], snapshots[2]])
+    assert taken.all_totals and taken.totals["m", 1].watched_rows == 1 + 2 + 3
+    one.database.close()
+
+
+def test_a_dropped_connection_is_made_again(cluster: Cluster, clock: Clock) -> None:
+    url = cluster.new_database()
+    store = make_store(open_database(url), clock)
+    store.prepare()
+    store.take_in([snapshot(1, [delta(REFERENCE, normal(10))], profiles=(REFERENCE,))])
+    drop_connections(url)
+    taken = store.take_in([snapshot(2, [delta(REFERENCE, normal(5))])])
+    assert taken.all_totals and taken.totals["m", 1].watched_rows == 15
+    store.database.close()
+
+
+def wait_for(answer: Callable[[], int], status: int) -> None:
+    give_up_s = time.monotonic() + START_S
+    while answer() != status:
+        assert time.monotonic() < give_up_s
+        time.sleep(0.05)
+
+
+def test_a_killed_one_is_followed_by_the_one_that_stood_by(cluster: Cluster, tmp_path: Path) -> None:
+    url = cluster.new_database()
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    with control_process(first, database=url) as one:
+        assert one.post(rows(1, 3))[0] == 200
+        other = ControlProcess(second, {"database": url})
+        wait_for(lambda: "another control plane works on it; trying again" in other.log.read_text(), True)
+        health = other.request("GET", "/v2/control/health")
+        assert health.status == 503 and b"another control plane works on it" in health.body
+        assert other.post(rows(2, 4))[0] == 503
+        one.stop(signal.SIGKILL)
+        wait_for(lambda: other.request("GET", "/v2/control/health").status, 200)
+        assert other.post(rows(1, 3))[0] == 200
+        assert other.post(rows(2, 4))[0] == 200
+        assert b'code="200"} 7' in other.request("GET", "/metrics").body
+        assert other.log.read_text().count("another control plane works on it") == 1
+        assert other.stop() == 0
