@@ -50,8 +50,10 @@ def main(
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         settings = Settings(repetitions, seconds, machine.layout(), MODELS, directory, say)
-        for model, rows, wire, connections, longer in CASES:
-            rig = Rig(replace(settings, seconds=seconds * longer))
+        for number, (model, rows, wire, connections, longer) in enumerate(CASES):
+            own = directory / str(number)
+            own.mkdir()
+            rig = Rig(replace(settings, seconds=seconds * longer, directory=own))
             print(compare(rig, model, rows, wire, connections, rounds), flush=True)
     print("\n".join(machine.describe()))
 
