@@ -26,15 +26,26 @@ class Child:
 
     @classmethod
     def start(cls, work: Callable[[int], None]) -> Self:
-        """Fork a process that runs `work`; that gets a descriptor which reports the parent's death."""
+        """Fork a process that runs `work`; that gets a descriptor which reports the parent's death.
+
+        Raises
+        ------
+        OSError
+            No memory, process or descriptor is left.
+        """
         lifeline, held = os.pipe()
 
         def live() -> None:
             os.close(held)
             work(lifeline)
 
-        pid = fork(live)
-        os.close(lifeline)
+        try:
+            pid = fork(live)
+        except OSError:
+            os.close(held)
+            raise
+        finally:
+            os.close(lifeline)
         return cls(pid, held)
 
     def disown(self) -> None:
@@ -66,7 +77,7 @@ class Child:
 
 
 def fork(work: Callable[[], None]) -> int:
-    """Fork a process that runs `work` and ends; its process id.
+    """Fork a process that runs `work` and ends; its process id, or OSError.
 
     Only from a process with one thread: the child has none but the one that forks.
     """
@@ -74,10 +85,12 @@ def fork(work: Callable[[], None]) -> int:
     sys.stderr.flush()
     # A signal to stop waits until the child has handlers of its own.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)
-    pid = os.fork()
-    if pid == 0:
-        _run(work)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _run(work)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
     return pid
 
 

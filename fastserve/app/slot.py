@@ -29,15 +29,24 @@ class Slot:
         """Start the process when it is due, and notice when it has ended."""
         if self.process is None:
             if now_s >= self.start_at_s:
-                self.process = Child.start(lambda lifeline: self.work(self, lifeline))
-                self.started_s = now_s
+                self._start(now_s)
         elif self.process.poll() is not None:
-            self.deaths = 1 if now_s - self.started_s > _STEADY_S else self.deaths + 1
-            delay_s = _BACKOFF_S[min(self.deaths - 1, len(_BACKOFF_S) - 1)]
             code = self.process.returncode
-            log.error("%s ended with code %d; starting it again in %.0f s", self.name, code, delay_s)
             self.process = None
-            self.start_at_s = now_s + delay_s
+            self._died(now_s, f"ended with code {code}")
+
+    def _start(self, now_s: float) -> None:
+        self.started_s = now_s
+        try:
+            self.process = Child.start(lambda lifeline: self.work(self, lifeline))
+        except OSError as error:
+            self._died(now_s, f"cannot be started ({error.strerror})")
+
+    def _died(self, now_s: float, how: str) -> None:
+        self.deaths = 1 if now_s - self.started_s > _STEADY_S else self.deaths + 1
+        delay_s = _BACKOFF_S[min(self.deaths - 1, len(_BACKOFF_S) - 1)]
+        log.error("%s %s; starting it again in %.0f s", self.name, how, delay_s)
+        self.start_at_s = now_s + delay_s
 
     def fill(self, process: Child, now_s: float) -> None:
         """Take a process that runs already."""

@@ -1,10 +1,11 @@
 """Runs one model version at one row shape: the compiled queue decides, this class runs and answers."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any
 
+from fastserve.batching.bound import Bound, BoundRuns, Run
 from fastserve.batching.crowd import Crowd
 from fastserve.batching.options import BatchingOptions
 from fastserve.batching.ring import Ring, row_bytes
@@ -17,11 +18,7 @@ from fastserve.types import Array
 from fastserve_core.batching import NO_DEADLINE, Batch, BatchQueue
 from fastserve_core.lane import Lane
 
-_MAX_BOUND = 256
 _NEVER = -(2**63)
-
-_Bound = tuple[Callable[[], list[Array]] | None, list[Array]]
-"""A run over rows of the ring, where the runtime can bind it, and those rows."""
 
 
 class Batcher:
@@ -63,8 +60,8 @@ class Batcher:
         if self._ring is not None:
             self.lane.buffers = self._ring.buffers
         self._held: dict[int, list[Array]] = {}
-        self._bound: dict[int, _Bound] = {}
-        self._running = False
+        self._bound = BoundRuns(target.runtime)
+        self._running: Batch | None = None
         self._scheduled = False
         self._crowd = Crowd()
         self._dispatching = False
@@ -117,15 +114,13 @@ class Batcher:
                 self._held[token] = arrays
                 self.lane.enrol(token, rows, deadline_ns, sink)
         if token < 0:
-            self._count_refusal()
-            raise QueueFull(self.target.model, self._limit_rows)
+            raise self._full()
         return token
 
     def cancel(self, token: int) -> bool:
         """Withdraw a request, waiting or running; nobody else notices. True if it was still alive."""
-        if self.lane.entries.pop(token, None) is None:
+        if self._forget(token) is None:
             return False
-        self._held.pop(token, None)
         self.queue.cancel(token)
         self.stats.cancelled += 1
         return True
@@ -165,12 +160,12 @@ class Batcher:
 
     def refuse(self, sink: Sink) -> None:
         """Turn a request away because the queue is full."""
-        self._count_refusal()
-        sink.fail(QueueFull(self.target.model, self._limit_rows))
+        sink.fail(self._full())
 
-    def _count_refusal(self) -> None:
+    def _full(self) -> QueueFull:
         self.stats.rejected += 1
         self.stats.fail.add(0)
+        return QueueFull(self.target.model, self._limit_rows)
 
     def split(self, sink: Sink, rows: int) -> SplitSink:
         """Wrap the sink of a request that is larger than a batch."""
@@ -230,10 +225,20 @@ class Batcher:
             self._expire(batch.expired)
         if not batch.rows:
             return
-        if self._latency.estimate_ns(batch.rows) <= self._inline_ns:
-            self._run_inline(batch)
+        inline = self._latency.estimate_ns(batch.rows) <= self._inline_ns
+        try:
+            run, inputs = self._prepare(batch, inline)
+            if not inline:
+                self._running = batch
+                self._executor.submit(self._run_on_thread, batch, inputs)
+        except Exception as error:  # noqa: BLE001 - no memory, no thread: the next batch may have both
+            self._running = None
+            self._give_up(batch, error)
+            return
+        if inline:
+            self._run_inline(batch, run, inputs)
         else:
-            self._run_threaded(batch)
+            self._arm_expiry()
 
     def _hold_back(self, now_ns: int) -> bool:
         queue = self.queue
@@ -279,26 +284,22 @@ class Batcher:
 
     # -- running ------------------------------------------------------------------------------------------
 
-    def _inputs(self, batch: Batch) -> list[Array]:
+    def _prepare(self, batch: Batch, inline: bool) -> Bound:
+        """The rows of a batch, and a run that is bound to them where there is one."""
+        if batch.start == 0 and inline and not self.alone:
+            return self._bound.get(self.ring, batch.rows)
         if batch.start >= 0:
-            return self.ring.consecutive(batch.start, batch.rows)
-        if len(batch.parts) == 1:
-            token, offset, rows, place = batch.parts[0]
-            if place < 0:
-                arrays = self._held[token]
-                return arrays if self.alone else [a[offset : offset + rows] for a in arrays]
-        return self.ring.gather(batch.parts, self._held, batch.rows)
+            return None, self.ring.consecutive(batch.start, batch.rows)
+        token, offset, rows, place = batch.parts[0]
+        if len(batch.parts) > 1 or place >= 0:
+            return None, self.ring.gather(batch.parts, self._held, batch.rows)
+        arrays = self._held[token]
+        return None, arrays if self.alone else [a[offset : offset + rows] for a in arrays]
 
-    def _run_inline(self, batch: Batch) -> None:
+    def _run_inline(self, batch: Batch, run: Run | None, inputs: list[Array]) -> None:
         began_ns = self._clock()
-        bound = self._bind(batch.rows) if batch.start == 0 and not self.alone else None
-        if bound is not None:
-            run, inputs = bound
-            answer = run_batch(run, batch.rows) if run is not None else None
-            outcome = answer if isinstance(answer, list) else self._run(batch, inputs)
-        else:
-            inputs = self._inputs(batch)
-            outcome = self._run(batch, inputs)
+        answer = run_batch(run, batch.rows) if run is not None else None
+        outcome = answer if isinstance(answer, list) else self._run(batch, inputs)
         ended_ns = self._clock()
         if self._watch.watcher is not None:
             show(self._watch.watcher, batch, inputs, outcome)
@@ -309,22 +310,9 @@ class Batcher:
         answer = run_batch(lambda: runtime.run(inputs), None if self.alone else batch.rows)
         return answer if isinstance(answer, list) else run_apart(runtime, inputs, batch.parts, answer)
 
-    def _bind(self, rows: int) -> _Bound | None:
-        try:
-            return self._bound[rows]
-        except KeyError:
-            if len(self._bound) >= _MAX_BOUND:
-                return None
-            inputs = self.ring.consecutive(0, rows)
-            self._bound[rows] = bound = self.target.runtime.bind(inputs), inputs
-            return bound
-
-    def _run_threaded(self, batch: Batch) -> None:
-        self._running = True
-        self._executor.submit(self._run_on_thread, batch, self._inputs(batch))
-        self._arm_expiry()
-
     def _run_on_thread(self, batch: Batch, inputs: list[Array]) -> None:
+        if self._running is not batch:
+            return  # it was given up, but an executor that finds no thread keeps what it was given
         began_ns = self._clock()
         outcome = self._run(batch, inputs)
         ended_ns = self._clock()
@@ -333,7 +321,9 @@ class Batcher:
         self._loop.call_soon_threadsafe(self._threaded_done, batch, outcome, began_ns, ended_ns)
 
     def _threaded_done(self, batch: Batch, outcome: Outcome, began_ns: int, ended_ns: int) -> None:
-        self._running = False
+        if self._running is not batch:
+            return
+        self._running = None
         self._disarm_expiry()
         self._finish(batch, outcome, began_ns, ended_ns)
         self._dispatch()
@@ -356,16 +346,20 @@ class Batcher:
     def _deliver(self, token: int, offset: int, rows: int, outputs: list[Array], at: int) -> None:
         """Hand rows [at, at + rows) of the outputs to whoever waits for the token: nobody after a cancel."""
         sink: Any = self.lane.entries.get(token)
-        if type(sink) is SplitSink:
-            if not sink.add(outputs, at, rows, offset):
-                return
-            del self.lane.entries[token]
-            self._held.pop(token, None)
-            sink.deliver_whole()
-        elif sink is not None:
-            del self.lane.entries[token]
-            self._held.pop(token, None)
-            sink.deliver(outputs, at, -1 if self.alone else rows)
+        if sink is None:
+            return
+        try:
+            if type(sink) is SplitSink:
+                if sink.add(outputs, at, rows, offset):
+                    self._forget(token)
+                    sink.deliver_whole()
+            else:
+                self._forget(token)
+                sink.deliver(outputs, at, -1 if self.alone else rows)
+        except Exception as error:  # noqa: BLE001 - no memory for one answer: the others get theirs
+            self.queue.cancel(token)
+            self._forget(token)
+            sink.fail(error)
 
     def _deliver_apart(self, batch: Batch, answers: Apart, run_ns: int) -> None:
         """The batch failed as a whole and every part was tried alone."""
@@ -386,9 +380,20 @@ class Batcher:
         if stats.failed_runs:
             self.target.on_failed_run(next(error for error in answers if isinstance(error, Exception)))
 
+    def _give_up(self, batch: Batch, error: Exception) -> None:
+        """Nobody could run the batch: its members hear why."""
+        self.queue.finish(batch)
+        for token, _offset, _rows, _place in batch.parts:
+            self.queue.cancel(token)  # what is left of a split request
+            self.stats.fail.add(0)
+            self._fail(token, error)
+
     def _fail(self, token: int, error: Exception) -> None:
-        entry = self.lane.entries.pop(token, None)
-        self._held.pop(token, None)
-        if entry is not None:
-            sink = entry.sink if isinstance(entry, SplitSink) else entry
+        sink = self._forget(token)
+        if sink is not None:
             sink.fail(error)
+
+    def _forget(self, token: int) -> Any:
+        """Nobody waits for the token any more: who did."""
+        self._held.pop(token, None)
+        return self.lane.entries.pop(token, None)

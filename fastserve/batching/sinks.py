@@ -65,3 +65,7 @@ class SplitSink:
         """Pass the assembled answer on."""
         assert self.outputs is not None
         self.sink.deliver(self.outputs, 0, self.rows)
+
+    def fail(self, error: Exception) -> None:
+        """Pass the error on."""
+        self.sink.fail(error)

@@ -1,0 +1,38 @@
+"""A process's place when the system has no room for the process."""
+
+import errno
+import os
+import signal
+import socket
+
+import pytest
+
+from fastserve.app.slot import Slot
+
+
+def test_a_process_that_cannot_be_forked_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real, left = os.fork, [2]
+
+    def fork() -> int:
+        if left[0]:
+            left[0] -= 1
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return real()
+
+    monkeypatch.setattr(os, "fork", fork)
+    with socket.socket() as listener:
+        slot = Slot("worker 0", listener, lambda _slot, _lifeline: None)
+        descriptors = os.listdir("/proc/self/fd")
+        slot.tend(100.0)
+        assert slot.process is None and slot.start_at_s == 100.0
+        slot.tend(100.2)
+        assert slot.process is None and slot.start_at_s == 101.2
+        slot.tend(101.0)
+        assert left == [0] and slot.process is None
+        assert os.listdir("/proc/self/fd") == descriptors
+        assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGTERM, signal.SIGINT}
+        slot.tend(101.2)
+        assert slot.process is not None and slot.process.wait(20) and slot.process.returncode == 0
+    assert "worker 0 cannot be started (Resource temporarily unavailable); starting it again" in caplog.text
