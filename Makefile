@@ -57,7 +57,7 @@ demo: build ## train on real flights, publish, serve, ask
 	$(BIN)/fastserve demo
 
 bench: build ## fastserve against its rivals over HTTP (needs wrk and two free cores)
-	$(BIN)/python -m benchmarks.http_bench
+	$(BIN)/python -m benchmarks.http_bench --figures
 
 bench-core: build ## the compiled functions against NumPy and orjson
 	$(BIN)/python -m pytest benchmarks --benchmark-only -q

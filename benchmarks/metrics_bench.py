@@ -4,6 +4,7 @@
 three phases. Exit code 1 when the figure is missed.
 """
 
+import argparse
 import os
 import random
 import sys
@@ -60,6 +61,7 @@ def fleet() -> Fleet:
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     made, options = fleet(), ControlOptions()
     ours, theirs = [], []

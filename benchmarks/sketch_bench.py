@@ -4,6 +4,7 @@
 them missing, and whole numbers. Exit code 1 when a figure is missed.
 """
 
+import argparse
 import os
 import sys
 import time
@@ -84,6 +85,7 @@ def compare(values: Values) -> bool:
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     good = True
     for name, values in tables():

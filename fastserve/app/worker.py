@@ -185,8 +185,11 @@ async def _sweep(server: uvicorn.Server, environment: Environment, plane: DataPl
     period_s = min(_SWEEP_S, environment.options.read_timeout_s / 4)
     while True:
         now_s = environment.shared.now_s = loop.time()
-        for connection in list(server.server_state.connections):
-            assert isinstance(connection, GatedProtocol)
-            connection.sweep(now_s)
-        plane.housekeep()
+        try:
+            for connection in list(server.server_state.connections):
+                assert isinstance(connection, GatedProtocol)
+                connection.sweep(now_s)
+            plane.housekeep()
+        except Exception:
+            log.exception("the worker's housekeeping failed; it goes on in a moment")
         await asyncio.sleep(period_s)

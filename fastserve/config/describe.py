@@ -66,20 +66,24 @@ def _words(node: dict[str, Any], definitions: dict[str, Any]) -> str:
     return _KINDS.get(kind, "another value") + _range(node)
 
 
+def _plain(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:.15g}"
+
+
 def _range(node: dict[str, Any]) -> str:
     low, high = node.get("minimum"), node.get("maximum")
     above, below = node.get("exclusiveMinimum"), node.get("exclusiveMaximum")
     parts = []
     if low is not None and high is not None:
-        parts.append(f"from {low:.15g} to {high:.15g}")
+        parts.append(f"from {_plain(low)} to {_plain(high)}")
     elif low is not None:
-        parts.append(f"from {low:.15g} up")
+        parts.append(f"from {_plain(low)} up")
     if above is not None:
-        parts.append(f"above {above:.15g}")
+        parts.append(f"above {_plain(above)}")
     if high is not None and low is None:
-        parts.append(f"up to {high:.15g}")
+        parts.append(f"up to {_plain(high)}")
     if below is not None:
-        parts.append(f"below {below:.15g}")
+        parts.append(f"below {_plain(below)}")
     if node.get("minLength") == 1:
         parts.append("that is not empty")
     if "pattern" in node:

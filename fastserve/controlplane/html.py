@@ -139,7 +139,7 @@ def _summary(shown: Sequence[FeatureComparison], bars: Sequence[list[Slot]]) -> 
             _cell(found.get("kolmogorov_smirnov"), short(found.get("kolmogorov_smirnov"))),
             _cell(gone[1], f"{_percent(gone[0])} → {_percent(gone[1])}"),
             _cell(outside[1], f"{_percent(outside[0])} → {_percent(outside[1])}"),
-            _cell(means[1], f"{short(means[0])} → {short(means[1])}" if any(means) else "–"),
+            _cell(means[1], f"{short(means[0])} → {short(means[1])}" if means != [None, None] else "–"),
             f"<td>{spark(mine)}</td>",
         ]
         yield f'<tr data-of="f{place}">{"".join(cells)}</tr>'

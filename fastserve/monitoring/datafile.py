@@ -49,7 +49,7 @@ class DataFile:
             raise FastserveError(f"{path.name} is {self.kind} and names its columns: leave out --no-header")
         if delimiter is not None and (len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n'):
             raise FastserveError(f"the delimiter must be one character such as ';', not {delimiter[:20]!r}")
-        self._delimiter = delimiter or ("\t" if ".tsv" in path.suffixes else ",")
+        self._delimiter = delimiter or ("\t" if ".tsv" in _suffixes(path) else ",")
         self._header = header
         self.rows: int | None = None
         """Where the file says how many it has."""
@@ -166,8 +166,12 @@ def _arrow(module: str | None = None) -> Any:
         ) from error
 
 
+def _suffixes(path: Path) -> list[str]:
+    return [suffix.lower() for suffix in path.suffixes]
+
+
 def _kind_of(path: Path, delimiter: str | None) -> str:
-    suffixes = [suffix.lower() for suffix in path.suffixes]
+    suffixes = _suffixes(path)
     if suffixes[-1:] == [".gz"]:
         suffixes.pop()
     kind = _KINDS.get(suffixes[-1]) if suffixes else None
@@ -176,7 +180,7 @@ def _kind_of(path: Path, delimiter: str | None) -> str:
         return "CSV"
     if kind is None or (zipped and kind != "CSV"):
         raise FastserveError(
-            f"{path.name} must be .parquet, .arrow, .feather, .csv or .csv.gz; "
+            f"{path.name} must be .parquet, .arrow, .feather, .csv, .tsv or .csv.gz; "
             "for text by another name give its --delimiter"
         )
     return kind

@@ -18,7 +18,7 @@ from fastserve.errors import RegistryError
 from fastserve.registry import files
 from fastserve.registry.manifest import MODEL_FILE, is_file_name
 from fastserve.registry.names import check_model, parse_version
-from fastserve.registry.settings import _parse as parse_yaml
+from fastserve.registry.settings import parse_yaml
 
 log = logging.getLogger("fastserve.registry")
 

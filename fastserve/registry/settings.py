@@ -48,7 +48,7 @@ def load_settings(path: Path) -> ModelSettings:
     if len(data) > MAX_SETTINGS_BYTES:
         raise RegistryError(f"{where} is larger than {MAX_SETTINGS_BYTES} bytes")
     try:
-        content = _parse(data)
+        content = parse_yaml(data)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise RegistryError(f"{where} is not valid YAML: {' '.join(str(error).split())[:200]}") from error
     if content is None:
@@ -58,7 +58,14 @@ def load_settings(path: Path) -> ModelSettings:
     return _validated(where, content)
 
 
-def _parse(data: bytes) -> Any:
+def parse_yaml(data: bytes) -> Any:
+    """Read a small document of plain values.
+
+    Raises
+    ------
+    yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError
+        No YAML; aliases; more than 16 levels.
+    """
     depth = 0
     for token in yaml.scan(data, Loader=yaml.SafeLoader):
         # An alias lets a few lines stand for billions of values; nobody needs one here.

@@ -30,6 +30,7 @@ MAX_REQUEST_BYTES = 64 * 1024
 MAX_REPLY_BYTES = 4 * 2**20
 
 _MAX_TEXT = 500
+_TRIED_WITH = " (it was tried with a row of zeros and empty strings)"
 _NICE = 10
 _READ_BYTES = 64 * 1024
 _REPLY_S = 5.0
@@ -191,6 +192,8 @@ def _report(path: Path, *, run: bool) -> dict[str, Any]:
         text = _printable(str(error))
         if any(words in text.lower() for words in _OUT_OF_MEMORY):
             return {"memory": True}
+        if isinstance(error, ModelFailed):
+            text = f"{text[: _MAX_TEXT - len(_TRIED_WITH)]}{_TRIED_WITH}"
         # Where models run on a GPU, that the CPU cannot says nothing: only a crash would.
         return {"rejected": text, "final": built_in() == [Provider.CPU]}
     except (FastserveError, OSError, ValueError) as error:

@@ -7,7 +7,12 @@ import socket
 
 import pytest
 
+from fastserve.app.child import Child
 from fastserve.app.slot import Slot
+
+
+def process(slot: Slot) -> Child | None:
+    return slot.process
 
 
 def test_a_process_that_cannot_be_forked_is_tried_again(
@@ -26,13 +31,14 @@ def test_a_process_that_cannot_be_forked_is_tried_again(
         slot = Slot("worker 0", listener, lambda _slot, _lifeline: None)
         descriptors = os.listdir("/proc/self/fd")
         slot.tend(100.0)
-        assert slot.process is None and slot.start_at_s == 100.0
+        assert process(slot) is None and slot.start_at_s == 100.0
         slot.tend(100.2)
-        assert slot.process is None and slot.start_at_s == 101.2
+        assert process(slot) is None and slot.start_at_s == 101.2
         slot.tend(101.0)
-        assert left == [0] and slot.process is None
+        assert left == [0] and process(slot) is None
         assert os.listdir("/proc/self/fd") == descriptors
         assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGTERM, signal.SIGINT}
         slot.tend(101.2)
-        assert slot.process is not None and slot.process.wait(20) and slot.process.returncode == 0
+        started = process(slot)
+        assert started is not None and started.wait(20) and started.returncode == 0
     assert "worker 0 cannot be started (Resource temporarily unavailable); starting it again" in caplog.text

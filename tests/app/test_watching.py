@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import tempfile
 import threading
 import time
 import urllib.request
@@ -39,12 +40,10 @@ def make_profile(shift: float = 0.0) -> Profile:
 
 
 def models_signature() -> Any:
-    path = Path(os.environ.get("TMPDIR", "/tmp")) / f"scaled-{os.getpid()}.onnx"
-    path.write_bytes(models.scaled())
-    try:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scaled.onnx"
+        path.write_bytes(models.scaled())
         return inspect(path)
-    finally:
-        path.unlink()
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ SOURCES = sorted((ROOT / "fastserve").rglob("*.py"))
 LAYERS = [
     ["errors", "types", "clock", "log", "fastserve"],
     ["registry", "runtime", "tracing"],
-    ["lifecycle", "batching", "traffic", "monitoring"],
+    ["lifecycle", "batching", "monitoring"],
     ["dataplane"],
     ["frontends"],
-    ["controlplane", "pipeline", "scoring", "gate", "demo"],
+    ["controlplane", "demo"],
     ["config"],
     ["app"],
     ["cli"],

@@ -10,7 +10,7 @@ from fastserve.cli.common import Debug, say
 _EPILOG = (
     "Example: [bold]fastserve models keygen release.pem release.pub.pem[/bold]"
     "\n\nThen [bold]fastserve models publish flights model.onnx --sign release.pem[/bold] where models are "
-    "made, and `lifecycle.require_signature: [release.pub.pem]` where they are served."
+    "made, and `lifecycle.require_signature: \\[release.pub.pem]` where they are served."
     "\n\nNeeds the extra: [bold]pip install 'fastserve\\[sign]'[/bold]"
 )
 

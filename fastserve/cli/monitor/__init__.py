@@ -8,7 +8,7 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Describe the rows a model was trained on, and see how far others lie from them.",
     epilog="Example: [bold]fastserve monitor profile train.parquet --model flights@champion[/bold]"
-    "\n\nData files: .parquet, .arrow, .feather, .csv, .csv.gz; they need "
+    "\n\nData files: .parquet, .arrow, .feather, .csv, .csv.gz, .tsv; they need "
     "[bold]pip install 'fastserve\\[data]'[/bold]"
     "\n\nExit codes: 0 done, 1 failed, 2 wrong use.",
 )

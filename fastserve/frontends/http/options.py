@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 _LEAST_TOKEN = 16
 
@@ -28,7 +28,8 @@ class HttpOptions(BaseModel):
         default=30.0,
         gt=0,
         le=86_400,
-        description="A request whose head and body have not arrived after this many seconds is given up.",
+        description="A request whose head and body have not arrived after this many seconds, and one more "
+        "for every 64 KiB that came, is given up.",
     )
     keep_alive_s: float = Field(
         default=75.0, ge=0, le=86_400, description="How long an idle connection is kept open, in seconds."
@@ -53,6 +54,13 @@ class HttpOptions(BaseModel):
         repr=False,
         description="What requests that change state must send as `Authorization: Bearer TOKEN`.",
     )
+
+    @field_validator("admin_token")
+    @classmethod
+    def _fits_a_header(cls, token: str) -> str:
+        if not token.isascii() or (token and not token.isprintable()) or token != token.strip():
+            raise ValueError("must be printable ASCII, without a space or a new line around it")
+        return token
 
     @model_validator(mode="after")
     def _needs_token(self) -> Self:
