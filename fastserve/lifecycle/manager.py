@@ -214,8 +214,17 @@ class Manager(Generic[H]):
     def _reroute(self, name: str, model: Model[H]) -> None:
         route = model.decide_route(self._options.fallback)
         if route != model.route:
+            self._tell_of_fallback(name, model, route)
             model.route = route
             self._on_stage().route(name, route)
+
+    def _tell_of_fallback(self, name: str, model: Model[H], route: Route) -> None:
+        champion = model.wish.aliases.get(CHAMPION) if model.wish is not None and model.wish.loaded else None
+        if champion is None or route.default in (None, champion, model.route.default):
+            return
+        log.warning(
+            "model %s: version %s answers for the champion, version %d", name, route.default, champion
+        )
 
     def _settle(self) -> None:
         if self._settled or self._wanting or self._busy():

@@ -95,13 +95,15 @@ def _default(
     wish: Wish, ready: Collection[int], failed: Collection[int], now: int | None, fallback: bool
 ) -> int | None:
     champion = wish.aliases.get(CHAMPION)
+    there = [version for version in ready if version in wish.versions]
     if champion is None:
-        return max((v for v in ready if v in wish.versions), default=now if now in ready else None)
-    if champion in ready:
+        return max(there, default=now if now in ready else None)
+    gone = champion not in wish.versions
+    if champion in ready and not (gone and fallback and there):
         return champion
-    if now in ready:
+    if now in ready and now != champion:
         return now
-    if champion not in failed or not fallback:
+    if not fallback or not (gone or champion in failed):
         return None
-    before = [version for version in ready if version < champion]
-    return max(before or ready, default=None)
+    before = [version for version in there if version < champion]
+    return max(before or there or ready, default=None)

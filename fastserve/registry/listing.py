@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastserve.errors import RegistryError
 from fastserve.registry import files
-from fastserve.registry.manifest import MODEL_FILE
+from fastserve.registry.manifest import MANIFEST_FILE, MODEL_FILE
 from fastserve.registry.names import is_model, parse_version
 
 
@@ -42,6 +42,21 @@ def places(directory: Path, root: Path) -> Iterator[tuple[int, bool]]:
                     yield version, _has_model(entry.path, root)
     except OSError as error:
         raise RegistryError(f"model '{directory.name}' cannot be read: {error.strerror}") from error
+
+
+def damaged(directory: Path, root: Path) -> Iterator[tuple[int, str]]:
+    """Versions whose model file is gone, or is one that nobody reads; not those that still wait for it."""
+    for version, whole in places(directory, root):
+        place = directory / str(version)
+        if whole:
+            continue
+        if os.path.lexists(place / MODEL_FILE):
+            yield (
+                version,
+                f"{MODEL_FILE} is no file inside the registry, but a link out of it or special",
+            )
+        elif os.path.lexists(place / MANIFEST_FILE):
+            yield version, f"{MODEL_FILE} is missing"
 
 
 def is_whole(directory: Path, root: Path) -> bool:

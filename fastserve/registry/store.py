@@ -90,6 +90,18 @@ class Registry:
         directory, root = self._find(model)
         return sorted(listing.versions(directory, root))
 
+    def damaged(self, model: str | None = None) -> list[tuple[str, int, str]]:
+        """Versions that do not count because of their model file: model, number and what is the matter.
+
+        One model's, or those of all directories that may be models'. ModelNotFound, RegistryError.
+        """
+        names = listing.directories(self.path) if model is None else [model]
+        return [
+            (name, version, problem)
+            for name in names
+            for version, problem in sorted(listing.damaged(*self._find(name)))
+        ]
+
     def places(self, model: str) -> dict[int, bool]:
         """Give the numbers in a model's directory; True for a whole version, False without a model file.
 

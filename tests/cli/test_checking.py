@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +212,27 @@ def test_a_tree_that_something_else_wrote_has_no_history(tmp_path: Path) -> None
     assert called(tmp_path, "models", "audit", "plain", "--verify", "--registry", "reg").returncode == 0
     shown = called(tmp_path, "models", "verify", "--registry", "reg")
     assert (shown.returncode, looked(shown)[0][-1]) == (0, "sound")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "what"),
+    [
+        (lambda file, _: file.unlink(), "is missing"),
+        (lambda file, outside: (file.unlink(), file.symlink_to(outside)), "is no file inside the registry"),
+        (
+            lambda file, _: (file.unlink(), subprocess.run(["mkfifo", file], check=True)),
+            "is no file inside the registry",
+        ),
+    ],
+    ids=["missing", "link", "fifo"],
+)
+def test_a_version_that_lost_its_model_file(
+    models: Run, tmp_path: Path, spoil: Callable[[Path, Path], Any], what: str
+) -> None:
+    outside, file = tmp_path / "outside.onnx", tmp_path / "reg" / "double" / "2" / "model.onnx"
+    outside.write_bytes(file.read_bytes())
+    spoil(file, outside)
+    for arguments in ((), ("double",)):
+        done = models("verify", *arguments)
+        assert done.returncode == 1
+        assert f"double/2/model.onnx {what}" in done.stderr

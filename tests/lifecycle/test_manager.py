@@ -268,7 +268,7 @@ def test_a_champion_is_deleted_while_it_serves() -> None:
     puppet = serving(1, 2)
     puppet.wish("m", 1, 2, champion=2)
     puppet.wish("m", 1, champion=2)
-    assert puppet.default() == 2
+    assert puppet.default() == 1
     puppet.wish("m", 1, champion=1)
     assert puppet.default() == 1
     puppet.drained(2)

@@ -96,6 +96,8 @@ def test_wished(wish: Wish, newest: int, failed: set[int], versions: list[int]) 
 
 
 CHAMPION_4 = Wish((5, 4, 3), {"champion": 4})
+CHAMPION_GONE = Wish((4, 2, 1), {"champion": 3})
+
 ROUTES: list[tuple[str, Wish, set[int], set[int], Route, bool, Route]] = [
     ("nothing is ready", Wish((1,)), set(), set(), NOWHERE, True, NOWHERE),
     ("the highest", Wish((2, 1)), {1, 2}, set(), NOWHERE, True, Route(2)),
@@ -133,6 +135,35 @@ ROUTES: list[tuple[str, Wish, set[int], set[int], Route, bool, Route]] = [
         Route(7),
     ),
     ("its directory is gone, another is ready", Wish((6,)), {6, 7}, set(), Route(7), True, Route(6)),
+    (
+        "a champion whose directory is gone",
+        CHAMPION_GONE,
+        {2, 3, 4},
+        set(),
+        Route(3),
+        True,
+        Route(2, {"champion": 3}),
+    ),
+    ("the same after a restart", CHAMPION_GONE, {2, 4}, set(), NOWHERE, True, Route(2)),
+    (
+        "the same without fallback",
+        CHAMPION_GONE,
+        {2, 3, 4},
+        set(),
+        Route(3),
+        False,
+        Route(3, {"champion": 3}),
+    ),
+    ("the same without fallback, after a restart", CHAMPION_GONE, {2, 4}, set(), NOWHERE, False, NOWHERE),
+    (
+        "a champion that is gone and alone",
+        CHAMPION_GONE,
+        {3},
+        set(),
+        Route(3),
+        True,
+        Route(3, {"champion": 3}),
+    ),
     ("unloaded", Wish((2,), {"champion": 2}, loaded=False), {2}, set(), Route(2), True, NOWHERE),
     (
         "an alias follows when its version is ready",

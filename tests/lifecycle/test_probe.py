@@ -258,12 +258,12 @@ def test_a_test_load_that_is_killed_and_one_that_closing_ends(tmp_path: Path, pr
     thread, errors = in_thread(lambda: prober.check(record))
     wait_for(lambda: zygotes(os.getpid()) and children(zygotes(os.getpid())[0]))
     (loading,) = children(zygotes(os.getpid())[0])
-    limits = Path(f"/proc/{loading}/limits").read_text()
+    file = Path(f"/proc/{loading}/limits")
+    wait_for(lambda: re.search(r"Max core file size +0 +0 ", file.read_text()))
+    wait_for(lambda: not re.search(r"Max (address space|cpu time) +unlimited", file.read_text()))
     os.kill(loading, signal.SIGKILL)
     thread.join()
     assert ["killed (signal 9)" in str(error) for error in errors] == [True]
-    assert re.search(r"Max core file size +0 +0 ", limits)
-    assert not re.search(r"Max (address space|cpu time) +unlimited", limits)
 
     thread, errors = in_thread(lambda: prober.check(record))
     wait_for(lambda: children(zygotes(os.getpid())[0]))

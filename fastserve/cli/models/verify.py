@@ -65,6 +65,7 @@ def verify(
         raise ConfigError("--all is for a whole model or registry, not for one version")
     models = store.models() if model is None else [find_model(store, model)]
     problems = [problem for one in models for problem in _about_model(store, one)]
+    problems += [f"{one}/{version}/{what}" for one, version, what in store.damaged(model)]
     if model is not None and wanted is not None:
         checks = [_Check(model, version_of(store, model, wanted))]
     else:
