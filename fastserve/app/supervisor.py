@@ -15,7 +15,7 @@ from types import FrameType
 from fastserve.app.nursery import Nursery
 from fastserve.app.slot import Slot
 from fastserve.app.watching import Post
-from fastserve.app.wiring import load_all
+from fastserve.app.wiring import load_all, open_registry
 from fastserve.config import Config
 from fastserve.errors import ConfigError, FastserveError, RegistryError
 from fastserve.lifecycle import Ahead
@@ -45,12 +45,14 @@ def serve(config: Config) -> int:
     require_tracing(config.tracing)
     if not config.registry_dir().is_dir():
         raise RegistryError(f"the registry '{config.registry_dir()}' is not a directory")
+    open_registry(config)  # for the keys that it reads: no worker could do without
     server = config.server
     workers = server.workers
     threads = config.runtime.intra_op_threads or threads_per_worker(workers)
     listeners = bind(server.host, server.port, server.backlog, workers)
     control = None
     if server.control_port and config.monitoring.control_url is None:
+        _check_database(config)
         control = bind(config.control.host, server.control_port, server.backlog, 1, "--control-port")[0]
     host, port = listeners[0].getsockname()[:2]
     log.info(
@@ -64,6 +66,14 @@ def serve(config: Config) -> int:
         return 0
     with TemporaryDirectory(prefix="fastserve-", ignore_cleanup_errors=True) as directory:
         return Supervisor(config, threads, listeners, control, Path(directory)).run()
+
+
+def _check_database(config: Config) -> None:
+    """Refuse a database that no control plane can work with."""
+    if config.control.database is not None:
+        from fastserve.controlplane.database import check_url
+
+        check_url(config.control.database.get_secret_value())
 
 
 def import_worker() -> None:
@@ -100,6 +110,8 @@ def bind(host: str, port: int, backlog: int, count: int, flag: str = "--port") -
             listener.listen(backlog)
             listener.setblocking(False)
             listeners.append(listener)
+    except socket.gaierror as error:
+        raise ConfigError(f"cannot find the host '{host}': {error.strerror}") from error
     except OSError as error:
         reason = error.strerror or error
         raise ConfigError(f"cannot listen on {host} port {port}: {reason} ({flag} takes another)") from error
@@ -214,12 +226,15 @@ class Supervisor:
         self._let_go(slot)
         from fastserve.controlplane.process import run
 
-        config = self._config
+        config, parent = self._config, os.getppid()
         try:
             run(config.control, config.registry_dir(), slot.listener, self._ingest, lifeline)
         except FastserveError as error:
             log.error("the control plane cannot work: %s", error)
             raise SystemExit(1) from error
+        if os.getppid() != parent:  # which was killed, and left its directory
+            with suppress(OSError):
+                self._ingest.parent.rmdir()
 
     def _let_go(self, slot: Slot) -> None:
         """In a child: close what belongs to its siblings."""

@@ -91,6 +91,8 @@ class Lifecycle:
         self._newest, self._ahead_s = options.versions, config.server.load_ahead_s
         self._stopping = False
         self.settled = asyncio.Event()
+        self.looked = asyncio.Event()
+        """Set when what was loaded ahead answers."""
         self._threads: LoadThreads[Served] = LoadThreads(
             loop,
             registry,
@@ -141,12 +143,16 @@ class Lifecycle:
         if self._ahead_s:
             self._load_first(wishes, time.monotonic() + self._ahead_s)
             self._ahead_s = 0.0
-        self._call(partial(self._manager.wish, wishes))
+        self._call(partial(self._wish, wishes))
+
+    def _wish(self, wishes: Mapping[str, Wish], *, wait: bool = False) -> None:
+        self._manager.wish(wishes, wait=wait)
+        self.looked.set()
 
     def _load_first(self, wishes: Mapping[str, Wish], until_s: float) -> None:
         """Load what takes a moment here, all of it: it is then handed over at once."""
         order = [key for key in by_urgency(wishes, self._newest) if not self._loader.at_hand(*key)]
-        self._call(partial(self._manager.wish, wishes, wait=True))
+        self._call(partial(self._wish, wishes, wait=True))
         load_small(self._loader, order, lambda: not self._stopping and time.monotonic() < until_s)
 
     def _call(self, call: Callable[[], None]) -> None:

@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("fastserve.app")
 
 _SWEEP_S = 1.0
+_LOOK_S = 5.0
+"""How long the registry's first look may keep a worker from answering with what it was born with."""
 _SWITCH_S = 0.0005
 """How long a loading thread may keep the interpreter from the event loop; Python's own is 5 ms."""
 
@@ -57,6 +60,7 @@ class Worker:
         self._threads = threads
         self._post = post
         self._on_settled = on_settled
+        self._born_loaded = ahead is not None
         self._registry = open_registry(config)
         self._scanner = Scanner(self._registry, config.lifecycle) if ahead is None else ahead.scanner
         self._loader = Loader(
@@ -114,6 +118,9 @@ class Worker:
             try:
                 if load_first:
                     await lifecycle.settled.wait()
+                elif self._born_loaded:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(lifecycle.looked.wait(), _LOOK_S)
                 await server.serve(sockets=[listener])
             finally:
                 sweeper.cancel()

@@ -24,6 +24,15 @@ def _set_debug(value: bool) -> bool:
     return value
 
 
+def _directory(text: str) -> Path:
+    path = Path(text)
+    if not text:  # an unset variable of a shell script is not the current directory
+        raise typer.BadParameter("it is empty, not a directory")
+    if path.exists() and not path.is_dir():
+        raise typer.BadParameter(f"'{text}' is a file, not a directory")
+    return path
+
+
 Debug = Annotated[
     bool, typer.Option("--debug", callback=_set_debug, is_eager=True, help="Show tracebacks of errors.")
 ]
@@ -32,7 +41,7 @@ Registry = Annotated[
     typer.Option(
         "--registry",
         metavar="DIR",
-        file_okay=False,
+        parser=_directory,
         help="The registry directory. Without it: FASTSERVE_REGISTRY, then `registry:` of the configuration.",
     ),
 ]

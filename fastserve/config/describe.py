@@ -1,7 +1,7 @@
 """Says in words what a setting takes, from pydantic's JSON Schema: for errors and the reference file."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -31,6 +31,12 @@ def section_of(field: FieldInfo) -> type[BaseModel] | None:
     """The options that make up the section `field`; None when it is a single setting."""
     kind = field.annotation
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def is_number(field: FieldInfo) -> bool:
+    """Whether a setting takes numbers, and truth values only by pydantic's leave."""
+    kinds = {field.annotation, *get_args(field.annotation)}
+    return bool(kinds & {int, float}) and bool not in kinds
 
 
 def allowed(path: KeyPath) -> str:

@@ -37,6 +37,13 @@ class _Layers:
         node[path[-1]] = value
         self.origins[path] = origin
 
+    def value(self, path: KeyPath) -> Any:
+        """What stands at a path; None for nothing."""
+        node: Any = self.values
+        for key in path:
+            node = node.get(key) if isinstance(node, dict) else None
+        return node
+
     def origin(self, path: KeyPath) -> str:
         """Where the value at `path`, the nearest section around it, or something in it, was written."""
         around = [path[:length] for length in range(len(path), 0, -1)]
@@ -55,24 +62,46 @@ def load(
 
     Raises ConfigError with a line for every wrong setting: where it was written, what was got, what it takes.
     """
-    layers = _Layers()
+    layers, alone = _Layers(), []
     if path is not None:
         read = document.read(path)
         # A section whose every line is commented out reads as null and means its defaults.
         layers.values = {key: value for key, value in read.values.items() if value is not None}
         layers.origins = {key: f"{path} line {line}" for key, line in read.lines.items()}
+        alone = _wrong_alone(layers)
     for name, value in sorted((environ or {}).items()):
-        if key := _environment_key(name):
+        if (key := _environment_key(name)) and (value or name != REGISTRY_VARIABLE):
             layers.put(key, _environment_value(value), name)
     for flag, (key, value) in (flags or {}).items():
         if value is not None:
             layers.put(key, value, flag)
+    config, wrong = _validate(layers)
+    wrong += [sentence for sentence in alone if sentence not in wrong]
+    if config is None or wrong:
+        raise ConfigError("\n".join(wrong))
+    return config
+
+
+def _validate(layers: _Layers) -> tuple[Config | None, list[str]]:
     try:
-        return Config.model_validate(layers.values)
+        return Config.model_validate(layers.values), []
     except ValidationError as error:
-        raise ConfigError(
-            "\n".join(_sentence(one, layers) for one in error.errors(include_url=False))
-        ) from None
+        return None, [_sentence(one, layers) for one in error.errors(include_url=False)]
+
+
+def _wrong_alone(file: _Layers) -> list[str]:
+    """What is wrong in the file by itself, whatever is put over it: values, not how several fit together."""
+    wrong: list[ErrorDetails] = []
+    try:
+        Config.model_validate(file.values)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        wrong = [one for one in found if tuple(map(str, one["loc"])) in file.origins]
+    numbers = [path for path, field in describe.settings() if describe.is_number(field)]
+    for path in numbers:  # pydantic takes true for 1, since the environment has nothing but text
+        if isinstance(value := file.value(path), bool):
+            wrong.append({"type": "number_type", "loc": path, "msg": "", "input": value})
+    return [_sentence(one, file) for one in wrong]
 
 
 def _environment_key(name: str) -> KeyPath | None:

@@ -45,6 +45,8 @@ class Database:
         self.is_sqlite = engine.dialect.name == "sqlite"
         self.tenure = 0
         """Rises when this process becomes the only one that writes; until then others may have written."""
+        self._file = None if not self.is_sqlite else Path(str(engine.url.database))
+        self._identity = self._look()
         reading = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self.writer = writer or engine
         self._writing_engine = self.writer.execution_options(fastserve_write=True)
@@ -64,6 +66,33 @@ class Database:
             if not self.is_sqlite and "fastserve_alone" not in connection.info:
                 self._keep_others_out(connection)
             yield connection
+
+    def renew(self) -> bool:
+        """Start another SQLite file where the one in use was taken away: what goes there nobody would find.
+
+        Raises
+        ------
+        StoreUnavailable
+            None can be made.
+        """
+        if self._file is None or self._look() == self._identity:
+            return False
+        self.engine.dispose()
+        try:
+            _make_private(self._file)
+        except ConfigError as error:
+            raise StoreUnavailable(str(error)) from error
+        self._identity = self._look()
+        self.tenure += 1
+        return True
+
+    def _look(self) -> tuple[int, int] | None:
+        """Tell which file lies at SQLite's place."""
+        try:
+            found = os.stat(self._file) if self._file is not None else None  # noqa: PTH116 - each second
+        except OSError:
+            return None
+        return None if found is None else (found.st_dev, found.st_ino)
 
     def _keep_others_out(self, connection: Connection) -> None:
         """Take the lock that ends with the connection, whatever becomes of the transaction."""
@@ -117,11 +146,8 @@ def only_one(url: str) -> Iterator[None]:
     ConfigError
         Another control plane works on the file, or its place cannot be written to.
     """
-    try:
-        parts = make_url(url)
-    except ArgumentError:
-        parts = None  # `open_database` says what is wrong
-    if parts is None or parts.get_backend_name() != "sqlite" or parts.database in (None, "", ":memory:"):
+    parts = check_url(url)
+    if parts.get_backend_name() != "sqlite" or parts.database in (None, "", ":memory:"):
         yield
         return
     try:
@@ -156,16 +182,22 @@ def open_database(url: str, busy_timeout_s: float = 5.0) -> Database:
     ConfigError
         Another kind of database; no driver; a file that cannot be made.
     """
+    parsed = check_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return Database(_sqlite(parsed, busy_timeout_s))
+    parsed = parsed.set(drivername="postgresql+psycopg")
+    return Database(_postgresql(parsed), _alone(_postgresql(parsed, pool_size=1, max_overflow=0)))
+
+
+def check_url(url: str) -> URL:
+    """Take a URL apart that may be right; ConfigError for one that never can be."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ConfigError(f"control.database is not a database URL; {_HOW}") from None
-    if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
-        return Database(_sqlite(parsed, busy_timeout_s))
-    if parsed.drivername in ("postgresql", "postgresql+psycopg"):
-        parsed = parsed.set(drivername="postgresql+psycopg")
-        return Database(_postgresql(parsed), _alone(_postgresql(parsed, pool_size=1, max_overflow=0)))
-    raise ConfigError(f"control.database: '{parsed.drivername[:64]}' is not supported; {_HOW}")
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"):
+        raise ConfigError(f"control.database: '{parsed.drivername[:64]}' is not supported; {_HOW}")
+    return parsed
 
 
 def _sqlite(url: URL, busy_timeout_s: float) -> Engine:

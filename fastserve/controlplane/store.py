@@ -1,5 +1,6 @@
 """The one writer of the database: takes in snapshots, a group in one transaction."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from fastserve.controlplane.profiles import Profiles, Sketches
 from fastserve.controlplane.totals import read_totals
 from fastserve.controlplane.windows import Windows
 from fastserve.monitoring.snapshot import Snapshot
+
+log = logging.getLogger("fastserve.controlplane")
 
 WallClock = Callable[[], int]
 """Milliseconds since the epoch; it may go back."""
@@ -125,6 +128,9 @@ class Store:
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         """Give the one transaction that writes; what it finds in memory is what the database holds."""
+        if self.database.renew():
+            log.error("the database's file was taken away: what it held is lost, a new one is begun")
+            self.prepare()
         try:
             with self.database.writing() as connection:
                 if self._tenure != self.database.tenure:

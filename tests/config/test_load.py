@@ -148,3 +148,24 @@ def test_long_values_are_cut(write: Write) -> None:
 def test_a_value_under_what_is_no_section() -> None:
     text = message(None, {"FASTSERVE_SERVER__PORT__X": "1"})
     assert text.startswith("FASTSERVE_SERVER__PORT__X: server.port is {'x'")
+
+
+def test_what_a_flag_overrides_must_be_right_too(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("server:\n  port: abc\n  workers: 2\n")
+    with pytest.raises(
+        ConfigError, match=r"c\.yaml line 2: server\.port is 'abc', but it takes a whole number"
+    ):
+        load(file, {}, {"--port": (("server", "port"), 8001)})
+
+
+@pytest.mark.parametrize("text", ["server: {port: true}", "http: {keep_alive_s: false}"])
+def test_a_truth_value_is_no_number(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"c\.yaml line 1: .* but it takes a"):
+        load(file, {})
+
+
+def test_an_empty_variable_names_no_registry() -> None:
+    assert load(None, {"FASTSERVE_REGISTRY": ""}).registry is None

@@ -65,6 +65,31 @@ def test_a_full_disk(tmp_path: Path) -> None:
     database.close()
 
 
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_file_that_is_taken_away_is_begun_anew(
+    tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "a.db"
+    database = open_database(f"sqlite:///{file}")
+    store = make_store(database)
+    store.take_in([snapshot(1, [delta(REFERENCE, normal(10))], profiles=(REFERENCE,))])
+    for name in ("a.db", "a.db-wal", "a.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    if how == "replaced":
+        file.touch()
+    second = snapshot(2, [delta(REFERENCE, normal(5))])
+    answer = store.take_in([second])
+    assert answer.answers[0].wanted == (REFERENCE.digest(),) and answer.all_totals
+    second = snapshot(2, [delta(REFERENCE, normal(5))], profiles=(REFERENCE,))
+    assert store.take_in([second]).totals["m", 1].watched_rows == 5
+    database.close()
+    assert "the database's file was taken away" in caplog.text
+    again = open_database(f"sqlite:///{file}")
+    assert make_store(again).load().totals["m", 1].watched_rows == 5
+    assert file.stat().st_mode & 0o777 == 0o600
+    again.close()
+
+
 def test_postgresql_restarted_in_the_middle(cluster: Cluster) -> None:
     database = open_database(cluster.new_database())
     store = make_store(database)
