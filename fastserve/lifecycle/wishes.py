@@ -101,7 +101,7 @@ def _default(
     gone = champion not in wish.versions
     if champion in ready and not (gone and fallback and there):
         return champion
-    if now in ready and now != champion:
+    if now in ready and now != champion and not (gone and fallback):
         return now
     if not fallback or not (gone or champion in failed):
         return None

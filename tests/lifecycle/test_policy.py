@@ -145,6 +145,7 @@ ROUTES: list[tuple[str, Wish, set[int], set[int], Route, bool, Route]] = [
         Route(2, {"champion": 3}),
     ),
     ("the same after a restart", CHAMPION_GONE, {2, 4}, set(), NOWHERE, True, Route(2)),
+    ("the same, when the one before came late", CHAMPION_GONE, {2, 4}, set(), Route(4), True, Route(2)),
     (
         "the same without fallback",
         CHAMPION_GONE,
