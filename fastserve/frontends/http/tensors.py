@@ -13,6 +13,8 @@ from fastserve.types import Array, DataType
 
 _FLOATS = (DataType.FP16, DataType.FP32, DataType.FP64)
 _MAX_RANK = 32
+_MOST_ITEM_BYTES = 8
+_MOST_EMPTY = 65_536
 
 
 def from_json(data: object, datatype: DataType, shape: tuple[int, ...], field: str) -> Array:
@@ -191,7 +193,10 @@ def text_of(raw: memoryview, what: str, field: str) -> str:
 
 
 def checked_shape(value: object, field: str) -> tuple[int, ...]:
-    """Read a JSON shape: non-negative integers whose product fits in 63 bits."""
+    """Read a JSON shape: non-negative integers that make a number of bytes of 63 bits.
+
+    Where one is 0 no data bounds the others: rows without values would cost their runs all the same.
+    """
     if not isinstance(value, list):
         raise InvalidRequest(f"{field} must be a list of integers", field)
     if len(value) > _MAX_RANK:
@@ -201,6 +206,11 @@ def checked_shape(value: object, field: str) -> tuple[int, ...]:
             raise InvalidRequest(f"{field}: {quoted(dim)} is not an integer", field)
         if dim < 0:
             raise InvalidRequest(f"{field}: dimension {dim} is negative", field)
-    if math.prod(dim for dim in value if dim) >= 2**63:
+    product = math.prod(dim for dim in value if dim)
+    if product * _MOST_ITEM_BYTES >= 2**63:
         raise InvalidRequest(f"{field}: the product of the dimensions is too large", field)
+    if 0 in value and product > _MOST_EMPTY:
+        raise InvalidRequest(
+            f"{field}: {value} has no values; its other dimensions may make {_MOST_EMPTY} at most", field
+        )
     return tuple(value)
