@@ -253,6 +253,8 @@ def test_watching_in_a_terminal(plane: Plane, tmp_path: Path) -> None:
     url = plane.tells(report(number("wind")))
     leader, follower = pty.openpty()
     command = [
+        "env",
+        "--default-signal=INT",  # which a shell's background jobs ignore, and so would this one
         sys.executable,
         "-m",
         "fastserve.cli",
