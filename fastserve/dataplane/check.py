@@ -65,4 +65,4 @@ def _one(spec: TensorSpec, array: Array | None) -> Array:
         raise InvalidRequest(f"{field} must have shape {list(spec.shape)}, not {list(array.shape)}", field)
     if spec.datatype is DataType.BYTES:
         return array
-    return np.ascontiguousarray(array)
+    return np.asarray(array, order="C")  # ascontiguousarray would give a scalar a dimension

@@ -19,6 +19,9 @@ class ChunkBody {
     uint64_t body_bytes = 0;       // decoded bytes seen so far
     const char* wrong = nullptr;   // one sentence once CHUNK_MALFORMED was returned
 
+    // With what is still to come of the chunk that has begun.
+    uint64_t announced_bytes() const noexcept { return body_bytes + (state_ == DATA ? left_ : 0); }
+
     void reset() noexcept { *this = ChunkBody(); }
 
     // The offset just behind the body's last byte, CHUNK_MORE or CHUNK_MALFORMED; an ended scan stays ended.

@@ -13,6 +13,7 @@ cdef extern from "chunk.hpp" namespace "fastserve::http" nogil:
         uint64_t body_bytes
         const char* wrong
         int64_t feed(const char* data, size_t start, size_t length) noexcept
+        uint64_t announced_bytes() noexcept
         void reset() noexcept
 
 INCOMPLETE = 0
@@ -156,6 +157,11 @@ cdef class ChunkScanner:
     def body_bytes(self):
         """Decoded bytes seen so far."""
         return self.body.body_bytes
+
+    @property
+    def announced_bytes(self):
+        """Decoded bytes seen so far, and those that the chunk in hand still announces."""
+        return self.body.announced_bytes()
 
     @property
     def reason(self):

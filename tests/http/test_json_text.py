@@ -1,6 +1,7 @@
 """Depth without recursion against a reading character by character; errors that name the field."""
 
 import json
+import re
 
 import pytest
 from hypothesis import example, given
@@ -92,6 +93,21 @@ def test_numbers_that_json_has_not_are_found(text: bytes, field: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         loads(text, 100)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (b'{"inputs":[{"data":[1,[2,NaN],NaN]}]}', "inputs[0].data: value 2 is NaN"),
+        (b'{"inputs":[{"data":[1,2]},{"data":[-Infinity]}]}', "inputs[1].data: value 0 is -Infinity"),
+        (b'{"inputs":[{"data":[1,-1e999]}]}', "inputs[0].data: value 1 is -1e999"),
+        (b'{"instances":[[1,2],[3,1e999]]}', "instances[1][1] is 1e999"),
+        (b'{"inputs":[{"data":[' + b"9" * 5_000 + b"]}]}", f"value 0 is {'9' * 40}…, which is out of the range"),
+    ],
+)
+def test_numbers_that_json_has_not_are_counted_to(text: bytes, place: str) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(place)):
+        loads(text, 100)
 
 
 def test_large_bodies_are_not_read_twice() -> None:

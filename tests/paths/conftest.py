@@ -28,6 +28,7 @@ MODELS: dict[str, Callable[[], bytes]] = {
     "ragged": models.variable_inner,
     "fixed": models.fixed_batch,
     "unique": models.unique_rows,
+    "one": lambda: models.identity(TensorProto.INT32),
 }
 
 

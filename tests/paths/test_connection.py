@@ -162,14 +162,21 @@ def test_head_and_body_leave_in_one_write(way: Running) -> None:
             assert int(received.partition(b"content-length: ")[2].partition(b"\r")[0]) == len(body(received))
 
 
-def test_100_continue(way: Running) -> None:
-    sent = infer(5.0, "Expect: 100-continue")
+@pytest.mark.parametrize("expect", ["100-continue", "100-Continue \t"])
+def test_100_continue(way: Running, expect: str) -> None:
+    sent = infer(5.0, f"Expect: {expect}")
     head, content = sent.split(b"\r\n\r\n", 1)
     with way.connect() as connection:
         connection.raw.sendall(head + b"\r\n\r\n")
         assert connection.raw.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.raw.sendall(content)
         assert first(connection.response()) == 10.0
+
+
+def test_http_1_0_has_no_100_continue(way: Running) -> None:
+    sent = infer(5.0, "Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+    with way.connect() as connection:
+        assert first(connection.ask(sent)) == 10.0
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])

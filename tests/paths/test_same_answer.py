@@ -49,7 +49,8 @@ BAD: list[tuple[str, str, bytes, list[str], int, str]] = [
     ("no shape", "scaled", request(x(shape=None)), [], 400, "shape"),
     ("shape not a list", "scaled", request(x(shape=3)), [], 400, "shape"),
     ("a fractional dim", "scaled", request(x(shape=[1.5, 3])), [], 400, "shape"),
-    ("a boolean dim", "scaled", request(x(shape=[True, 3])), [], 400, "shape"),
+    ("a boolean dim", "scaled", request(x(shape=[True, 3])), [], 400, "shape: true is not an integer"),
+    ("a null dim", "scaled", request(x(shape=[1, None])), [], 400, "shape: null is not an integer"),
     ("less data than the shape", "scaled", request(x(shape=[2, 3])), [], 400, "data"),
     ("more data than the shape", "scaled", request(x(data=[*ROW, 4.0])), [], 400, "data"),
     ("no data", "scaled", request(x(data=None)), [], 400, "data"),
@@ -70,6 +71,7 @@ BAD: list[tuple[str, str, bytes, list[str], int, str]] = [
     ("duplicate inputs", "scaled", request(x(), x()), [], 400, "x"),
     ("missing input", "pipeline", request({"name": "hour", "shape": [1, 1], "datatype": "INT64", "data": [3]}), [], 400, "carrier"),
     ("unknown output", "scaled", request(x(), outputs=[{"name": "q"}]), [], 400, "q"),
+    ("an output whose name is no string", "scaled", request(x(), outputs=[{"name": None}]), [], 400, "outputs[0].name must be a string"),
     ("duplicate outputs", "scaled", request(x(), outputs=[{"name": "y"}, {"name": "y"}]), [], 400, "y"),
     ("outputs not a list", "scaled", request(x(), outputs={}), [], 400, "outputs"),
     ("an output without a name", "scaled", request(x(), outputs=[{}]), [], 400, "outputs[0]"),
@@ -79,7 +81,8 @@ BAD: list[tuple[str, str, bytes, list[str], int, str]] = [
     ("a string in numbers", "scaled", request(x(data=[1, "2", 3])), [], 400, "data"),
     ("a boolean in numbers", "scaled", request(x(data=[1, True, 3])), [], 400, "data"),
     ("a number over FP32", "scaled", request(x(data=[1, 1e39, 3])), [], 400, "data"),
-    ("a number over FP64", "scaled", b'{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1,1e400,3]}]}', [], 400, "data"),
+    ("a number over FP64", "scaled", b'{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1,1e400,3]}]}', [], 400, "inputs[0].data: value 1 is 1e400"),
+    ("an integer of 400 digits", "int64", b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"INT64","data":[1,%s]}]}' % (b"9" * 400), [], 400, "inputs[0].data: value 1 is 999"),
     ("NaN", "scaled", b'{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1,NaN,3]}]}', [], 400, "data"),
     ("Infinity", "scaled", b'{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1,-Infinity,3]}]}', [], 400, "data"),
     ("a leading zero", "scaled", b'{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1,01,3]}]}', [], 400, "JSON"),
@@ -169,6 +172,12 @@ HOSTILE: list[tuple[str, bytes, int, str]] = [
     ("unknown transfer coding", b"POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "Transfer-Encoding"),
     ("a body over the limit", b"POST /v2/models/scaled/infer HTTP/1.1\r\nHost: t\r\nContent-Length: 1048577\r\n\r\n", 413, "1048576"),
     ("a body of 2^62", b"POST /v2/models/scaled/infer HTTP/1.1\r\nHost: t\r\nContent-Length: 4611686018427387904\r\n\r\n", 413, "1048576"),
+    ("a chunk over the limit", b"POST /v2/models/scaled/infer HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n100001\r\n", 413, "1048576"),
+    ("an unknown method", b"BREW /v2 HTTP/1.1\r\nHost: t\r\n\r\n", 501, "'BREW'"),
+    ("a method in small letters", b"post /v2 HTTP/1.1\r\nHost: t\r\n\r\n", 501, "'post'"),
+    ("CONNECT", b"CONNECT t:80 HTTP/1.1\r\nHost: t\r\n\r\n", 501, "'CONNECT'"),
+    ("a target without a slash", b"GET v2 HTTP/1.1\r\nHost: t\r\n\r\n", 400, "'v2'"),
+    ("a target outside ASCII", b"GET /v2/models/\xc3\xa9 HTTP/1.1\r\nHost: t\r\n\r\n", 400, "%XX"),
     ("malformed chunks", b"POST /v2/models/scaled/infer HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "chunk"),
 ]  # fmt: skip
 
@@ -184,6 +193,32 @@ def test_hostile_http(both: SimpleNamespace, name: str, sent: bytes, code: int, 
     assert status(answers[0]) == code, answers[0]
     assert names.lower() in json.loads(body(answers[0]))["error"].lower()
     assert b"connection: close" in answers[0]
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["X-Request-Timeout-Ms: 5000 \t", f"Inference-Header-Content-Length: \t{len(GOOD)} ", "Content-Type: text/plain "],
+)
+def test_white_space_around_a_value_is_none_of_it(both: SimpleNamespace, header: str) -> None:
+    sent = post("/v2/models/scaled/infer", GOOD, header)
+    with both.fast.connect() as fast, both.ordinary.connect() as ordinary:
+        answers = [fast.ask(sent), ordinary.ask(sent)]
+    assert status(answers[0]) == 200
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("binary", [False, True], ids=["JSON", "binary"])
+def test_a_tensor_without_dimensions(both: SimpleNamespace, binary: bool) -> None:
+    tensor = {"name": "x", "shape": [], "datatype": "INT32", "data": [5]}
+    sent = post("/v2/models/one/infer", request(tensor, parameters={"binary_data_output": binary}))
+    with both.fast.connect() as fast, both.ordinary.connect() as ordinary:
+        answers = [fast.ask(sent), ordinary.ask(sent)]
+    assert answers[0] == answers[1]
+    end = body(answers[0]).index(b"}]}") + 3 if not binary else body(answers[0]).rindex(b"]}") + 2
+    (output,) = json.loads(body(answers[0])[:end])["outputs"]
+    assert output["shape"] == []
+    if not binary:
+        assert output["data"] == [5]
 
 
 def test_the_fast_path_takes_what_it_should(both: SimpleNamespace) -> None:

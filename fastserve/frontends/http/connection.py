@@ -19,6 +19,7 @@ from fastserve.frontends.http.errors import ErrorAnswer, answer, error_body
 from fastserve.frontends.http.one_write import OneWrite
 from fastserve.frontends.http.options import HttpOptions
 from fastserve.frontends.http.raw import render
+from fastserve.frontends.http.request_line import refused
 from fastserve_core.lane import Exchange, Lane, Shared
 from fastserve_core.wire.head import ChunkScanner, RequestHead
 
@@ -133,6 +134,9 @@ class GatedProtocol(HttpToolsProtocol):
     def _hand_over(self, data: bytes) -> None:
         """Give the request at the start of `data` to uvicorn, exactly up to its end."""
         head = self._head
+        if (refusal := refused(head)) is not None:
+            self._refuse(refusal)
+            return
         if head.content_length > self._env.options.max_body_bytes:
             self._refuse(answer(PayloadTooLarge(self._env.options.max_body_bytes)))
             return
@@ -165,7 +169,7 @@ class GatedProtocol(HttpToolsProtocol):
             if end == -2:
                 self._refuse(ErrorAnswer(400, {}, error_body("the chunked request body is malformed")))
                 return
-            if self._chunks.body_bytes > self._env.options.max_body_bytes:
+            if self._chunks.announced_bytes > self._env.options.max_body_bytes:
                 self._refuse(answer(PayloadTooLarge(self._env.options.max_body_bytes)))
                 return
             if end >= 0:
@@ -193,6 +197,12 @@ class GatedProtocol(HttpToolsProtocol):
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """uvicorn's parser has read a header line: without the white space behind it, which it leaves on."""
+        if self._head.http_minor == 0 and name.lower() == b"expect":
+            return  # HTTP/1.0 has no 100 Continue (RFC 9110, 10.1.1)
+        super().on_header(name, value.rstrip(b" \t"))
+
     def on_response_complete(self) -> None:
         """uvicorn has written the last byte of an answer."""
         self.server_state.total_requests += 1
@@ -212,8 +222,8 @@ class GatedProtocol(HttpToolsProtocol):
     # -- endings ------------------------------------------------------------------------------------------
 
     def send_400_response(self, msg: str) -> None:
-        """uvicorn's parser did not like what the gate let through."""
-        self._refuse(ErrorAnswer(400, {}, error_body(msg)))
+        """uvicorn's parser did not like what the gate let through; its `msg` says no more than that."""
+        self._refuse(ErrorAnswer(400, {}, error_body("the request or a trailer behind it is not valid HTTP")))
 
     def _write_error(self, error: ErrorAnswer, *, closing: bool) -> None:
         headers = {"connection": "close"} if closing else {}

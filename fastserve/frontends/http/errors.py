@@ -59,8 +59,16 @@ class ErrorAnswer:
 
 def quoted(text: object) -> str:
     """Text of the user's in an error sentence: printable, in quotes, and never long."""
-    printable = "".join(c if c.isprintable() else "?" for c in str(text)[:_TEXT_LIMIT])
-    return f"'{printable}'"
+    return f"'{_printable(str(text))}'"
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text[:_TEXT_LIMIT])
+
+
+def as_json(value: object) -> str:
+    """Write a value of the user's as it stood in the request: printable and never long."""
+    return _printable(orjson.dumps(value).decode())
 
 
 def error_body(sentence: str) -> bytes:

@@ -21,6 +21,8 @@ _BLOCK_BYTES = 1 << 20
 _DIAGNOSIS_BYTES = 1 << 20
 """Bodies up to this size are read a second time, slowly, to say where the mistake is."""
 
+_SHOWN = 40
+
 _MAX_CONTAINERS = 1_000_000
 """Lists and objects in one document: as Python values each takes 30 times the bytes that it took to send."""
 
@@ -84,35 +86,54 @@ class _NotJson(str):
     """A NaN or Infinity token where JSON has no such thing."""
 
 
+class _TooLarge(str):
+    """A number beyond the largest double."""
+
+
+def _number(text: str) -> str | None:
+    return _TooLarge(text if len(text) <= _SHOWN else text[:_SHOWN] + "…") if math.isinf(float(text)) else None
+
+
 def _diagnose(text: bytes, error: orjson.JSONDecodeError) -> InvalidRequest:
     """Find the field of a number that JSON cannot carry; for every other mistake say what the parser said."""
     plain = InvalidRequest(f"the body is not valid JSON: {error}", "body")
     if len(text) > _DIAGNOSIS_BYTES:
         return plain
     try:
-        document = json.loads(text, parse_constant=_NotJson)
+        document = json.loads(text, parse_constant=_NotJson, parse_float=_number, parse_int=_number)
     except (ValueError, RecursionError):
         return plain
-    for path, value in _leaves(document):
+    for field, place, value in _leaves(document):
         if isinstance(value, _NotJson):
-            return InvalidRequest(f"{path}: {value} is not JSON; send null for a missing number", path)
-        if isinstance(value, float) and not math.isfinite(value):
-            return InvalidRequest(f"{path}: a number is out of the range of FP64", path)
+            return InvalidRequest(
+                f"{place} is {value}, which is not JSON; send null for a missing number", field
+            )
+        if isinstance(value, _TooLarge):
+            return InvalidRequest(f"{place} is {value}, which is out of the range of FP64", field)
     return plain
 
 
-def _leaves(document: object) -> Iterator[tuple[str, object]]:
-    """Walk a document in any order; a leaf's path stops at `data`, which is the field a person knows."""
+def _leaves(document: object) -> Iterator[tuple[str, str, object]]:
+    """Walk a document in its order: the field that a person knows, the place within it, the value.
+
+    A field ends at `data`, whose values are counted through, however they are nested.
+    """
     stack: list[tuple[str, object]] = [("", document)]
+    data, at = "", 0
     while stack:
-        path, value = stack.pop()
+        field, value = stack.pop()
+        inside = ".data" in field
+        below: list[tuple[str, object]] = []
         if isinstance(value, dict):
-            stack.extend((f"{path}.{_printable(key)}".lstrip("."), child) for key, child in value.items())
+            below = [(f"{field}.{_printable(key)}".lstrip("."), child) for key, child in value.items()]
         elif isinstance(value, list):
-            inside = ".data" in path
-            stack.extend((path if inside else f"{path}[{i}]", child) for i, child in enumerate(value))
+            below = [(field if inside else f"{field}[{i}]", child) for i, child in enumerate(value)]
+        elif inside:
+            data, at = field, at + 1 if field == data else 0
+            yield field, f"{field}: value {at}", value
         else:
-            yield path or "body", value
+            yield field or "body", field or "body", value
+        stack.extend(reversed(below))
 
 
 def _printable(key: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastserve.errors import InvalidRequest
-from fastserve.frontends.http.errors import quoted
+from fastserve.frontends.http.errors import as_json
 from fastserve.types import Array, DataType
 
 _FLOATS = (DataType.FP16, DataType.FP32, DataType.FP64)
@@ -203,7 +203,7 @@ def checked_shape(value: object, field: str) -> tuple[int, ...]:
         raise InvalidRequest(f"{field} has {len(value)} dimensions, the limit is {_MAX_RANK}", field)
     for dim in value:
         if type(dim) is not int:
-            raise InvalidRequest(f"{field}: {quoted(dim)} is not an integer", field)
+            raise InvalidRequest(f"{field}: {as_json(dim)} is not an integer", field)
         if dim < 0:
             raise InvalidRequest(f"{field}: dimension {dim} is negative", field)
     product = math.prod(dim for dim in value if dim)

@@ -232,8 +232,8 @@ def _selection(entries: object, parameters: dict[str, Any], signature: Signature
         place = f"outputs[{i}]"
         if not isinstance(entry, dict):
             raise InvalidRequest(f"{place} must be an object", place)
-        name = entry.get("name")
-        if not isinstance(name, str) or name not in names:
+        name = _text(entry, "name", place)
+        if name not in names:
             known = ", ".join(names)
             raise InvalidRequest(
                 f"{place}.name: the model has no output {quoted(name)}, it has: {known}", f"{place}.name"
@@ -290,8 +290,13 @@ def _raw_shape(spec: TensorSpec, size_bytes: int, batched: bool) -> tuple[int, .
             "Inference-Header-Content-Length",
         )
     unit_bytes = math.prod(dim for dim in shape if dim >= 0) * spec.datatype.itemsize
+    if not unit_bytes:
+        raise InvalidRequest(
+            f"a raw binary request needs values, input {quoted(spec.name)} of shape {list(spec.shape)} has none",
+            "Inference-Header-Content-Length",
+        )
     if variable:
-        count = size_bytes // unit_bytes if unit_bytes else 0
+        count = size_bytes // unit_bytes
         shape[variable[0]] = count
         if count < 1 or count * unit_bytes != size_bytes:
             raise InvalidRequest(

@@ -1,0 +1,22 @@
+"""Request lines that are well-formed and still mean nothing here: said in our words, before the parser behind."""
+
+from fastserve.frontends.http.errors import ErrorAnswer, error_body, quoted
+from fastserve_core.wire.head import RequestHead
+
+_METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE"})
+"""Those that some server has for a path (RFC 9110, 9.1, and PATCH); any other one is 501 (15.6.2)."""
+
+
+def refused(head: RequestHead) -> ErrorAnswer | None:
+    """Tell what is wrong with the method or the target of a scanned head; None when nothing is."""
+    if head.method not in _METHODS:
+        method = quoted(head.method.decode("ascii"))
+        return ErrorAnswer(501, {}, error_body(f"the method {method} is not one that this server knows"))
+    target = head.target
+    if not target.isascii():
+        sentence = "the target in the request line is not ASCII; write other characters as %XX"
+    elif not target.startswith((b"/", b"http://", b"https://")):
+        sentence = f"the target in the request line is {quoted(target.decode())}, not a path that starts with /"
+    else:
+        return None
+    return ErrorAnswer(400, {}, error_body(sentence))
