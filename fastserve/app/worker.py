@@ -18,6 +18,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from fastserve.app.trimming import Trimming
 from fastserve.app.watching import Post
 from fastserve.app.wiring import Lifecycle, open_registry
 from fastserve.config import Config
@@ -190,6 +191,7 @@ async def _sweep(server: uvicorn.Server, environment: Environment, plane: DataPl
     """Move the coarse clock, time out connections, give memory back; once a second."""
     loop = asyncio.get_running_loop()
     period_s = min(_SWEEP_S, environment.options.read_timeout_s / 4)
+    trimming = Trimming()
     while True:
         now_s = environment.shared.now_s = loop.time()
         try:
@@ -197,6 +199,8 @@ async def _sweep(server: uvicorn.Server, environment: Environment, plane: DataPl
                 assert isinstance(connection, GatedProtocol)
                 connection.sweep(now_s)
             plane.housekeep()
+            if trimming.due(now_s):
+                await loop.run_in_executor(None, trimming.trim)
         except Exception:
             log.exception("the worker's housekeeping failed; it goes on in a moment")
         await asyncio.sleep(period_s)

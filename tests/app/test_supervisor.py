@@ -1,6 +1,7 @@
 """Real supervisor and worker processes: shared load, replacement, orderly and disorderly ends."""
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -121,6 +122,42 @@ def test_workers_do_not_outlive_a_killed_supervisor(pair: Server) -> None:
     os.kill(pair.process.pid, signal.SIGKILL)
     pair.process.wait(10)
     until(lambda: not any(alive(worker) for worker in workers))
+
+
+def test_memory_of_large_bodies_goes_back(registry: Path, tmp_path: Path) -> None:
+    """Chunked: as pieces, they lie in the C library's heap, which keeps what is freed."""
+    rows, width = 2_000, 3_000
+    size = 4 * rows * width
+    (tmp_path / "wide.onnx").write_bytes(models.scaled(2.0, width))
+    Registry(registry).publish("wide", tmp_path / "wide.onnx", inspect=inspect)
+    tensor = {
+        "name": "x",
+        "shape": [rows, width],
+        "datatype": "FP32",
+        "parameters": {"binary_data_size": size},
+    }
+    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}})
+    body = head.encode() + bytes(size)
+    with running(registry, tmp_path, {"server": {"workers": 1}}) as server:
+        before = server.rss_bytes()
+        threads = [threading.Thread(target=ask_in_chunks, args=(server, body, len(head))) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        most = before
+        while any(thread.is_alive() for thread in threads):
+            most = max(most, server.rss_bytes())
+            time.sleep(0.05)
+        assert most > before + 4 * size
+        until(lambda: server.rss_bytes() < before + 32 * 2**20, 40.0)
+
+
+def ask_in_chunks(server: Server, body: bytes, json_bytes: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    with contextlib.closing(connection):
+        pieces = (body[at : at + 65_536] for at in range(0, len(body), 65_536))
+        headers = {"Inference-Header-Content-Length": str(json_bytes)}
+        connection.request("POST", "/v2/models/wide/infer", pieces, headers, encode_chunked=True)
+        assert connection.getresponse().status == 200
 
 
 def test_one_worker_stops_in_order_too(registry: Path, tmp_path: Path) -> None:

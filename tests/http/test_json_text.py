@@ -102,7 +102,10 @@ def test_numbers_that_json_has_not_are_found(text: bytes, field: str) -> None:
         (b'{"inputs":[{"data":[1,2]},{"data":[-Infinity]}]}', "inputs[1].data: value 0 is -Infinity"),
         (b'{"inputs":[{"data":[1,-1e999]}]}', "inputs[0].data: value 1 is -1e999"),
         (b'{"instances":[[1,2],[3,1e999]]}', "instances[1][1] is 1e999"),
-        (b'{"inputs":[{"data":[' + b"9" * 5_000 + b"]}]}", f"value 0 is {'9' * 40}…, which is out of the range"),
+        (
+            b'{"inputs":[{"data":[' + b"9" * 5_000 + b"]}]}",
+            f"value 0 is {'9' * 40}…, which is out of the range",
+        ),
     ],
 )
 def test_numbers_that_json_has_not_are_counted_to(text: bytes, place: str) -> None:

@@ -197,7 +197,11 @@ def test_hostile_http(both: SimpleNamespace, name: str, sent: bytes, code: int, 
 
 @pytest.mark.parametrize(
     "header",
-    ["X-Request-Timeout-Ms: 5000 \t", f"Inference-Header-Content-Length: \t{len(GOOD)} ", "Content-Type: text/plain "],
+    [
+        "X-Request-Timeout-Ms: 5000 \t",
+        f"Inference-Header-Content-Length: \t{len(GOOD)} ",
+        "Content-Type: text/plain ",
+    ],
 )
 def test_white_space_around_a_value_is_none_of_it(both: SimpleNamespace, header: str) -> None:
     sent = post("/v2/models/scaled/infer", GOOD, header)

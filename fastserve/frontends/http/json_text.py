@@ -91,7 +91,9 @@ class _TooLarge(str):
 
 
 def _number(text: str) -> str | None:
-    return _TooLarge(text if len(text) <= _SHOWN else text[:_SHOWN] + "…") if math.isinf(float(text)) else None
+    if not math.isinf(float(text)):
+        return None
+    return _TooLarge(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
 
 
 def _diagnose(text: bytes, error: orjson.JSONDecodeError) -> InvalidRequest:

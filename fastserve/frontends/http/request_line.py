@@ -1,4 +1,4 @@
-"""Request lines that are well-formed and still mean nothing here: said in our words, before the parser behind."""
+"""Request lines that are well-formed and still mean nothing here."""
 
 from fastserve.frontends.http.errors import ErrorAnswer, error_body, quoted
 from fastserve_core.wire.head import RequestHead
@@ -16,7 +16,7 @@ def refused(head: RequestHead) -> ErrorAnswer | None:
     if not target.isascii():
         sentence = "the target in the request line is not ASCII; write other characters as %XX"
     elif not target.startswith((b"/", b"http://", b"https://")):
-        sentence = f"the target in the request line is {quoted(target.decode())}, not a path that starts with /"
+        sentence = f"the target in the request line is {quoted(target.decode())}, not a path from / on"
     else:
         return None
     return ErrorAnswer(400, {}, error_body(sentence))

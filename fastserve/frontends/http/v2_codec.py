@@ -292,7 +292,7 @@ def _raw_shape(spec: TensorSpec, size_bytes: int, batched: bool) -> tuple[int, .
     unit_bytes = math.prod(dim for dim in shape if dim >= 0) * spec.datatype.itemsize
     if not unit_bytes:
         raise InvalidRequest(
-            f"a raw binary request needs values, input {quoted(spec.name)} of shape {list(spec.shape)} has none",
+            f"a raw binary request needs values, input {quoted(spec.name)} has shape {list(spec.shape)}",
             "Inference-Header-Content-Length",
         )
     if variable:

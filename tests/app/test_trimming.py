@@ -1,0 +1,69 @@
+"""When a process trims its heap: after a burst, once, and never because it has simply grown."""
+
+import sys
+
+import pytest
+
+from fastserve.app.trimming import Trimming
+from fastserve.monitoring.process import resident_bytes
+
+MB = 2**20
+
+
+class Process:
+    """What a process holds, and how much of that a trim would free."""
+
+    def __init__(self) -> None:
+        self.held = 100 * MB
+        self.free = 0
+        self.trims = 0
+
+    def trim(self) -> None:
+        self.trims += 1
+        self.held -= self.free
+        self.free = 0
+
+
+def trims(process: Process, trimming: Trimming, seconds: range) -> int:
+    before = process.trims
+    for now_s in seconds:
+        if trimming.due(float(now_s)):
+            trimming.trim()
+    return process.trims - before
+
+
+def test_what_a_burst_left_is_given_back_once_it_has_stayed_a_while() -> None:
+    process = Process()
+    trimming = Trimming(lambda: process.held, process.trim)
+    assert trims(process, trimming, range(10)) == 0
+    process.held, process.free = 340 * MB, 240 * MB
+    assert trims(process, trimming, range(10, 15)) == 0
+    assert trims(process, trimming, range(15, 60)) == 1
+    assert process.held == 100 * MB
+
+
+def test_a_burst_that_is_over_in_time_is_none_of_its_business() -> None:
+    process = Process()
+    trimming = Trimming(lambda: process.held, process.trim)
+    for start in range(0, 60, 6):
+        process.held = 340 * MB
+        assert trims(process, trimming, range(start, start + 4)) == 0
+        process.held = 110 * MB
+        assert trims(process, trimming, range(start + 4, start + 6)) == 0
+
+
+def test_memory_that_is_in_use_costs_one_look() -> None:
+    process = Process()
+    trimming = Trimming(lambda: process.held, process.trim)
+    process.held = 500 * MB
+    assert trims(process, trimming, range(100)) == 1
+    process.held = 531 * MB
+    assert trims(process, trimming, range(100, 200)) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_process_knows_what_it_holds() -> None:
+    before = resident_bytes()
+    data = bytearray(b"x") * (40 * MB)
+    assert resident_bytes() - before > 35 * MB
+    del data
