@@ -20,6 +20,10 @@ def control(config: Config) -> int:
     """
     configure_logging(config.log)
     registry, options, port = config.registry_dir(), config.control, config.server.control_port
+    if not port:
+        raise ConfigError(
+            "--control-port 0 is no port to listen on: servers need one to send to, such as 8002"
+        )
     if options.token is None:
         raise ConfigError(
             "servers on other machines send their statistics with a token: set FASTSERVE_CONTROL__TOKEN here "

@@ -3,6 +3,8 @@
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +12,8 @@ import orjson
 import typer
 from typer.core import TyperCommand, TyperOption
 
-from fastserve.errors import FastserveError
+from fastserve.errors import ConfigError, FastserveError
+from fastserve.text import visible
 
 if TYPE_CHECKING:
     from fastserve.config import Config
@@ -105,12 +108,12 @@ def complain(error: BaseException) -> None:
 
 def note(line: str) -> None:
     """One line for the person at the terminal, on stderr."""
-    sys.stderr.write(f"fastserve: {plain(line)}\n")
+    sys.stderr.write(f"fastserve: {visible(line)}\n")
 
 
 def say(line: str) -> None:
     """One line of what the command was asked for, on stdout."""
-    sys.stdout.write(plain(line) + "\n")
+    sys.stdout.write(visible(line) + "\n")
 
 
 def print_json(value: Any) -> None:
@@ -118,9 +121,19 @@ def print_json(value: Any) -> None:
     sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
 
 
-def plain(text: str) -> str:
-    """Escape what would move the cursor or colour the terminal: names and tags come from strangers' files."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+def check_target(path: Path, flag: str) -> None:
+    """Say before the work, not after it, that there is no place for its result; ConfigError."""
+    if not path.parent.is_dir():
+        raise ConfigError(f"{flag}: there is no directory '{path.parent}'")
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Say which file it was that could not be written, by the name that the user gave."""
+    try:
+        yield
+    except OSError as error:
+        raise FastserveError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def settings(registry: Path | None, config: Path | None) -> "Config":

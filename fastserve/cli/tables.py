@@ -10,7 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from fastserve.cli.common import plain
+from fastserve.text import visible
 
 _PIPE_COLUMNS = 200
 _MAX_COLUMNS = 10_000
@@ -54,7 +54,7 @@ def table(
 def text(value: str, style: str = "") -> Text:
     """Make a cell of what may come from a stranger's file: no markup, no control characters, no novel."""
     shown = value if len(value) <= _MAX_CELL else f"{value[:_MAX_CELL]}…"
-    return Text(plain(shown), style=style)
+    return Text(visible(shown), style=style)
 
 
 def model_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -150,7 +150,7 @@ def progress(total_bytes: int, *, quiet: bool) -> Iterator[Advance]:
         task = shown.add_task("reading", total=total_bytes)
 
         def advance(label: str, count: int) -> None:
-            shown.update(task, description=plain(label), advance=count)
+            shown.update(task, description=visible(label), advance=count)
 
         yield advance
 

@@ -18,6 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from fastserve.controlplane.errors import StoreUnavailable
 from fastserve.errors import ConfigError
 
+_SQLITE = b"SQLite format 3\0"
 _HOW = "use sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
 _LOCK = 0x66617374_73657276
 """Of PostgreSQL's advisory locks: the control plane that writes holds it as long as its connection lives."""
@@ -197,7 +198,21 @@ def check_url(url: str) -> URL:
         raise ConfigError(f"control.database is not a database URL; {_HOW}") from None
     if parsed.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"):
         raise ConfigError(f"control.database: '{parsed.drivername[:64]}' is not supported; {_HOW}")
+    if parsed.drivername.startswith("sqlite") and parsed.database:
+        _check_sqlite(Path(parsed.database))
     return parsed
+
+
+def _check_sqlite(path: Path) -> None:
+    """Refuse a file of another kind, which would never become a database."""
+    if not path.is_file():
+        return
+    with path.open("rb") as reader:
+        head = reader.read(len(_SQLITE))
+    if head and head != _SQLITE:
+        raise ConfigError(
+            f"control.database: '{path}' is no SQLite database; give a file that is not there yet"
+        )
 
 
 def _sqlite(url: URL, busy_timeout_s: float) -> Engine:

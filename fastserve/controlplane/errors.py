@@ -21,7 +21,7 @@ class NotWatched(NotFound):
 
     def __init__(self, model: str, version: int | None, reason: str = "") -> None:
         which = f"model '{model}' version {version}" if version is not None else f"model '{model}'"
-        why = reason or "it has no profile, or nobody has asked it anything"
+        why = reason or "there is no such version, or it has no profile, or nobody has asked it anything"
         super().__init__(f"no rows of {which} were watched: {why}")
         self.model = model
         self.version = version

@@ -113,7 +113,9 @@ def _facts(report: Report, shown: int) -> Iterator[str]:
             "the report as JSON has all of them.</p>"
         )
     yield "<dl>"
-    yield from (f"<dt>{word}</dt><dd>{escape(value)}</dd>" for word, value in facts.items() if value)
+    yield from (
+        f"<dt>{word}</dt><dd>{escape(cut(value, 2_000))}</dd>" for word, value in facts.items() if value
+    )
     yield "</dl>"
 
 
@@ -130,14 +132,14 @@ def _summary(shown: Sequence[FeatureComparison], bars: Sequence[list[Slot]]) -> 
         gone = [_share(side.missing, side.rows) for side in (before, after)]
         outside = [_share(side.outside, side.rows) for side in (before, after)]
         means = [side.moments.mean if side.moments else None for side in (before, after)]
-        psi, grade = found.get("psi"), _grade(feature)
+        psi, grade, missing = found.get("psi"), _grade(feature), _missing_grade(feature)
         cells = [
-            f'<td><a href="#f{place}">{escape(cut(feature.feature, 256))}</a></td>',
+            f'<td><a href="#f{place}">{_name(feature.feature)}</a></td>',
             f'<td class="left">{escape(cut(feature.role, 32))}</td>',
             _cell(psi, f'<span class="{grade}">{short(psi)}</span>'),
             _cell(found.get("jensen_shannon"), short(found.get("jensen_shannon"))),
             _cell(found.get("kolmogorov_smirnov"), short(found.get("kolmogorov_smirnov"))),
-            _cell(gone[1], f"{_percent(gone[0])} → {_percent(gone[1])}"),
+            _cell(gone[1], f'<span class="{missing}">{_percent(gone[0])} → {_percent(gone[1])}</span>'),
             _cell(outside[1], f"{_percent(outside[0])} → {_percent(outside[1])}"),
             _cell(means[1], f"{short(means[0])} → {short(means[1])}" if means != [None, None] else "–"),
             f"<td>{spark(mine)}</td>",
@@ -147,10 +149,11 @@ def _summary(shown: Sequence[FeatureComparison], bars: Sequence[list[Slot]]) -> 
 
 
 def _feature(place: int, feature: FeatureComparison, mine: list[Slot], times: _Times) -> Iterator[str]:
-    name, side = escape(cut(feature.feature, 256)), escape(cut(feature.role, 32))
-    grade = _grade(feature)
-    yield f'<section id="f{place}"><h2>{name} <span class="soft">{side} '
-    yield f'{escape(cut(feature.tensor, 256))}</span> <span class="{grade}">{_WORDS[grade]}</span></h2>'
+    name, side = _name(feature.feature), escape(cut(feature.role, 32))
+    grade, missing = _grade(feature), _missing_grade(feature)
+    yield f'<section id="f{place}"><h2>{name} <span class="soft">{side} {_name(feature.tensor)}</span> '
+    yield f'<span class="{grade}">{_WORDS[grade]}</span> '
+    yield f'<span class="{missing}">{_MISSING_WORDS[missing]}</span></h2>'
     found = [(word, feature.distances.get(key)) for key, word in _DISTANCES]
     found += [("overdispersion φ", feature.phi), ("chi-square / degrees / φ", feature.excess)]
     yield '<p class="soft">' + ", ".join(
@@ -174,7 +177,7 @@ def _bars(feature: FeatureComparison, mine: list[Slot]) -> Iterator[str]:
     yield "<details><summary>numbers</summary><table><tr><th>rows</th><th>reference</th><th>live</th></tr>"
     for one in mine:
         shares = f"<td>{_percent(one.reference)}</td><td>{_percent(one.live)}</td>"
-        yield f"<tr><td>{escape(one.name)}</td>{shares}</tr>"
+        yield f"<tr><td><bdi>{escape(one.name)}</bdi></td>{shares}</tr>"
     yield "</table></details>"
 
 
@@ -211,15 +214,33 @@ def _times(timeline: Sequence[TimePoint], limit: int) -> _Times:
 
 
 _WORDS = {"high": "PSI is high", "some": "PSI is raised", "low": "", "none": "nothing to compare"}
+_MISSING_WORDS = {
+    "high": "the share of missing values is another",
+    "some": "the share of missing values has moved",
+    "low": "",
+    "none": "",
+}
 
 
 def _grade(feature: FeatureComparison) -> str:
-    psi = feature.distances.get("psi")
+    return _graded(feature.distances.get("psi"), feature.may_be_chance)
+
+
+def _missing_grade(feature: FeatureComparison) -> str:
+    return _graded(feature.missing_psi, feature.missing_may_be_chance)
+
+
+def _graded(psi: float | None, may_be_chance: bool) -> str:
     if psi is None or math.isnan(psi):
         return "none"
-    if feature.may_be_chance:
+    if may_be_chance:
         return "low"
     return "high" if psi >= HIGH else "some" if psi >= SOME else "low"
+
+
+def _name(name: str) -> str:
+    """Write a name that may run from right to left, without what stands beside it."""
+    return f"<bdi>{escape(cut(name, 256))}</bdi>"
 
 
 def _cell(value: float | None, shown: str) -> str:

@@ -79,7 +79,7 @@ class Summaries:
             live = self._begin(connection, model, version)
             points = self._timeline(connection, (model, version, live.digest), span, live)
         features = live.features()
-        order = sorted(range(len(features)), key=lambda at: _worst_first(features[at]))
+        order = sorted(range(len(features)), key=lambda at: -features[at].severity)
         profile = live.profile
         return Report(
             model=model,
@@ -217,11 +217,6 @@ def _merge(connection: Connection, key: Key, places: Sequence[Place], into: Sequ
     if unreadable:
         log.warning("%d windows of model '%s' version %d cannot be read", unreadable, key[0], key[1])
     return total
-
-
-def _worst_first(feature: FeatureComparison) -> float:
-    psi = feature.distances["psi"]
-    return math.inf if psi is None else -psi
 
 
 def _sorted(point: TimePoint, order: Sequence[int]) -> TimePoint:

@@ -9,6 +9,7 @@ from html import escape
 from typing import NamedTuple
 
 from fastserve.monitoring.comparing import FeatureComparison
+from fastserve.text import visible
 
 MAX_CATEGORIES = 20
 _WIDTH, _LEFT, _RIGHT = 560, 40, 556
@@ -174,8 +175,8 @@ def short(value: float | None, digits: int = 4) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """Give text of at most so many characters."""
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+    """Give text of about so many characters at most, none of which turns the text around it."""
+    return visible(text if len(text) <= limit else f"{text[: limit - 1]}…")
 
 
 def _open(width: int, height: int, title: str) -> str:

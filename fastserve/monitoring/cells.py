@@ -52,6 +52,15 @@ def is_number(kind: Any) -> bool:
     return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))
 
 
+def is_category(kind: Any) -> bool:
+    """Whether values of an Arrow type can be categories: text, bools, whole numbers, or none at all."""
+    types = _types()
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    known = (types.is_string, types.is_large_string, types.is_boolean, types.is_integer, types.is_null)
+    return kind == "string_view" or any(check(kind) for check in known)
+
+
 def all_numbers(column: Any) -> bool:
     """Whether every cell of a column of text stands for a number, or is missing."""
     arrow = importlib.import_module("pyarrow")

@@ -9,7 +9,7 @@ import numpy as np
 from fastserve.errors import InvalidProfile
 from fastserve.monitoring.cells import read_cells
 from fastserve.monitoring.datafile import DataFile
-from fastserve.types import Array, TensorSpec
+from fastserve.types import Array, DataType, TensorSpec
 
 BLOCK_ROWS = 65_536
 _BLOCK_VALUES = 2**22
@@ -71,8 +71,19 @@ def map_columns(
     return mapped
 
 
-def read_blocks(file: DataFile, mapped: Sequence[InputColumns]) -> Iterator[list[Array]]:
+def read_blocks(
+    file: DataFile, mapped: Sequence[InputColumns], *, served: bool = False
+) -> Iterator[list[Array]]:
     """Read the file once, block by block.
+
+    Parameters
+    ----------
+    file
+        Any.
+    mapped
+        Which of its columns, and as what.
+    served
+        Text as requests have it: an empty cell and a missing one are empty text, and NA is those two letters.
 
     Returns
     -------
@@ -86,17 +97,19 @@ def read_blocks(file: DataFile, mapped: Sequence[InputColumns]) -> Iterator[list
         The file is broken, or a cell is not what the input takes; names column and row.
     """
     names = list(dict.fromkeys(name for one in mapped for name in one.columns))
+    texts = {name for one in mapped if one.spec.datatype is DataType.BYTES for name in one.columns}
     rows_a_block = max(1, min(BLOCK_ROWS, _BLOCK_VALUES // max(1, len(names))))
     first = 1
-    for arrays in file.blocks(names, rows_a_block):
+    for arrays in file.blocks(names, rows_a_block, texts if served else ()):
         cells = dict(zip(names, arrays, strict=True))
         rows = len(arrays[0])
-        yield [_input(file, one, cells, rows, first) for one in mapped]
+        made = [_input(file, one, cells, rows, first) for one in mapped]
+        yield _without_missing(made) if served else made
         first += rows
 
 
-def without_missing(arrays: Sequence[Array]) -> list[Array]:
-    """Give what a model can run on: missing text is empty text there."""
+def _without_missing(arrays: Sequence[Array]) -> list[Array]:
+    """Put empty text in the place of missing text, which no request can send."""
     return [np.where(array == None, "", array) if array.dtype == object else array for array in arrays]  # noqa: E711
 
 

@@ -12,9 +12,12 @@ from fastserve.monitoring.profile import CategoryFeature, NumberFeature, TensorP
 from fastserve_core.distance import distances
 from fastserve_core.sketch import CategorySketch, NumberSketch
 
+_PSI_FLOOR = 1e-4
+"""The least share, as in `fastserve_core.distance`."""
+
 
 class Moments(BaseModel):
-    """Of a number's finite values; None where there was none."""
+    """Of a number's finite values; None where there was none, or where float64 cannot say it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -76,6 +79,47 @@ class FeatureComparison(BaseModel):
         degrees = self.distances.get("degrees")
         excess = self.excess
         return excess is None or not degrees or excess <= 1 + 3 * math.sqrt(2 / degrees)
+
+    @property
+    def missing_psi(self) -> float | None:
+        """PSI, less its bias, of two bins: values that are missing, values that are there; None without rows.
+
+        The other distances are of the values that are there, and know nothing of those that are not.
+        """
+        if not self.reference.rows or not self.live.rows:
+            return None
+        psi = 0.0
+        for missing in (True, False):
+            p, q = (
+                max((side.missing if missing else side.rows - side.missing) / side.rows, _PSI_FLOOR)
+                for side in (self.reference, self.live)
+            )
+            psi += (p - q) * math.log(p / q)
+        return psi - 1 / self.reference.rows - 1 / self.live.rows
+
+    @property
+    def missing_may_be_chance(self) -> bool:
+        """Whether the shares of missing values lie within what chance alone gives; as `may_be_chance`."""
+        psi, n, m = self.missing_psi, self.reference.rows, self.live.rows
+        if psi is None:
+            return True
+        chi_square = (psi + 1 / n + 1 / m) * n * m / (n + m)
+        return chi_square / self.phi <= 1 + 3 * math.sqrt(2)
+
+    @property
+    def severity(self) -> float:
+        """How far up in a report it belongs: its PSI or that of what is missing, whichever is worse.
+
+        Infinite where the reference has values and all live ones are missing, -infinite without rows.
+        """
+        known = [psi for psi in (self.distances.get("psi"), self.missing_psi) if psi is not None]
+        return math.inf if self.is_gone else max(known, default=-math.inf)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether all live values are missing, and some of the reference are not: nothing can be compared."""
+        there = self.reference.rows - self.reference.missing
+        return there > 0 and 0 < self.live.rows == self.live.missing
 
 
 def compare(profile: TensorProfile, sketch: NumberSketch | CategorySketch) -> list[FeatureComparison]:

@@ -2,12 +2,12 @@
 
 import importlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastserve.errors import FastserveError
+from fastserve.errors import ConfigError, FastserveError
 
 MAX_COLUMNS = 65_536
 
@@ -46,9 +46,9 @@ class DataFile:
         self.kind = _kind_of(path, delimiter)
         """Parquet, Arrow or CSV; the values of CSV are text, whatever they stand for."""
         if self.kind != "CSV" and not header:
-            raise FastserveError(f"{path.name} is {self.kind} and names its columns: leave out --no-header")
+            raise ConfigError(f"{path.name} is {self.kind} and names its columns: leave out --no-header")
         if delimiter is not None and (len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n'):
-            raise FastserveError(f"the delimiter must be one character such as ';', not {delimiter[:20]!r}")
+            raise ConfigError(f"the delimiter must be one character such as ';', not {delimiter[:20]!r}")
         self._delimiter = delimiter or ("\t" if ".tsv" in _suffixes(path) else ",")
         self._header = header
         self.rows: int | None = None
@@ -80,8 +80,12 @@ class DataFile:
         shown = ", ".join(name[:128] for name in self.names[:_SHOWN])
         return shown + (f", … ({len(self.names)} in all)" if len(self.names) > _SHOWN else "")
 
-    def blocks(self, columns: Sequence[str], block_rows: int) -> Iterator[list[Any]]:
+    def blocks(
+        self, columns: Sequence[str], block_rows: int, verbatim: Collection[str] = ()
+    ) -> Iterator[list[Any]]:
         """Give the columns' values, at most `block_rows` rows at a time: one Arrow array a column.
+
+        Empty cells of CSV, and NA, null, nan and the like, are missing, but not in the columns `verbatim`.
 
         Raises
         ------
@@ -93,7 +97,14 @@ class DataFile:
             for batch in read(list(columns), block_rows):
                 for start in range(0, batch.num_rows, block_rows):
                     part = batch.slice(start, block_rows)
-                    yield [part.column(name) for name in columns]
+                    yield [self._cells(part.column(name), name in verbatim) for name in columns]
+
+    def _cells(self, column: Any, verbatim: bool) -> Any:
+        if self.kind != "CSV" or verbatim:
+            return column
+        compute = _arrow("compute")
+        absent = compute.is_in(column, value_set=_arrow().array(_arrow("csv").ConvertOptions().null_values))
+        return compute.if_else(absent, _arrow().scalar(None, column.type), column)
 
     def _schema(self) -> Any:
         if self.kind == "Parquet":
@@ -141,7 +152,7 @@ class DataFile:
             ),
             parse_options=csv.ParseOptions(delimiter=self._delimiter),
             convert_options=csv.ConvertOptions(
-                column_types=dict.fromkeys(columns, text), include_columns=columns, strings_can_be_null=True
+                column_types=dict.fromkeys(columns, text), include_columns=columns
             ),
         )
 

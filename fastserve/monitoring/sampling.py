@@ -131,7 +131,7 @@ class CommonValues:
         return tuple(sorted(self._common(most)))
 
     def texts(self, most: int) -> tuple[str, ...]:
-        """Give the most frequent texts in that order, without long ones and such that have no UTF-8."""
+        """Give the most frequent texts in that order, without empty and long ones and such without UTF-8."""
         for value in [value for value in self._counts if not _is_category(value)]:
             del self._counts[value]
         return tuple(self._common(most))
@@ -142,7 +142,7 @@ class CommonValues:
 
 
 def _is_category(value: Any) -> bool:
-    if type(value) is not str or len(value) > MAX_TEXT:
+    if type(value) is not str or not 1 <= len(value) <= MAX_TEXT:
         return False
     try:
         value.encode()

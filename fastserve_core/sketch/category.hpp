@@ -235,8 +235,8 @@ public:
         return true;
     }
 
-    // The same for objects: str and bytes by their UTF-8, None is missing, anything else unseen. Exact types only,
-    // so that no object's own code is called. Needs the interpreter.
+    // The same for objects: str and bytes by their UTF-8, None and what is empty is missing, anything else unseen. Exact
+    // types only, so that no object's own code is called. Needs the interpreter.
     bool count_objects(Plan& plan, PyObject* const* items, int64_t rows) noexcept;
 
     // Adds what `write` wrote, or changes nothing and says why not.
@@ -304,15 +304,22 @@ inline int64_t find_object(Plan& plan, int64_t f, PyObject* item) noexcept {
     return size < 0 ? kAbsent : plan.find_text(f, plan.scratch.data(), static_cast<size_t>(size));
 }
 
+// No tensor of text can hold less than an empty one: where that is no category it is what a missing value became.
+inline bool is_missing(PyObject* item) noexcept {
+    return !item || item == Py_None || (PyUnicode_CheckExact(item) && PyUnicode_GET_LENGTH(item) == 0) ||
+           (PyBytes_CheckExact(item) && PyBytes_GET_SIZE(item) == 0);
+}
+
 inline bool Counts::count_objects(Plan& plan, PyObject* const* items, int64_t rows) noexcept {
     const std::lock_guard<std::mutex> turn(mutex_);
     if (!add_rows(rows)) return false;
     for (int64_t row = 0; row < rows; ++row)
         for (int64_t f = 0; f < plan.features(); ++f, ++items) {
-            if (!*items || *items == Py_None)
+            const int64_t place = !*items || *items == Py_None ? kAbsent : find_object(plan, f, *items);
+            if (place == kAbsent && is_missing(*items))
                 ++missing_[f];
             else
-                tally(f, find_object(plan, f, *items));
+                tally(f, place);
         }
     return true;
 }

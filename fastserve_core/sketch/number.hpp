@@ -240,11 +240,18 @@ public:
             switch (moment) {
                 case kMean: out[f] = seen ? plan.shifts[f] + sum / number : NAN; break;
                 case kM2: out[f] = m2; break;
-                case kVariance: out[f] = seen > 1 ? m2 / (number - 1) : NAN; break;
+                case kVariance: out[f] = variance(f, seen, m2); break;
                 case kLeast: out[f] = seen ? summed_[kMinimum][f] : NAN; break;
                 default: out[f] = seen ? summed_[kMaximum][f] : NAN; break;
             }
         }
+    }
+
+    // NaN too where values lie so far from the shift that their squares, some 1e-16 each, tell no differences.
+    double variance(int64_t f, int64_t seen, double m2) const noexcept {
+        if (seen < 2) return NAN;
+        if (summed_[kMinimum][f] == summed_[kMaximum][f]) return 0.0;
+        return m2 > 1e-9 * summed_[kSquares][f] ? m2 / static_cast<double>(seen - 1) : NAN;
     }
 
     // Memory held, tables of the dtypes seen so far included.

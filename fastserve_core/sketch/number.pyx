@@ -317,7 +317,8 @@ cdef class NumberSketch:
 
     @property
     def variance(self):
-        """m2 over one less than the finite values: float64 [features]; NaN where there was one at most."""
+        """m2 over one less than the finite values: float64 [features]; NaN where there was one at most, and
+        where the values lie so far from the shift that float64 has lost their differences."""
         return self.moment(kVariance)
 
     @property

@@ -304,34 +304,10 @@ def test_a_model_runs_in_parts(
     assert [one["mean"] for one in report["features"]] == [24.5, 49.0]
 
 
-def test_compare_of_unlike_columns(call: Run, tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    reference = {"still": rng.standard_normal(2_000), "moved": rng.standard_normal(2_000)}
-    csv(tmp_path / "a.csv", {**reference, "name": ["x", "y"] * 1_000})
-    csv(
-        tmp_path / "b.csv",
-        {"name": ["z", "y"] * 50, "moved": np.full(100, 9.0), "still": reference["still"][:100]},
-    )
-    done = call("monitor", "compare", "a.csv", "b.csv")
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = [line.split() for line in done.stdout.splitlines()]
-    assert lines[0][:4] == ["FEATURE", "KIND", "PSI", "JS"]
-    assert [line[0] for line in lines[1:4]] == ["name", "moved", "still"]
-    assert lines[4] == ["2000", "reference", "rows,", "100", "live", "rows"]
-    name = told(call("monitor", "compare", "a.csv", "b.csv", "--columns", "name", "--exact", "--json"))
-    (only,) = name["features"]
-    assert (only["categories"], only["live"]["counts"], only["live"]["outside"]) == (["x", "y"], [0, 50], 50)
-    assert only["distances"]["kolmogorov_smirnov"] is None
-
-
-def test_compare_of_other_columns(call: Run, tmp_path: Path) -> None:
-    csv(tmp_path / "a.csv", {"x": [1, 2, 3], "y": [1, 2, 3]})
-    csv(tmp_path / "b.csv", {"x": [1, 2, "three"], "z": [1, 2, 3]})
-    fails(call("monitor", "compare", "a.csv", "b.csv"), 1, "b.csv has no column 'y'")
-    fails(call("monitor", "compare", "a.csv", "b.csv", "--columns", "x"), 1, "column 'x', row 3: 'three'")
-    fails(call("monitor", "compare", "a.csv", "b.csv", "--columns", "q"), 1, "a.csv has no column 'q'")
-    fails(call("monitor", "compare", "a.csv", "b.csv", "--delimiter", ";;"), 1, "delimiter must be one")
-    assert call("monitor", "compare", "a.csv", "b.csv", "--bins", 0).returncode == 2
+def test_where_a_profile_cannot_be_written(call: Run, double: Registry, tmp_path: Path) -> None:
+    csv(tmp_path / "rows.csv", {"a": [1, 2], "b": [3, 4], "c": [5, 6]})
+    make = ("monitor", "profile", "rows.csv", "--model", "double", "--registry", "reg", "--out")
+    fails(call(*make, "none/p.json"), 2, "--out: there is no directory 'none'")
 
 
 def test_names_of_strangers_do_not_colour_the_terminal(call: Run, tmp_path: Path) -> None:
@@ -341,21 +317,6 @@ def test_names_of_strangers_do_not_colour_the_terminal(call: Run, tmp_path: Path
     assert "\x1b" not in done.stdout
     failed = call("monitor", "compare", "a.csv", "a.csv", "--columns", "y")
     assert "\x1b" not in failed.stderr
-
-
-def test_parquet_and_csv_side_by_side(call: Run, tmp_path: Path) -> None:
-    import importlib
-
-    arrow: Any = importlib.import_module("pyarrow")
-    importlib.import_module("pyarrow.parquet").write_table(
-        arrow.table({"x": [1.0, 2.0, None], "on": [True, False, True], "code": ["a", "b", None]}),
-        tmp_path / "a.parquet",
-    )
-    csv(tmp_path / "b.csv", {"x": [1, 2, ""], "on": ["true", "false", "true"], "code": ["a", "b", ""]})
-    report = told(call("monitor", "compare", "a.parquet", "b.csv", "--json", "--exact"))
-    for one in report["features"]:
-        assert one["distances"]["total_variation"] == 0.0
-        assert one["live"]["missing"] == one["reference"]["missing"]
 
 
 def test_help_says_what_to_type(call: Run) -> None:

@@ -156,7 +156,9 @@ def test_html(call: Run, plane: Plane, tmp_path: Path) -> None:
     assert "&lt;i&gt;x&lt;/i&gt;" in text
     assert "<i>x</i>" in done.stdout
     done = call("monitor", "report", "flights", "--html", "none/out.html", "--control", url)
-    fails(done, 1, "none/out.html")
+    fails(done, 2, "--html: there is no directory 'none'")
+    done = call("monitor", "report", "flights", "--html", "/dev/full", "--control", url)
+    fails(done, 1, "/dev/full cannot be written: No space left on device")
 
 
 def test_a_reference_of_live_rows_is_said(call: Run, plane: Plane) -> None:
@@ -181,6 +183,16 @@ class TestWhatGoesWrong:
     def test_an_unknown_model(self, call: Run, plane: Plane, verb: str) -> None:
         url = plane.refuses(404, "model 'flihgts' is not known")
         fails(call("monitor", verb, "flihgts", "--control", url), 1, "model 'flihgts' is not known")
+
+    def test_the_address_of_the_server_itself(self, call: Run, plane: Plane, verb: str) -> None:
+        url = plane.refuses(404, "Not Found")
+        fails(call("monitor", verb, "flights", "--control", url), 1, f"{url} has no reports: is --control")
+
+    @pytest.mark.parametrize("since", ["", "soon", "1.5h", "0m", "-1h", "7w"])
+    def test_a_span_that_is_none(self, call: Run, verb: str, since: str) -> None:
+        done = call("monitor", verb, "flights", "--since", since)
+        assert done.returncode == 2
+        assert "must be a span such as 90s, 15m, 24h or 7d" in " ".join(done.stderr.replace("│", "").split())
 
     def test_a_version_that_is_not_watched(self, call: Run, plane: Plane, verb: str) -> None:
         url = plane.refuses(404, "no rows of model 'm' version 2 were watched:\n give\x1b it a profile")

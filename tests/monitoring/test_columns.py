@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fastserve.errors import FastserveError, InvalidProfile
-from fastserve.monitoring.columns import map_columns, read_blocks, without_missing
+from fastserve.monitoring.columns import map_columns, read_blocks
 from fastserve.monitoring.datafile import DataFile
 from fastserve.types import DataType, TensorSpec
 
@@ -79,7 +79,30 @@ def test_inputs_are_found_by_their_names(tmp_path: Path, kind: str) -> None:
     assert hour.dtype == np.int64
     assert hour.tolist() == [5, 6, 7]
     assert late.tolist() == [[True], [False], [True]]
-    assert without_missing([carrier, hour])[0].tolist() == [["UA"], [""], ['naïve, "quoted"']]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_text_is_read_as_requests_have_it(tmp_path: Path, kind: str) -> None:
+    """No tensor of text can hold a missing value: a profile with one would be of rows that cannot be served."""
+    texts = ["UA", None, "", "NA", "null", "nan"]
+    file = DataFile(written(tmp_path, kind, {"carrier": texts, "hour": [1.5, None, 2.0, 3.0, 4.0, 5.0]}))
+    mapped = map_columns(
+        file, [TensorSpec("carrier", DataType.BYTES, (-1, 1)), *one(DataType.FP32, 1, "hour")]
+    )
+    ((carrier, hour),) = read_blocks(file, mapped, served=True)
+    assert carrier[:, 0].tolist() == ["UA", "", "", "NA", "null", "nan"]
+    np.testing.assert_array_equal(hour[:, 0], [1.5, np.nan, 2.0, 3.0, 4.0, 5.0])
+    ((carrier, _),) = read_blocks(file, mapped)
+    absent = ["UA", None, "", "NA", "null", "nan"] if kind == "parquet" else ["UA", *[None] * 5]
+    assert carrier[:, 0].tolist() == absent
+
+
+def test_na_is_a_missing_number(tmp_path: Path) -> None:
+    file = csv(tmp_path, "x,t\n1,NA\nNA,a\n,b\nnull,c\n")
+    mapped = map_columns(file, [*one(DataType.FP64), *one(DataType.BYTES, 1, "t")])
+    ((x, t),) = read_blocks(file, mapped, served=True)
+    np.testing.assert_array_equal(x[:, 0], [1, np.nan, np.nan, np.nan])
+    assert t[:, 0].tolist() == ["NA", "a", "b", "c"]
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "csv"])

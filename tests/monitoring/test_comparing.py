@@ -153,7 +153,49 @@ def test_one_empty_feature_leaves_the_others_alone() -> None:
     assert second.distances["psi_raw"] is None
 
 
+def test_what_is_missing_has_a_figure_of_its_own() -> None:
+    there = np.arange(1_000.0)
+    half = np.where(there % 2 == 0, np.nan, there)
+    few = np.where(there < 50, np.nan, there)
+    rows = [np.stack([there] * 4, axis=1), np.stack([there, half, few, np.full(1_000, np.nan)], axis=1)]
+    same, lost, some, gone = compared(rows[0], rows[1])
+    assert [round(one.missing_psi or 0.0, 3) for one in (same, lost, some)] == [-0.002, 4.602, 0.311]
+    p, q = 0.05, 1e-4
+    assert some.missing_psi == pytest.approx((p - q) * np.log(p / q) + (0.95 - 1) * np.log(0.95 / 1) - 0.002)
+    assert [one.missing_may_be_chance for one in (same, lost, some, gone)] == [True, False, False, False]
+    assert [one.is_gone for one in (same, lost, some, gone)] == [False, False, False, True]
+    assert gone.distances["psi"] is None and gone.severity == np.inf
+    assert lost.severity == lost.missing_psi
+    assert sorted([same, some, gone, lost], key=lambda one: -one.severity) == [gone, lost, some, same]
+
+
+def test_a_few_missing_values_are_chance() -> None:
+    reference, live = np.arange(1_000.0), np.arange(50.0)
+    reference[::20], live[::10] = np.nan, np.nan
+    (one,) = compared(reference[:, None], live[:, None])
+    assert one.missing_may_be_chance
+    assert not one.model_copy(
+        update={"live": one.live.model_copy(update={"missing": 25})}
+    ).missing_may_be_chance
+
+
+def test_without_live_rows_nothing_is_severe() -> None:
+    (one,) = compared(column(1.0, 2.0, np.nan), np.empty((0, 1)))
+    assert (one.missing_psi, one.severity, one.is_gone) == (None, -np.inf, False)
+    (never,) = compared(column(np.nan, np.nan), column(np.nan))
+    assert not never.is_gone
+
+
+def test_an_empty_text_is_a_missing_one() -> None:
+    (one,) = compared(objects("a", "", None, "b"), objects("", "", "a", "new"), DataType.BYTES)
+    assert one.categories == ("a", "b")
+    assert (one.reference.missing, one.live.missing, one.live.outside) == (2, 2, 1)
+
+
 def test_moments_without_meaning_are_none() -> None:
+    (far,) = compared(1e6 + column(0.0, 1.0, 2.0), 1e15 + column(0.0, 1.0, 2.0))
+    assert far.live.moments is not None
+    assert (far.live.moments.mean, far.live.moments.sd) == (1e15 + 1, None)
     (one,) = compared(column(1.0), column(np.inf))
     assert one.reference.moments is not None and one.live.moments is not None
     assert (one.reference.moments.mean, one.reference.moments.sd) == (1.0, None)

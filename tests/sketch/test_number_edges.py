@@ -134,6 +134,17 @@ def test_variance_is_of_a_sample() -> None:
     assert np.isnan(sketch_of([[]], np.ones(1)).variance).all()
 
 
+@pytest.mark.parametrize("at", [1e9, -1e13, 1e300])
+def test_a_variance_that_the_squares_have_lost_is_none(at: float) -> None:
+    values = at * (1 + 1e-9 * np.random.default_rng(1).standard_normal(10_000))
+    far = sketch_of([[], []], np.column_stack([values, np.full(10_000, at)]), [1e6, 1e6])
+    assert np.isnan(far.variance[0])
+    assert far.variance[1] == 0
+    near = sketch_of([[]], values, [at])
+    if at < 1e100:
+        np.testing.assert_allclose(near.variance, values.var(ddof=1), rtol=1e-9)
+
+
 def test_squares_of_large_floats_do_not_overflow() -> None:
     values = np.full((100, 9), 3e38, np.float32)
     np.testing.assert_allclose(sketch_of([[]] * 9, values, [-3e38] * 9).mean, float(values[0, 0]), rtol=1e-12)

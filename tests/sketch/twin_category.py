@@ -27,6 +27,9 @@ class TwinCategorySketch:
         if value is None or (isinstance(value, np.floating) and math.isnan(value)):
             self.missing[f] += 1
             return
+        if type(value) in (str, bytes) and not value and "" not in self.categories[f]:
+            self.missing[f] += 1
+            return
         known = self.known(value)
         if known is not None and known in self.categories[f]:
             self.counters[f][known] += 1

@@ -23,6 +23,24 @@ TIMEOUT_S = 10.0
 
 WHOLE_S = 60.0
 
+
+def _span(text: str) -> str:
+    """Refuse what the control plane would refuse, before it is asked."""
+    from fastserve.controlplane.spans import parse_since
+    from fastserve.errors import InvalidRequest
+
+    try:
+        parse_since(text)
+    except InvalidRequest as error:
+        raise typer.BadParameter(f"{str(error).removeprefix('since ')}, not '{text[:64]}'") from None
+    return text
+
+
+_NO_SUCH_PATH = "Not Found"
+
+Since = Annotated[
+    str, typer.Option("--since", metavar="SPAN", help="How far back: 90s, 15m, 24h, 7d.", callback=_span)
+]
 Version = Annotated[
     str,
     typer.Argument(
@@ -147,6 +165,8 @@ def _sentence(base: str, error: "HTTPResponse | OSError") -> str:
     code = getattr(error, "code", 0)
     try:
         said = orjson.loads(error.read(2**16))["error"]  # type: ignore[union-attr]
+        if said == _NO_SUCH_PATH:
+            return f"{base} has no reports: is --control the control plane's URL, and not the server's?"
         if isinstance(said, str) and said.strip():
             return _line(said)
     except (OSError, ValueError, LookupError, TypeError):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastserve.cli.common import AsJson, Debug, print_json, say
+from fastserve.cli.common import AsJson, Debug, note, print_json, say
 from fastserve.cli.monitor.reading import (
     Bins,
     Columns,
@@ -17,11 +17,13 @@ from fastserve.cli.monitor.reading import (
     row_progress,
     split_names,
 )
+from fastserve.errors import FastserveError
 
 if TYPE_CHECKING:
     from fastserve.monitoring.columns import InputColumns
     from fastserve.monitoring.comparing import FeatureComparison, Side
     from fastserve.monitoring.datafile import DataFile
+    from fastserve.types import Array
 
 _EPILOG = (
     "Example: [bold]fastserve monitor compare train.parquet last_week.csv --columns age,income[/bold]"
@@ -30,6 +32,8 @@ _EPILOG = (
     "of equally many reference rows. --exact takes Kolmogorov-Smirnov and Wasserstein over every value."
 )
 _SHOWN = 200
+_SHOWN_ODD = 8
+_BOOLS = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 
 _Exact = Annotated[
     bool,
@@ -57,12 +61,12 @@ def compare(
 ) -> None:
     """Say how far the rows of one data file lie from those of another, column by column."""
     first, second = (open_data(path, delimiter, no_header) for path in (reference, live))
-    wanted = split_names(columns, "--columns") or first.names
+    wanted = split_names(columns, "--columns") or _comparable(first)
     first.check(wanted)
     second.check(wanted)
     mapped = _tensors(first, wanted)
     found = _compared(first, second, mapped, bins, max_categories, exact, as_json)
-    found.sort(key=lambda one: (one.distances["psi"] is not None, one.distances["psi"] or 0.0), reverse=True)
+    found.sort(key=lambda one: -one.severity)
     if as_json:
         print_json(
             {
@@ -74,6 +78,21 @@ def compare(
         )
         return
     _print(found)
+
+
+def _comparable(reference: "DataFile") -> list[str]:
+    """All columns but those of dates, times and the like, which are said to be left out."""
+    from fastserve.monitoring.cells import is_category, is_number
+
+    kinds = reference.types
+    odd = [name for name in reference.names if not (is_number(kinds[name]) or is_category(kinds[name]))]
+    if len(odd) == len(reference.names):
+        raise FastserveError(f"{reference.path.name} has no column of numbers, text or bools to compare")
+    for name in odd[:_SHOWN_ODD]:
+        note(f"left out, being of type {str(kinds[name])[:64]}: column '{name[:128]}'")
+    if len(odd) > _SHOWN_ODD:
+        note(f"left out, being of such types: {len(odd) - _SHOWN_ODD} more columns")
+    return [name for name in reference.names if name not in set(odd)]
 
 
 def _tensors(reference: "DataFile", wanted: Sequence[str]) -> "list[InputColumns]":
@@ -165,11 +184,21 @@ def _read(
     file: "DataFile", mapped: "Sequence[InputColumns]", rows: int | None, quiet: bool
 ) -> Iterator[list[Any]]:
     from fastserve.monitoring.columns import read_blocks
+    from fastserve.types import DataType
 
     with row_progress(file.path.name, rows, quiet=quiet) as advance:
         for block in read_blocks(file, mapped):
+            for one, values in zip(mapped, block, strict=True):
+                if one.spec.datatype is DataType.BYTES:
+                    _spell_bools(values)
             yield block
             advance(len(block[0]))
+
+
+def _spell_bools(values: "Array") -> None:
+    """Write True and TRUE of a CSV file as true, which is how the bools of other files are read."""
+    for spelt, as_read in _BOOLS.items():
+        values[values == spelt] = as_read
 
 
 def _print(found: "Sequence[FeatureComparison]") -> None:

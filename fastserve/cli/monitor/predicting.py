@@ -77,9 +77,7 @@ def predict(runtime: "Runtime", inputs: "Sequence[Array]") -> "list[Array]":
     ModelFailed
         It does not run, or loses rows.
     """
-    from fastserve.monitoring.columns import without_missing
-
-    parts = [_run(runtime, without_missing(part)) for part in _parts(inputs)]
+    parts = [_run(runtime, part) for part in _parts(inputs)]
     return [np.concatenate(each) for each in zip(*parts, strict=True)]
 
 

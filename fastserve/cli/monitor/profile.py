@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json, say, settings
+from fastserve.cli.common import (
+    AsJson,
+    ConfigFile,
+    Debug,
+    Registry,
+    check_target,
+    print_json,
+    say,
+    settings,
+    told,
+)
 from fastserve.cli.models.opening import open_registry
 from fastserve.cli.monitor.opening import Opened, check_file_use, is_file, open_file, open_version
 from fastserve.cli.monitor.reading import (
@@ -114,6 +124,8 @@ def profile(
     debug: Debug = False,
 ) -> None:
     """Describe reference rows and the answers to them, and keep that with the version of a model."""
+    if out is not None:
+        check_target(out, "--out")
     wanted = split_names(columns, "--columns")
     shape = _Shape(bins, max_categories, window, split_names(codes, "--codes") or (), not no_outputs, as_json)
     if is_file(model):
@@ -135,7 +147,8 @@ def profile(
     if out is not None:
         from fastserve.registry.files import replace_synced
 
-        replace_synced(out, made.to_bytes())
+        with told(out):
+            replace_synced(out, made.to_bytes())
     _print(made, {**facts, "out": None if out is None else str(out)}, as_json)
 
 
@@ -182,7 +195,7 @@ def _blocks(
     from fastserve.cli.monitor.predicting import predict
     from fastserve.monitoring.columns import read_blocks
 
-    for inputs in read_blocks(data, mapped):
+    for inputs in read_blocks(data, mapped, served=True):
         outputs = predict(runtime, inputs) if runtime is not None and chosen else []
         yield [*inputs, *(outputs[place] for place in chosen)]
 

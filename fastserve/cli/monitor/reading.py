@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastserve.cli.common import plain
 from fastserve.errors import ConfigError
+from fastserve.text import visible
 
 if TYPE_CHECKING:
     from fastserve.monitoring.datafile import DataFile
@@ -81,5 +81,5 @@ def row_progress(label: str, rows: int | None, *, quiet: bool) -> Iterator[Advan
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as shown:
-        task = shown.add_task(plain(label), total=rows)
+        task = shown.add_task(visible(label), total=rows)
         yield lambda count: shown.update(task, advance=count)

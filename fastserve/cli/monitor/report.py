@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from fastserve.cli.common import AsJson, ConfigFile, Debug, note, print_json
-from fastserve.cli.monitor.asking import Control, Version, address, ask
+from fastserve.cli.common import AsJson, ConfigFile, Debug, check_target, note, print_json, told
+from fastserve.cli.monitor.asking import Control, Since, Version, address, ask
 
 _EPILOG = (
     "Example: [bold]fastserve monitor report flights@champion --since 7d --html drift.html[/bold]"
@@ -18,9 +18,7 @@ _EPILOG = (
 
 def report(
     name: Version,
-    since: Annotated[
-        str, typer.Option("--since", metavar="SPAN", help="How far back: 90m, 24h, 7d.")
-    ] = "24h",
+    since: Since = "24h",
     html: Annotated[
         Path | None,
         typer.Option(
@@ -34,11 +32,14 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Compare the rows that a version served lately with its profile, feature by feature."""
+    if html is not None:
+        check_target(html, "--html")
     found = ask(address(control, config), name, since)
     if html is not None:
         from fastserve.controlplane.html import render_html
 
-        html.write_bytes(render_html(found).encode("utf-8", "replace"))
+        with told(html):
+            html.write_bytes(render_html(found).encode("utf-8", "replace"))
         note(f"wrote {html}")
     if as_json:
         print_json(found.model_dump(mode="json"))

@@ -39,19 +39,25 @@ def _cells(feature: "FeatureComparison") -> "list[str | Text]":
 
     found, sides = feature.distances, (feature.reference, feature.live)
     psi = found.get("psi")
-    style = "" if psi is None or psi < 0.1 or feature.may_be_chance else "yellow" if psi < 0.25 else "red"
     means = [side.moments.mean if side.moments else None for side in sides]
     return [
         feature.feature,
         feature.role,
-        text(_figure(psi), style=style),
+        text(_figure(psi), style=_style(psi, feature.may_be_chance)),
         _figure(found.get("jensen_shannon")),
         _figure(found.get("kolmogorov_smirnov")),
-        " → ".join(_share(side.missing, side) for side in sides),
+        text(
+            " → ".join(_share(side.missing, side) for side in sides),
+            style=_style(feature.missing_psi, feature.missing_may_be_chance),
+        ),
         " → ".join(_share(side.outside, side) for side in sides),
         "–" if means == [None, None] else " → ".join(_mean(one) for one in means),
         _bars(feature),
     ]
+
+
+def _style(psi: float | None, may_be_chance: bool) -> str:
+    return "" if psi is None or psi < 0.1 or may_be_chance else "yellow" if psi < 0.25 else "red"
 
 
 def _bars(feature: "FeatureComparison") -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fastserve.cli.common import ConfigFile, Debug
-from fastserve.cli.monitor.asking import Control, Version, address, ask
+from fastserve.cli.monitor.asking import Control, Since, Version, address, ask
 from fastserve.errors import ConfigError, FastserveError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def watch(
     every: Annotated[
         str, typer.Option("--every", metavar="PERIOD", help="How often to ask: 500ms, 2s, 1m.")
     ] = "2s",
-    since: Annotated[str, typer.Option("--since", metavar="SPAN", help="How far back: 15m, 1h, 7d.")] = "1h",
+    since: Since = "1h",
     control: Control = None,
     config: ConfigFile = None,
     debug: Debug = False,
