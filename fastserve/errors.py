@@ -35,7 +35,7 @@ class Unauthorized(FastserveError):
     """The request changes state and does not carry the right token."""
 
     def __init__(self) -> None:
-        super().__init__("this needs the admin token: send the header 'Authorization: Bearer TOKEN'")
+        super().__init__("this needs the token: send the header 'Authorization: Bearer TOKEN'")
 
 
 class NotFound(FastserveError):

@@ -54,7 +54,8 @@ def run_apart(runtime: Runtime, inputs: list[Array], parts: Sequence[Part], erro
 def show(watcher: Watcher, batch: Batch, inputs: list[Array], outcome: Outcome) -> None:
     """Let a watcher see the rows of a batch that were answered."""
     if isinstance(outcome, list):
-        watcher.update(inputs, outcome, batch.rows)
+        # A request that runs alone is one row to the queue, however many it has.
+        watcher.update(inputs, outcome, inputs[0].shape[0] if inputs[0].ndim else batch.rows)
         return
     at = 0
     for (_token, _offset, rows, _place), answer in zip(batch.parts, outcome, strict=True):

@@ -190,6 +190,11 @@ class Control:
                 found = await loop.run_in_executor(self._readers, compare, version, self._clock_ms())
             except NotWatched:
                 found = None
+            except StoreUnavailable:
+                raise
+            except Exception:  # what is wrong with one version's counts keeps no other from being compared
+                log.exception("model '%s' version %d cannot be compared", *version)
+                found = None
             self._drift.show(version, found)
 
     def _aliases(self, model: str) -> dict[str, int]:
@@ -205,6 +210,8 @@ class Control:
             for (name, version), totals in self.fleet.totals.items()
             if name == model
         ]
+        if not versions and not self.ready:
+            raise StoreUnavailable("it has not been read since this control plane began")
         if not versions:
             raise NotWatched(model, None)
         return max(versions)[1]

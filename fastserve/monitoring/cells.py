@@ -90,7 +90,7 @@ class _Cells:
 
     def text(self) -> Array:
         if not (self._is_text or self._is_bool or self._is_whole):
-            raise FastserveError(f"{self._label} is of type {self._column.type}, the input takes text")
+            raise FastserveError(f"{self._label} is of type {self._column.type}, where text is taken")
         values = np.empty(len(self._column), object)
         values[:] = self._column.cast(self._arrow.string()).to_pylist()
         return values
@@ -164,9 +164,14 @@ class _Cells:
             filled[self._missing()] = np.nan
             return filled
         try:
-            return self._numpy(self._cast(double))
+            exact = self._numpy(self._cast(double))
         except self._arrow.ArrowInvalid:
             self._refuse_uncastable(double, "is not a number")
+        if self._is_text and np.isinf(exact).any():
+            infinite = _compute().match_substring(self._column, "inf", ignore_case=True)
+            said = self._numpy(infinite.fill_null(False))
+            self._refuse(np.isinf(exact) & ~said, f"is out of the range of {self._datatype}")
+        return exact
 
     def _cast(self, kind: Any) -> Any:
         try:
@@ -217,7 +222,11 @@ def _number(text: str) -> int | float | None:
 
 
 def _trimmed(column: Any) -> Any:
-    return importlib.import_module("pyarrow.compute").utf8_trim_whitespace(column)
+    return _compute().utf8_trim_whitespace(column)
+
+
+def _compute() -> Any:
+    return importlib.import_module("pyarrow.compute")
 
 
 def _types() -> Any:

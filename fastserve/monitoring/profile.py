@@ -73,7 +73,14 @@ class NumberFeature(_Feature):
             raise ValueError(f"{len(self.edges)} edges need {len(self.edges) + 1} counts")
         if any(low >= high for low, high in zip(self.edges, self.edges[1:], strict=False)):
             raise ValueError("edges must rise")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError("the minimum is above the maximum")
         return self
+
+    @property
+    def rows(self) -> int:
+        """Rows that it says something of."""
+        return sum(self.counts) + self.missing
 
 
 class CategoryFeature(_Feature):
@@ -91,6 +98,11 @@ class CategoryFeature(_Feature):
         if len(set(self.categories)) != len(self.categories):
             raise ValueError("categories must differ")
         return self
+
+    @property
+    def rows(self) -> int:
+        """Rows that it says something of."""
+        return sum(self.counts) + self.unseen + self.missing
 
 
 Feature = Annotated[NumberFeature | CategoryFeature, Field(discriminator="kind")]
@@ -143,6 +155,13 @@ class Profile(_Strict):
             raise ValueError("a tensor is described twice")
         if sum(len(one.features) for one in self.tensors) > MAX_FEATURES:
             raise ValueError(f"more than {MAX_FEATURES} features")
+        for tensor in self.tensors:
+            for feature in tensor.features:
+                if feature.rows != self.rows:
+                    raise ValueError(
+                        f"the counts of '{feature.name}' make {feature.rows} rows, "
+                        f"the profile has {self.rows}"
+                    )
         return self
 
     def to_bytes(self) -> bytes:
@@ -191,7 +210,12 @@ def _check_tensor(profile: TensorProfile, signature: Signature) -> None:
     width = 1
     for dimension in row:
         width *= dimension
-    if not signature.batched or any(dimension < 0 for dimension in row):
+    if not signature.batched:
+        raise InvalidProfile(
+            f"{label} cannot be told row from row: not all inputs and outputs of the model begin with "
+            "the same variable dimension"
+        )
+    if any(dimension < 0 for dimension in row):
         raise InvalidProfile(f"{label} has no fixed number of values a row in the model")
     if width != len(profile.features):
         names = [feature.name for feature in profile.features]

@@ -122,8 +122,9 @@ cdef int64_t count_rows(cnp.ndarray array, int64_t features) except -1:
 cdef class CategorySketch:
     """Counts of one tensor [rows, features] against the categories of each feature.
 
-    A value is counted for its category, or as missing (None, NaN, and empty text unless that is a category), or
-    as unseen (anything else); these sum to the rows. Several threads may share a sketch: calls take turns.
+    A value is counted for its category, or as missing (None, NaN, and empty text unless that is a
+    category), or as unseen (anything else); these sum to the rows. Several threads may share a sketch: calls
+    take turns.
 
     Parameters
     ----------
@@ -164,8 +165,9 @@ cdef class CategorySketch:
         ----------
         values : array [rows, features], or [rows] of one feature, or [rows, ...] of as many values a row
             C-contiguous. For text: objects, of which str is compared as it is and bytes as UTF-8; None is
-            missing, empty text too unless it is a category, and anything else, subclasses of str and bytes too, is unseen. For numbers: bool, any int
-            or uint, float32 or float64, of which NaN is missing and what is not whole is unseen.
+            missing, empty text too unless it is a category, and anything else, subclasses of str and bytes
+            too, is unseen. For numbers: bool, any int or uint, float32 or float64, of which NaN is missing
+            and what is not whole is unseen.
 
         Raises
         ------

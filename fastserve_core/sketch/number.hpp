@@ -236,7 +236,7 @@ public:
         for (int64_t f = 0; f < plan.features(); ++f) {
             const int64_t seen = finite(f);
             const double number = static_cast<double>(seen), sum = summed_[kSum][f];
-            const double m2 = seen ? std::max(0.0, summed_[kSquares][f] - sum * sum / number) : 0.0;
+            const double rest = seen ? summed_[kSquares][f] - sum * sum / number : 0.0, m2 = rest < 0.0 ? 0.0 : rest;
             switch (moment) {
                 case kMean: out[f] = seen ? plan.shifts[f] + sum / number : NAN; break;
                 case kM2: out[f] = m2; break;

@@ -270,6 +270,20 @@ def test_rows_whose_run_fails_are_not_counted(registry: Registry, tmp_path: Path
     assert picked.moments.mean == pytest.approx(np.mean([pick for pick in sent if pick != 9]))
 
 
+def test_rows_of_requests_that_run_alone(registry: Registry, tmp_path: Path) -> None:
+    """A model that does not keep rows apart is served without batching: a request is one entry of its queue."""
+    reference = np.random.default_rng(6).standard_normal((1_000, 3)).astype(np.float32)
+    publish(registry, tmp_path, models.unique_rows(), [reference])
+    with watching(registry, tmp_path) as watched:
+        for at in range(5):
+            assert send_floats(watched.server, reference[at * 12 : at * 12 + 12]).status == 200
+        catch_up(watched)
+        until(lambda: watched.metric("fastserve_rows_watched_total") == 60)
+        found = report(watched)
+    assert found.rows == 60
+    assert {one.live.rows for one in found.features} == {60}
+
+
 def test_every_way_in_counts_the_same(registry: Registry, tmp_path: Path) -> None:
     """Plain JSON of one row is decoded in place, gzip takes the ordinary path, /v1 has rows of its own."""
     kinds = {"carrier": "BYTES", "origin": "BYTES", "distance": "FP32", "hour": "INT64"}

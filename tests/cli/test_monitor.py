@@ -11,7 +11,17 @@ import pytest
 from fastserve.monitoring import Profile, read_profile
 from fastserve.registry import Registry
 from tests.cli.conftest import Done, Run, fails, publish
-from tests.models import fixed_batch, identity, pipeline, pipeline_rows, scaled, unique_rows, variable_inner
+from tests.models import (
+    fixed_batch,
+    identity,
+    model_bytes,
+    pipeline,
+    pipeline_rows,
+    scaled,
+    tensor,
+    unique_rows,
+    variable_inner,
+)
 
 pytest.importorskip("pyarrow", reason="data files are read by pyarrow")
 
@@ -177,6 +187,25 @@ def test_a_profile_of_a_file_and_both_published_at_once(
     assert told(published)["profile"] == made.digest() == stored(double, "treble", 1).digest()
 
 
+def test_inputs_of_variable_width_are_left_out_with_the_outputs(call: Run, tmp_path: Path) -> None:
+    nodes = [
+        onnx.helper.make_node("ReduceMean", ["v"], ["w"], axes=[1]),
+        onnx.helper.make_node("Add", ["x", "w"], ["y"]),
+    ]
+    shapes: dict[str, list[int | str | None]] = {
+        "x": ["batch", 1],
+        "v": ["batch", "length"],
+        "y": ["batch", 1],
+    }
+    x, v, y = (tensor(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items())
+    (tmp_path / "mix.onnx").write_bytes(model_bytes(nodes, [x, v], [y]))
+    csv(tmp_path / "rows.csv", {"x": range(50)})
+    make = ("monitor", "profile", "rows.csv", "--model", "mix.onnx", "--out", "p.json")
+    fails(call(*make), 1, "input 'v' has the shape [-1, -1]", "--no-outputs")
+    report = told(call(*make, "--no-outputs", "--json"))
+    assert [(one["role"], one["feature"]) for one in report["features"]] == [("input", "x")]
+
+
 def test_a_file_whose_answers_are_not_described_is_not_run(
     call: Run, data: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,8 +268,8 @@ def test_a_pipeline_finds_its_columns_by_name(call: Run, store: Registry, tmp_pa
     assert set(label.categories) == {"late", "on time"}  # type: ignore[union-attr]
     coded = told(call(*arguments, "--replace", "--codes", "hour"))
     assert coded["features"][3]["kind"] == "category"
-    fails(call(*arguments, "--replace", "--codes", "distance"), 1, "'distance' is FP32")
-    fails(call(*arguments, "--replace", "--codes", "minute"), 1, "no input or output 'minute'")
+    fails(call(*arguments, "--replace", "--codes", "distance"), 2, "'distance' is FP32")
+    fails(call(*arguments, "--replace", "--codes", "minute"), 2, "no input or output 'minute'")
 
 
 def test_files_that_do_not_fit_the_model(

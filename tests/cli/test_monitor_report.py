@@ -224,7 +224,7 @@ class TestWhatGoesWrong:
         monkeypatch.setattr(asking, "TIMEOUT_S", 0.05)
         with socket.create_server(("127.0.0.1", 0)) as mute:
             url = f"http://127.0.0.1:{mute.getsockname()[1]}"
-            fails(call("monitor", verb, "m", "--control", url), 1, "does not answer (timed out)")
+            fails(call("monitor", verb, "m", "--control", url), 1, "has not answered within 0.05 s")
 
     def test_an_answer_that_ends_early(self, call: Run, plane: Plane, verb: str) -> None:
         plane.headers, plane.body = {"Content-Length": "9999"}, b"{}"

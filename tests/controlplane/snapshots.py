@@ -49,7 +49,9 @@ def profile(features: int = 2, bins: int = 4, salt: str = "", categories: bool =
     )
     tensors = [TensorProfile(tensor="x", role="input", datatype="FP32", features=numbers)]
     if categories:
-        carrier = CategoryFeature(name="carrier", counts=(60, 40), missing=0, categories=("AA", "DL"))
+        carrier = CategoryFeature(
+            name="carrier", counts=(15 * bins, 10 * bins), missing=0, categories=("AA", "DL")
+        )
         tensors.append(TensorProfile(tensor="c", role="input", datatype="BYTES", features=(carrier,)))
     return Profile(
         source="data",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from fastserve.controlplane.database import Database, open_database
+from fastserve.controlplane.database import Database, check_url, open_database
 from fastserve.controlplane.errors import StoreUnavailable
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.profiles import Profiles
@@ -152,6 +152,15 @@ def test_what_is_no_database(url: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason) as caught:
         open_database(url)
     assert "hush" not in str(caught.value)
+
+
+def test_a_file_of_another_kind_is_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b,c\n1,2,3\n" * 10)
+    with pytest.raises(ConfigError, match=r"rows\.csv' is no SQLite database"):
+        check_url(f"sqlite:///{path}")
+    path.write_bytes(b"")
+    check_url(f"sqlite:///{path}")
 
 
 def test_a_password_is_never_shown() -> None:

@@ -152,6 +152,8 @@ def test_it_waits_for_a_database_that_is_not_there_yet(tmp_path: Path) -> None:
         time.sleep(0.05)
     one = snapshot(1, []).to_bytes()
     assert control.post(one)[0] == 503
+    report = control.request("GET", "/v2/control/models/m/report")
+    assert report.status == 503 and "has not been read" in report.error
     assert control.stop() == 0
     assert "hush" not in control.log.read_text()
 

@@ -1,5 +1,6 @@
 """A profile says of its rows what NumPy says, in any blocks, for every kind of column."""
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,18 @@ def test_text_is_counted_the_most_frequent_first() -> None:
     (feature,) = built(rows, DataType.BYTES, max_categories=3)
     assert (feature.categories, feature.counts) == (("b", "a", "c"), (3, 2, 1))
     assert (feature.missing, feature.unseen) == (3, 0)
+
+
+def test_a_profile_whose_counts_do_not_add_up_is_none() -> None:
+    good = build_profile([described(DataType.FP32)], lambda: [[np.arange(8, dtype=np.float32)[:, None]]])
+    facts = good.model_dump(mode="json")
+    facts["rows"] = 9
+    with pytest.raises(InvalidProfile, match="the counts of 'f0' make 8 rows, the profile has 9"):
+        read_profile(json.dumps(facts).encode())
+    facts["rows"], feature = 8, facts["tensors"][0]["features"][0]
+    feature["minimum"], feature["maximum"] = 7.0, 0.0
+    with pytest.raises(InvalidProfile, match="the minimum is above the maximum"):
+        read_profile(json.dumps(facts).encode())
 
 
 def test_no_content_of_rows_becomes_a_category() -> None:

@@ -103,7 +103,7 @@ def test_what_cannot_be_counted_ends_the_watching_and_nothing_else() -> None:
         (profiles.signature([("x", "FP64", 3)], [("y", "FP32", 3)]), "is FP32; the model's is FP64"),
         (
             Signature(SHAPE.inputs, SHAPE.outputs, batched=False),
-            "has no fixed number of values a row",
+            "not all inputs and outputs of the model begin with the same variable",
         ),
     ],
 )

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastserve.cli.common import note
 from fastserve.cli.models.naming import find_model, having, split, version_of
-from fastserve.errors import FastserveError, InvalidProfile, ModelFailed
+from fastserve.errors import ConfigError, FastserveError, InvalidProfile, ModelFailed
 
 if TYPE_CHECKING:
     from fastserve.monitoring.building import Described
@@ -54,11 +54,11 @@ def describe_tensors(
     specs = signature.inputs + signature.outputs
     unknown = next((name for name in codes if all(name != spec.name for spec in specs)), None)
     if unknown is not None:
-        raise InvalidProfile(f"--codes: the model has no input or output '{unknown[:128]}'")
+        raise ConfigError(f"--codes: the model has no input or output '{unknown[:128]}'")
     floats = (DataType.FP16, DataType.FP32, DataType.FP64)
     wrong = next((spec for spec in specs if spec.name in codes and spec.datatype in floats), None)
     if wrong is not None:
-        raise InvalidProfile(f"--codes: '{wrong.name}' is {wrong.datatype}, whose values are no codes")
+        raise ConfigError(f"--codes: '{wrong.name}' is {wrong.datatype}, whose values are no codes")
     tensors = [Described(one.spec, "input", one.columns, one.spec.name in codes) for one in mapped]
     chosen = []
     for place, spec in enumerate(signature.outputs if outputs else ()):

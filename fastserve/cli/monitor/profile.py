@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from fastserve.monitoring.datafile import DataFile
     from fastserve.registry import Registry as Store
     from fastserve.runtime import Runtime
-    from fastserve.types import Array
+    from fastserve.types import Array, TensorSpec
 
 _EPILOG = (
     "Example: [bold]fastserve monitor profile train.parquet --model flights@4[/bold]"
@@ -171,7 +171,7 @@ def _describe(data: "DataFile", wanted: Sequence[str] | None, opened: Opened, sh
     label, signature, runtime = opened
     if not signature.batched:
         raise InvalidProfile(f"model '{label}' has no variable batch dimension: no row can be told apart")
-    mapped = map_columns(data, signature.inputs, wanted)
+    mapped = map_columns(data, _described_inputs(signature.inputs, shape.outputs), wanted)
     tensors, chosen = describe_tensors(signature, mapped, shape.codes, outputs=shape.outputs)
     builder = ProfileBuilder(
         tensors, bins=shape.bins, max_categories=shape.max_categories, window_rows=shape.window
@@ -187,6 +187,20 @@ def _describe(data: "DataFile", wanted: Sequence[str] | None, opened: Opened, sh
     made = builder.profile(description=data.path.name)
     made.check(signature)
     return made
+
+
+def _described_inputs(inputs: "Sequence[TensorSpec]", runs: bool) -> "Sequence[TensorSpec]":
+    """Choose the inputs with a fixed number of values a row; to run the model it takes all of them."""
+    fixed = [spec for spec in inputs if all(size >= 0 for size in spec.shape[1:])]
+    if not fixed or len(fixed) == len(inputs):
+        return inputs
+    if runs:
+        other = next(spec for spec in inputs if spec not in fixed)
+        raise InvalidProfile(
+            f"input '{other.name}' has the shape {list(other.shape)}: no fixed number of values a row. "
+            "--no-outputs describes the other inputs, without running the model"
+        )
+    return fixed
 
 
 def _blocks(
