@@ -12,6 +12,7 @@ from fastserve.registry import Registry
 from fastserve.runtime import inspect
 from tests import models
 from tests.servers import Server, running
+from tests.waiting import until
 
 TOKEN = "a token of this test, long enough"
 SETTINGS: dict[str, Any] = {
@@ -53,13 +54,6 @@ class Site:
 
     def ready(self) -> bool:
         return self.server.request("GET", "/v2/health/ready").status == 200
-
-
-def until(condition: Callable[[], bool], limit_s: float = 120.0) -> None:
-    give_up_s = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < give_up_s
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ import pytest
 from fastserve.registry import Registry
 from fastserve.runtime import inspect
 from tests import models
-from tests.app.test_supervisor import alive, ask, children, ready_everywhere, until
+from tests.app.test_supervisor import alive, ask, children, ready_everywhere
 from tests.servers import Server, running, started
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are handed on by Linux only")
 

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from fastserve.registry import Registry
 from fastserve.runtime import inspect
 from tests import models
 from tests.servers import Server, drain, running
+from tests.waiting import until
 
 ASK = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1.0, 2.0, 3.0]}]}
 
@@ -28,13 +29,6 @@ def alive(pid: int) -> bool:
     with contextlib.suppress(FileNotFoundError):
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     return False
-
-
-def until(condition: Callable[[], bool], limit_s: float = 120.0) -> None:
-    give_up_s = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < give_up_s
-        time.sleep(0.05)
 
 
 @pytest.fixture

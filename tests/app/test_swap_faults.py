@@ -11,10 +11,11 @@ import pytest
 from fastserve.registry import Registry
 from fastserve.runtime import inspect
 from tests import models
-from tests.app.test_hot_swap import SETTINGS, Site, until
+from tests.app.test_hot_swap import SETTINGS, Site
 from tests.app.test_supervisor import alive, children
 from tests.lifecycle import hostile
 from tests.servers import running
+from tests.waiting import until
 
 PAIR = {**SETTINGS, "server": {"workers": 2}}
 

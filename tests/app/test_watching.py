@@ -22,8 +22,9 @@ from fastserve.monitoring.building import Described, build_profile
 from fastserve.registry import Registry
 from fastserve.runtime import inspect
 from tests import models
-from tests.app.test_supervisor import children, until
+from tests.app.test_supervisor import children
 from tests.servers import Server, free_port, running
+from tests.waiting import until
 
 ROWS = 300
 

@@ -22,8 +22,9 @@ from fastserve.types import Array
 from tests import models
 from tests.app.test_supervisor import children
 from tests.app.test_watching import Load, Watched
-from tests.app.test_watching_faults import assert_quiet, catch_up, until
+from tests.app.test_watching_faults import assert_quiet, catch_up
 from tests.servers import Answer, Server, free_port, running
+from tests.waiting import until
 
 MIB = 2**20
 

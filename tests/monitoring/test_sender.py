@@ -15,6 +15,7 @@ from fastserve.monitoring.sender import Report, Sender
 from fastserve.monitoring.snapshot import Snapshot, VersionDelta, read_snapshot
 from fastserve.monitoring.transport import SNAPSHOT_PATH, Link
 from tests.monitoring.test_outbox import FIGURES, PROFILE, WHO, delta
+from tests.waiting import until
 
 Answer = tuple[int, dict[str, Any]]
 
@@ -76,13 +77,6 @@ def sender(path: Path) -> Iterator[Sender]:
 
 def report(*deltas: VersionDelta, at_s: int = 100) -> Report:
     return Report(list(deltas), [], FIGURES, (at_s * 1_000, at_s * 1_000 + 1), {PROFILE.digest(): PROFILE})
-
-
-def until(condition: Callable[[], bool]) -> None:
-    give_up_s = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < give_up_s
-        time.sleep(0.01)
 
 
 def counted(control: ControlPlane) -> int:

@@ -16,6 +16,7 @@ from fastserve.registry import Registry
 from fastserve.runtime import inspect
 from tests import models
 from tests.paths.workers import Connection, Running, body, post, status, worker
+from tests.waiting import until
 
 WIDTH = 256
 LIMIT_ROWS = 64
@@ -73,13 +74,6 @@ def stats(way: Running, model: str = "large") -> Any:
     plane = way.worker.plane
     assert plane is not None
     return plane.resolve(model).stats
-
-
-def until(condition: Any, limit_s: float = 20.0) -> None:
-    give_up_s = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < give_up_s
-        time.sleep(0.005)
 
 
 class Slow:
