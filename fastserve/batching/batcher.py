@@ -8,7 +8,7 @@ from typing import Any
 from fastserve.batching.bound import Bound, BoundRuns, Run
 from fastserve.batching.crowd import Crowd
 from fastserve.batching.options import BatchingOptions
-from fastserve.batching.ring import Ring, row_bytes
+from fastserve.batching.ring import Ring, rows_to_hold
 from fastserve.batching.runs import Apart, Outcome, run_apart, run_batch, show
 from fastserve.batching.sinks import FutureSink, Sink, SplitSink
 from fastserve.batching.target import Target
@@ -51,8 +51,7 @@ class Batcher:
         self._ring: Ring | None = None
         ring_rows = 1
         if not self.alone:
-            fit = options.max_queue_bytes // max(row_bytes(target.rows), 1)
-            ring_rows = max(max_batch, min(options.max_queue_rows, fit))
+            ring_rows = rows_to_hold(target, options)
             self._ring = Ring(target.rows, ring_rows, max_batch)
         self.max_batch_rows = max_batch
         self.queue = BatchQueue(max_batch, ring_rows, options.max_queue_rows, 0 if options.enabled else 1)

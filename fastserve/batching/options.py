@@ -26,6 +26,11 @@ class BatchingOptions(BaseModel):
         ge=2**16,
         description="Memory that the batch buffer of one model may grow to, in bytes.",
     )
+    max_answer_bytes: int = Field(
+        default=256 * 2**20,
+        ge=2**16,
+        description="Memory that the outputs of one request may take, in bytes; more rows are refused.",
+    )
     max_queue_delay_us: int = Field(
         default=0,
         ge=0,

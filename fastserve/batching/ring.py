@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from fastserve.batching.options import BatchingOptions
+from fastserve.batching.target import Target
 from fastserve.types import Array, DataType
 from fastserve_core.wire.decode import RowBuffers
 
@@ -20,6 +22,13 @@ _TRIM_BYTES = 8 * 2**20
 def row_bytes(rows: Sequence[RowShape]) -> int:
     """Bytes of one row of all inputs."""
     return sum(math.prod(shape) * datatype.dtype.itemsize for datatype, shape in rows)
+
+
+def rows_to_hold(target: Target, options: BatchingOptions) -> int:
+    """Give the rows of a ring: a batch at least, else what may wait, may lie there, may be answered."""
+    most = min(options.max_queue_rows, options.max_queue_bytes // max(row_bytes(target.rows), 1))
+    most = min(most, options.max_answer_bytes // max(target.answer_row_bytes, 1))
+    return max(target.max_batch_rows, most)
 
 
 class Ring:

@@ -35,6 +35,8 @@ class Target:
     max_batch_rows: int
     """0: the model has no batch dimension, every request runs alone on its own arrays."""
     latency: LatencyModel
+    answer_row_bytes: int = 0
+    """Bytes of a row of all outputs, those of variable dimensions taken as 1; 0 = nobody knows."""
     stats: VersionStats = field(default_factory=VersionStats)
     watch: Watch = field(default_factory=Watch)
     on_failed_run: Callable[[Exception], None] = field(default=lambda _: None)

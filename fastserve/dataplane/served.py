@@ -6,8 +6,10 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 
 from fastserve.batching import Batcher, BatchingOptions, LatencyModel, Target, TracedBatcher, Watch
+from fastserve.batching.ring import row_bytes
 from fastserve.clock import Clock
 from fastserve.dataplane.check import check_inputs
+from fastserve.errors import InvalidRequest
 from fastserve.lifecycle import Loaded
 from fastserve.tracing import BatchTrace
 from fastserve.types import Array, Signature, VersionStats
@@ -51,6 +53,9 @@ class Served:
             self.name, self.version, [(spec.name, str(spec.datatype)) for spec in self.signature.outputs]
         )
         self._runtime = loaded.runtime
+        self._answer_row_bytes = row_bytes(
+            [(spec.datatype, tuple(abs(dim) for dim in spec.shape[1:])) for spec in self.signature.outputs]
+        )
         self._latency = LatencyModel(loaded.row_ns, loaded.base_ns)
         self._loop = loop
         self._executor = executor
@@ -98,6 +103,7 @@ class Served:
             rows=list(zip(datatypes, shapes, strict=True)) if shapes else [],
             max_batch_rows=max_batch_rows,
             latency=self._latency,
+            answer_row_bytes=self._answer_row_bytes,
             stats=self.stats,
             watch=self.watch,
             on_failed_run=self._on_failed_run,
@@ -119,6 +125,7 @@ class Served:
         InvalidRequest, QueueFull, DeadlineExceeded, ModelFailed, NotReady
         """
         arrays, rows = check_inputs(self.signature, inputs)
+        self._check_answer(rows)
         if self.max_batch_rows == 0:
             rows = 1
             batcher = self._batcher(())
@@ -127,6 +134,16 @@ class Served:
             if batcher.alone:
                 rows = 1
         return await batcher.infer(arrays, rows, deadline_ns)
+
+    def _check_answer(self, rows: int) -> None:
+        """Refuse rows whose outputs would take more memory than one request may; a batch always may."""
+        size, limit = rows * self._answer_row_bytes, self.options.max_answer_bytes
+        if size > limit and rows > max(self.max_batch_rows, 1):
+            raise InvalidRequest(
+                f"inputs: the answer to {rows} rows would take {size} bytes, the limit is {limit}: "
+                "send fewer rows",
+                "inputs",
+            )
 
     def pending_requests(self) -> int:
         """Requests that wait or run."""

@@ -45,6 +45,22 @@ def way(request: pytest.FixtureRequest, busy: SimpleNamespace) -> Running:
     return running
 
 
+@pytest.mark.parametrize("fast_path", [True, False])
+def test_rows_whose_answer_would_be_too_large(tmp_path: Path, fast_path: bool) -> None:
+    """A byte in may be a thousand numbers out: what a body may ask for has a bound of its own."""
+    registry = Registry(tmp_path / "registry")
+    (tmp_path / "model.onnx").write_bytes(models.mlp(1, 1_000))
+    registry.publish("large", tmp_path / "model.onnx", inspect=inspect)
+    batching = {"max_answer_bytes": 2**20, "max_batch_rows": 64}
+    most = 2**20 // 4_000
+    with worker(registry.path, batching=batching, http={"fast_path": fast_path}) as way, way.connect() as one:
+        for rows in (most, most + 1, 2**20, most):
+            answer = one.ask(binary(np.ones((rows, 1), np.float32)))
+            assert status(answer) == (200 if rows == most else 400)
+            if rows != most:
+                assert f"the answer to {rows} rows would take {4_000 * rows} bytes" in answer.decode()
+
+
 def ask(values: np.ndarray[Any, Any], *headers: str, model: str = "large", **more: Any) -> bytes:
     tensor = {"name": "x", "shape": list(values.shape), "datatype": "FP32", "data": values.ravel().tolist()}
     return post(f"/v2/models/{model}/infer", json.dumps({"inputs": [tensor], **more}).encode(), *headers)
