@@ -142,6 +142,12 @@ def _drift(found: Sequence[tuple[str, Drift]], limit: int) -> Iterator[Lines]:
             "fastserve_drift_distance", "How far the live rows of a feature lie from its reference."
         )
     )
+    excess = Lines(
+        GaugeMetricFamily(
+            "fastserve_drift_excess",
+            "Chi-square over its degrees of freedom and phi: about 1 without drift.",
+        )
+    )
     missing = Lines(GaugeMetricFamily("fastserve_missing_share", "Share of live rows without a value."))
     outside = Lines(
         GaugeMetricFamily(
@@ -164,10 +170,12 @@ def _drift(found: Sequence[tuple[str, Drift]], limit: int) -> Iterator[Lines]:
                 distance = feature.distances.get(statistic)
                 if distance is not None:
                     distances.add(of_it + label, distance)
+            if feature.excess is not None:
+                excess.add(of_it, feature.excess)
             if feature.live.rows:
                 missing.add(of_it, feature.live.missing / feature.live.rows)
                 outside.add(of_it, feature.live.outside / feature.live.rows)
-    return iter((distances, missing, outside, left_out))
+    return iter((distances, excess, missing, outside, left_out))
 
 
 def feature_names(features: Iterable[FeatureComparison]) -> list[str]:

@@ -135,6 +135,7 @@ def test_drift() -> None:
     page, x = render(fleet(), OPTIONS), {"model": "flights", "version": "3", "feature": "x"}
     assert value(page, "fastserve_drift_distance", **x, statistic="psi") == 0.25
     assert value(page, "fastserve_drift_distance", **x, statistic="wasserstein") == 3.5
+    assert value(page, "fastserve_drift_excess", **x) == number().excess
     assert value(page, "fastserve_missing_share", **x) == 0.1
     assert value(page, "fastserve_out_of_range_share", **x) == 0.25
     shown = [dict(at[1]) for at in every(page, "fastserve_drift_distance")]

@@ -68,6 +68,7 @@ class Twin(Collector):
     def drift(self) -> Iterable[Metric]:
         of_it = ["model", "version", "feature"]
         distance = GaugeMetricFamily("fastserve_drift_distance", "d", labels=[*of_it, "statistic"])
+        excess = GaugeMetricFamily("fastserve_drift_excess", "d", labels=of_it)
         missing = GaugeMetricFamily("fastserve_missing_share", "d", labels=of_it)
         outside = GaugeMetricFamily("fastserve_out_of_range_share", "d", labels=of_it)
         left_out = GaugeMetricFamily("fastserve_features_not_exported", "d", labels=of_it[:2])
@@ -81,10 +82,13 @@ class Twin(Collector):
                     value = feature.distances.get(statistic)
                     if value is not None:
                         distance.add_metric([*labels, name, statistic], value)
+                chi_square, degrees = feature.distances.get("chi_square"), feature.distances.get("degrees")
+                if chi_square is not None and degrees:
+                    excess.add_metric([*labels, name], chi_square / degrees / feature.phi)
                 if feature.live.rows:
                     missing.add_metric([*labels, name], feature.live.missing / feature.live.rows)
                     outside.add_metric([*labels, name], feature.live.outside / feature.live.rows)
-        return [distance, missing, outside, left_out]
+        return [distance, excess, missing, outside, left_out]
 
     def processes(self) -> Iterable[Metric]:
         memory = GaugeMetricFamily("fastserve_process_resident_memory_bytes", "d", labels=["worker"])
