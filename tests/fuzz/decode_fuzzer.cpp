@@ -73,13 +73,13 @@ bool same_bits(double a, double b) { return std::memcmp(&a, &b, 8) == 0; }
 // One number's text, without white space: the readers must agree with the C library wherever they accept.
 void check_number(const std::string& text, double got) {
     if (text == "null") return require(std::isnan(got));
-    const double expected = text == "-0" ? 0.0 : std::strtod(text.c_str(), nullptr);
+    const double expected = std::strtod(text.c_str(), nullptr);
     require(same_bits(got, expected));
     const std::string padded = std::string(64, '7') + text + "]" + std::string(64, '7');
     const char* const p = padded.data() + 64;
     const char* const end = padded.data() + padded.size();
     double value = 0.0;
-    if (read_real_any(p, end, value)) require(same_bits(value, std::strtod(text.c_str(), nullptr)));
+    if (read_real_any(p, end, value)) require(same_bits(value, expected));
     const char* next = read_real_wide(p, end, value);
     require(next == p + text.size() && same_bits(value, expected));
     next = read_real_short(p, value);
