@@ -60,7 +60,7 @@ bench: build ## fastserve against its rivals over HTTP (needs wrk and two free c
 	$(BIN)/python -m benchmarks.http_bench --figures
 
 bench-core: build ## the compiled functions against NumPy and orjson
-	$(BIN)/python -m pytest benchmarks --benchmark-only -q
+	$(BIN)/python -m pytest benchmarks/core/bench_*.py --benchmark-only --benchmark-group-by=group -q
 
 bench-registry: build ## start with 200 models x 3 versions, and a look at 10,000 versions
 	$(BIN)/python -m benchmarks.registry_bench

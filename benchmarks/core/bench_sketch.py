@@ -1,6 +1,6 @@
 """One update of a number sketch by dtype, rows and features, beside NumPy counting the same bins.
 
-Run with `pytest benchmarks/test_sketch.py --benchmark-only`; a line's time is for all rows together.
+Run with `pytest benchmarks/core/bench_sketch.py --benchmark-only`; a line's time is for all rows together.
 """
 
 from collections.abc import Callable
