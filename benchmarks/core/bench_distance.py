@@ -1,6 +1,6 @@
 """All distances of 32 features x 18 bins in one call, beside NumPy and SciPy working from the same counts.
 
-Run with `pytest benchmarks/core/bench_distance.py --benchmark-only`; a line's time is for all features together.
+Run with `pytest benchmarks/core/bench_distance.py --benchmark-only`; a line's time is for all features.
 """
 
 from collections.abc import Callable
