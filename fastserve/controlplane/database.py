@@ -6,7 +6,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -205,10 +205,11 @@ def check_url(url: str) -> URL:
 
 def _check_sqlite(path: Path) -> None:
     """Refuse a file of another kind, which would never become a database."""
-    if not path.is_file():
-        return
-    with path.open("rb") as reader:
-        head = reader.read(len(_SQLITE))
+    head = b""
+    with suppress(OSError):  # what cannot be read now may be later: then it is SQLite's to say
+        if path.is_file():
+            with path.open("rb") as reader:
+                head = reader.read(len(_SQLITE))
     if head and head != _SQLITE:
         raise ConfigError(
             f"control.database: '{path}' is no SQLite database; give a file that is not there yet"

@@ -223,14 +223,15 @@ _MISSING_WORDS = {
 
 
 def _grade(feature: FeatureComparison) -> str:
-    return _graded(feature.distances.get("psi"), feature.may_be_chance)
+    return graded(feature.distances.get("psi"), feature.may_be_chance)
 
 
 def _missing_grade(feature: FeatureComparison) -> str:
-    return _graded(feature.missing_psi, feature.missing_may_be_chance)
+    return graded(feature.missing_psi, feature.missing_may_be_chance)
 
 
-def _graded(psi: float | None, may_be_chance: bool) -> str:
+def graded(psi: float | None, may_be_chance: bool) -> str:
+    """Call a PSI none, low, some or high; what chance alone may give is low."""
     if psi is None or math.isnan(psi):
         return "none"
     if may_be_chance:

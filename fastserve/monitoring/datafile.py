@@ -4,6 +4,7 @@ import importlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ class DataFile:
         if self.kind != "CSV" or verbatim:
             return column
         compute = _arrow("compute")
-        absent = compute.is_in(column, value_set=_arrow().array(_arrow("csv").ConvertOptions().null_values))
+        absent = compute.is_in(column, value_set=_absent())
         return compute.if_else(absent, _arrow().scalar(None, column.type), column)
 
     def _schema(self) -> Any:
@@ -175,6 +176,12 @@ def _arrow(module: str | None = None) -> Any:
         raise FastserveError(
             "reading data files needs pyarrow, which is not installed: pip install 'fastserve[data]'"
         ) from error
+
+
+@cache
+def _absent() -> Any:
+    """What stands for a missing value in CSV, as pyarrow has it."""
+    return _arrow().array(_arrow("csv").ConvertOptions().null_values)
 
 
 def _suffixes(path: Path) -> list[str]:

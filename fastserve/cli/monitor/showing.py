@@ -57,7 +57,9 @@ def _cells(feature: "FeatureComparison") -> "list[str | Text]":
 
 
 def _style(psi: float | None, may_be_chance: bool) -> str:
-    return "" if psi is None or psi < 0.1 or may_be_chance else "yellow" if psi < 0.25 else "red"
+    from fastserve.controlplane.html import graded
+
+    return {"some": "yellow", "high": "red"}.get(graded(psi, may_be_chance), "")
 
 
 def _bars(feature: "FeatureComparison") -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from starlette.requests import Request
 
 from fastserve.errors import InvalidRequest, PayloadTooLarge, UnsupportedEncoding
+from fastserve.frontends.http.errors import printable
 
 _STEP_BYTES = 1 << 20
 """Decompressed bytes between two looks at the limit, and between two turns of the event loop."""
@@ -18,7 +19,7 @@ def content_encoding(request: Request) -> str | None:
     if value in ("", "identity"):
         return None
     if value not in ("gzip", "deflate"):
-        raise UnsupportedEncoding("".join(c if c.isprintable() else "?" for c in value))
+        raise UnsupportedEncoding(printable(value))
     return value
 
 

@@ -59,16 +59,17 @@ class ErrorAnswer:
 
 def quoted(text: object) -> str:
     """Text of the user's in an error sentence: printable, in quotes, and never long."""
-    return f"'{_printable(str(text))}'"
+    return f"'{printable(str(text))}'"
 
 
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text[:_TEXT_LIMIT])
+def printable(text: str, limit: int = _TEXT_LIMIT) -> str:
+    """Cut text of the user's, and put question marks for what cannot be seen."""
+    return "".join(c if c.isprintable() else "?" for c in text[:limit])
 
 
 def as_json(value: object) -> str:
     """Write a value of the user's as it stood in the request: printable and never long."""
-    return _printable(orjson.dumps(value).decode())
+    return printable(orjson.dumps(value).decode())
 
 
 def error_body(sentence: str) -> bytes:

@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 
 from fastserve.errors import InvalidRequest
+from fastserve.frontends.http.errors import printable
 
 _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 """A string; an unterminated one reaches to the end, so that a scan stays linear."""
@@ -127,7 +128,7 @@ def _leaves(document: object) -> Iterator[tuple[str, str, object]]:
         inside = ".data" in field
         below: list[tuple[str, object]] = []
         if isinstance(value, dict):
-            below = [(f"{field}.{_printable(key)}".lstrip("."), child) for key, child in value.items()]
+            below = [(f"{field}.{printable(key, 64)}".lstrip("."), child) for key, child in value.items()]
         elif isinstance(value, list):
             below = [(field if inside else f"{field}[{i}]", child) for i, child in enumerate(value)]
         elif inside:
@@ -136,7 +137,3 @@ def _leaves(document: object) -> Iterator[tuple[str, str, object]]:
         else:
             yield field or "body", field or "body", value
         stack.extend(reversed(below))
-
-
-def _printable(key: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in key[:64])
