@@ -58,7 +58,7 @@ def children(parent: int) -> list[int]:
     return found
 
 
-def zygotes(parent: int) -> list[int]:
+def zygotes_of(parent: int) -> list[int]:
     found = []
     for pid in children(parent):
         try:
@@ -67,6 +67,13 @@ def zygotes(parent: int) -> list[int]:
         except OSError:
             continue
     return found
+
+
+@pytest.fixture
+def zygotes() -> Callable[[], list[int]]:
+    """Those of this test: workers that other tests keep in this process for a while have their own."""
+    before = set(zygotes_of(os.getpid()))
+    return lambda: [pid for pid in zygotes_of(os.getpid()) if pid not in before]
 
 
 def wait_for(what: Callable[[], object], limit_s: float = 10.0) -> None:
@@ -97,7 +104,9 @@ def test_models_that_load_pass(tmp_path: Path, prober: Prober) -> None:
         assert prober.tests == number
 
 
-def test_what_passed_is_not_tested_again(tmp_path: Path, prober: Prober) -> None:
+def test_what_passed_is_not_tested_again(
+    tmp_path: Path, prober: Prober, zygotes: Callable[[], list[int]]
+) -> None:
     record = version(tmp_path, models.scaled())
     prober.check(record)
     prober.check(record)
@@ -105,7 +114,7 @@ def test_what_passed_is_not_tested_again(tmp_path: Path, prober: Prober) -> None
     again = make(tmp_path)
     again.check(record)
     assert again.tests == 0
-    assert len(zygotes(os.getpid())) == 1, "nothing is started where nothing is to be tested"
+    assert len(zygotes()) == 1, "nothing is started where nothing is to be tested"
     record.path.write_bytes(b"broken now")
     with pytest.raises(ModelRejected):
         again.check(record)
@@ -230,20 +239,24 @@ def test_markers_go_where_this_user_alone_writes(tmp_path: Path, monkeypatch: py
     assert probed.own_cache() is None
 
 
-def test_a_killed_process_is_replaced(tmp_path: Path, prober: Prober) -> None:
+def test_a_killed_process_is_replaced(
+    tmp_path: Path, prober: Prober, zygotes: Callable[[], list[int]]
+) -> None:
     prober.check(version(tmp_path, models.scaled(1.0)))
-    (first,) = zygotes(os.getpid())
+    (first,) = zygotes()
     os.kill(first, signal.SIGKILL)
     prober.check(version(tmp_path, models.scaled(2.0), number=2))
-    (second,) = zygotes(os.getpid())
+    (second,) = zygotes()
     assert second != first
 
 
-def test_a_test_load_is_repeated_when_the_process_dies_under_it(tmp_path: Path) -> None:
+def test_a_test_load_is_repeated_when_the_process_dies_under_it(
+    tmp_path: Path, zygotes: Callable[[], list[int]]
+) -> None:
     prober = make(tmp_path, probe_timeout_s=1.0)
     thread, errors = in_thread(lambda: prober.check(version(tmp_path, endless_loop())))
-    wait_for(lambda: zygotes(os.getpid()) and children(zygotes(os.getpid())[0]))
-    (zygote,) = zygotes(os.getpid())
+    wait_for(lambda: zygotes() and children(zygotes()[0]))
+    (zygote,) = zygotes()
     (loading,) = children(zygote)
     os.kill(zygote, signal.SIGKILL)
     wait_for(lambda: not Path(f"/proc/{loading}").exists())
@@ -253,11 +266,13 @@ def test_a_test_load_is_repeated_when_the_process_dies_under_it(tmp_path: Path) 
     prober.close()
 
 
-def test_a_test_load_that_is_killed_and_one_that_closing_ends(tmp_path: Path, prober: Prober) -> None:
+def test_a_test_load_that_is_killed_and_one_that_closing_ends(
+    tmp_path: Path, prober: Prober, zygotes: Callable[[], list[int]]
+) -> None:
     record = version(tmp_path, endless_loop())
     thread, errors = in_thread(lambda: prober.check(record))
-    wait_for(lambda: zygotes(os.getpid()) and children(zygotes(os.getpid())[0]))
-    (loading,) = children(zygotes(os.getpid())[0])
+    wait_for(lambda: zygotes() and children(zygotes()[0]))
+    (loading,) = children(zygotes()[0])
     file = Path(f"/proc/{loading}/limits")
     wait_for(lambda: re.search(r"Max core file size +0 +0 ", file.read_text()))
     wait_for(lambda: not re.search(r"Max (address space|cpu time) +unlimited", file.read_text()))
@@ -266,20 +281,20 @@ def test_a_test_load_that_is_killed_and_one_that_closing_ends(tmp_path: Path, pr
     assert ["killed (signal 9)" in str(error) for error in errors] == [True]
 
     thread, errors = in_thread(lambda: prober.check(record))
-    wait_for(lambda: children(zygotes(os.getpid())[0]))
-    (loading,) = children(zygotes(os.getpid())[0])
+    wait_for(lambda: children(zygotes()[0]))
+    (loading,) = children(zygotes()[0])
     prober.close()
     thread.join(5)
     assert isinstance(errors[0], ModelRejected)
     assert "the server is ending" in str(errors[0])
     wait_for(lambda: not Path(f"/proc/{loading}").exists())
-    assert zygotes(os.getpid()) == []
+    assert zygotes() == []
 
 
-def test_an_idle_process_is_ended_and_started_anew(tmp_path: Path) -> None:
+def test_an_idle_process_is_ended_and_started_anew(tmp_path: Path, zygotes: Callable[[], list[int]]) -> None:
     prober = make(tmp_path, idle_s=0.1)
     prober.check(version(tmp_path, models.scaled(1.0)))
-    wait_for(lambda: not zygotes(os.getpid()))
+    wait_for(lambda: not zygotes())
     prober.check(version(tmp_path, models.scaled(2.0), number=2))
     prober.close()
 
@@ -296,8 +311,8 @@ def test_no_process_outlives_the_server(tmp_path: Path) -> None:
     )
     server = subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(record.path)])
     try:
-        wait_for(lambda: zygotes(server.pid) and children(zygotes(server.pid)[0]))
-        (zygote,) = zygotes(server.pid)
+        wait_for(lambda: zygotes_of(server.pid) and children(zygotes_of(server.pid)[0]))
+        (zygote,) = zygotes_of(server.pid)
         (loading,) = children(zygote)
     finally:
         server.kill()
@@ -326,11 +341,11 @@ def test_inspect_apart_gives_what_inspect_gives(tmp_path: Path) -> None:
     ],
 )
 def test_inspect_apart_survives_what_it_looks_at(
-    tmp_path: Path, data: Callable[[], bytes], words: str
+    tmp_path: Path, data: Callable[[], bytes], words: str, zygotes: Callable[[], list[int]]
 ) -> None:
     with pytest.raises(ModelRejected, match=words):
         inspect_apart(version(tmp_path, data()).path)
-    assert zygotes(os.getpid()) == []
+    assert zygotes() == []
 
 
 def test_no_runtime_is_said_to_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
