@@ -26,7 +26,7 @@ from fastserve.dataplane import DataPlane
 from fastserve.frontends.http.app import create_app
 from fastserve.frontends.http.connection import Environment, GatedProtocol
 from fastserve.frontends.http.protocol import protocol_class
-from fastserve.frontends.http.server import QuietServer
+from fastserve.frontends.http.server import QuietServer, loop_factory
 from fastserve.lifecycle import Ahead, Loader, Scanner
 from fastserve.tracing import open_tracing
 
@@ -83,7 +83,7 @@ class Worker:
         `load_first` no connection is accepted before every model is loaded or has failed.
         """
         sys.setswitchinterval(_SWITCH_S)
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(self._serve(listener, lifeline, load_first))
 
     async def _serve(self, listener: socket.socket, lifeline: int | None, load_first: bool) -> None:
@@ -170,14 +170,6 @@ class _Server(QuietServer):
         if self._worker.plane is not None:
             self._worker.plane.draining = True
         super().handle_exit(sig, frame)
-
-
-def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.Loop
 
 
 def _traced(app: Starlette, tracer: "Tracer") -> ASGIApp:

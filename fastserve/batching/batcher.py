@@ -98,7 +98,7 @@ class Batcher:
             raise
 
     def submit(self, arrays: list[Array], rows: int, deadline_ns: int, sink: Sink) -> int:
-        """Queue a request whose tensors exist; they stay untouched until the sink is called."""
+        """Queue a request whose tensors exist and stay until the sink is called; QueueFull, NotReady."""
         if self._closed:
             raise NotReady(self.target.model, self.target.version, "it is being unloaded")
         queue = self.queue

@@ -129,7 +129,7 @@ def check_target(path: Path, flag: str) -> None:
 
 @contextmanager
 def told(path: Path) -> Iterator[None]:
-    """Say which file it was that could not be written, by the name that the user gave."""
+    """Turn an OSError into a FastserveError that names the file as the user gave it."""
     try:
         yield
     except OSError as error:

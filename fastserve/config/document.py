@@ -48,7 +48,13 @@ def read(path: Path) -> Document:
 
 
 def parse(text: str, name: str) -> Document:
-    """Parse YAML text; `name` is how errors call it. Text without a document is an empty mapping."""
+    """Parse YAML text; `name` is how errors call it. Text without a document is an empty mapping.
+
+    Raises
+    ------
+    ConfigError
+        It is not valid YAML, or no mapping; says the line.
+    """
     try:
         loader = _Loader(text)
         node = loader.get_single_node()

@@ -18,7 +18,7 @@ from fastserve.controlplane.database import Database, only_one, open_database
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.service import Control
 from fastserve.errors import ConfigError
-from fastserve.frontends.http.server import QuietServer
+from fastserve.frontends.http.server import QuietServer, loop_factory
 
 log = logging.getLogger("fastserve.controlplane")
 
@@ -57,7 +57,7 @@ def run(
     url = database_url(options, registry)
     with only_one(url):
         database = open_database(url)
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(_serve(options, registry, database, listener, ingest, lifeline))
 
 
@@ -198,11 +198,3 @@ def _remove_stale(path: Path) -> None:
             path.unlink(missing_ok=True)
             return
     raise ConfigError(f"another control plane is running: it answers on {path}")
-
-
-def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.Loop

@@ -30,7 +30,10 @@ class Profiles:
         self._lock = threading.Lock()
 
     def get(self, connection: Connection, digest: str) -> Profile | None:
-        """Give a profile; None when the database has none of this digest."""
+        """Give a profile; None when the database has none of this digest.
+
+        StoreUnavailable when what it has is damaged.
+        """
         with self._lock:
             found = self._kept.get(digest)
             if found is not None:

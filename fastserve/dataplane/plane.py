@@ -134,7 +134,7 @@ class DataPlane:
         return sorted({entry.name for entry in self.index()})
 
     def versions(self, model: str) -> list[str]:
-        """Ready versions, oldest first."""
+        """Ready versions, oldest first; ModelNotFound for a model that is not in the registry."""
         ready = self._served.get(model)
         if not ready and model not in self.models():
             raise ModelNotFound(model)

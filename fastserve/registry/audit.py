@@ -107,7 +107,8 @@ class AuditLog:
         Raises
         ------
         RegistryError
-            A killed writer's line is there, and whether it counts cannot be read.
+            A killed writer's line is there, and whether it counts cannot be read; `Damaged` for a head that
+            is none.
         """
         size = os.fstat(self._descriptor).st_size
         try:
@@ -221,7 +222,15 @@ def _counts(directory: Path, line: AuditLine) -> bool:
 
 
 def read_head(directory: Path) -> Head | None:
-    """Read what is kept apart of the log; None without it, Damaged when it is none."""
+    """Read what is kept apart of the log; None without it.
+
+    Raises
+    ------
+    Damaged
+        It is not what was written.
+    RegistryError
+        It cannot be read.
+    """
     where = _label(directory, HEAD_FILE)
     try:
         with files.open_regular(directory / HEAD_FILE) as reader:
@@ -235,7 +244,10 @@ def read_head(directory: Path) -> Head | None:
 
 
 def raw_lines(directory: Path) -> Iterator[tuple[int, bytes]]:
-    """Give the lines of the log, numbered from 1, as bytes; one that is too long comes in pieces."""
+    """Give the lines of the log, numbered from 1, as bytes; one that is too long comes in pieces.
+
+    RegistryError when it cannot be read.
+    """
     try:
         with files.open_regular(directory / LOG_FILE) as reader:
             number = 0

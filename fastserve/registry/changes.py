@@ -67,7 +67,10 @@ def remove_alias(directory: Path, alias: str) -> None:
 
 
 def rollback(directory: Path, alias: str) -> tuple[int | None, int]:
-    """Point an alias to what it was before, by the audit log; give what it was and what it is now."""
+    """Point an alias to what it was before, by the audit log; give what it was and what it is now.
+
+    RegistryError when there is none before.
+    """
     check_alias(alias)
     with changing(directory) as (log, state):
         now = state.aliases.get(alias)
@@ -105,7 +108,7 @@ def history(lines: Iterator[AuditLine], alias: str) -> list[int | None]:
 
 
 def tag(directory: Path, version: int, key: str, value: str | None) -> None:
-    """Put a tag on a version, or take it away."""
+    """Put a tag on a version, or take it away; RegistryError when there are too many."""
     check_tag(key, value)
     with changing(directory) as (log, state):
         check_there(directory, version)
@@ -154,7 +157,10 @@ def forget_gone(directory: Path) -> None:
 
 
 def record(directory: Path, event: str, version: int, reason: str, pid: int) -> None:
-    """Write down that something happened to a version which changes no wish."""
+    """Write down that something happened to a version which changes no wish.
+
+    RegistryError for an event that does.
+    """
     if event in _NOT_FREE or changes_state(event):
         raise RegistryError(f"'{event}' cannot be recorded: it is written by what does it")
     details = {"version": version, "reason": reason[:_MAX_REASON], "pid": pid}

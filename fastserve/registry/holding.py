@@ -57,7 +57,15 @@ class Hold:
 
 
 def hold(directory: Path) -> Hold:
-    """Keep a version from being collected; VersionNotFound when it is not there, or no longer."""
+    """Keep a version from being collected.
+
+    Raises
+    ------
+    VersionNotFound
+        It is not there, or no longer.
+    RegistryError
+        It cannot be opened.
+    """
     try:
         return hold_directory(directory)
     except (FileNotFoundError, NotADirectoryError):

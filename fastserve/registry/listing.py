@@ -18,7 +18,10 @@ def models(path: Path) -> list[str]:
 
 
 def directories(path: Path) -> list[str]:
-    """Names of directories that may be models', sorted; some may have no version yet, or no more."""
+    """Names of directories that may be models', sorted; some may have no version yet, or no more.
+
+    RegistryError when the registry cannot be read; so in all functions here.
+    """
     root = path.resolve()
     try:
         with os.scandir(path) as entries:

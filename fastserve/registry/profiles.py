@@ -26,7 +26,10 @@ def read(directory: Path, version: int) -> Stored | None:
 
 
 def add(directory: Path, version: int, content: bytes, replace: bool) -> str:
-    """Put a profile beside a version and give its sha256; only `replace` takes another's place."""
+    """Put a profile beside a version and give its sha256; only `replace` takes another's place.
+
+    RegistryError when there is one already, or no version.
+    """
     check_profile_size(content)
     profile = Stored(hashlib.sha256(content).hexdigest(), content)
     with changes.changing(directory) as (log, _):

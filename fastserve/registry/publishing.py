@@ -52,7 +52,12 @@ def publish(
     alias: str | None = None,
     profile: bytes | None = None,
 ) -> int:
-    """Publish `file` as the next version of `model`, give its number; a failure leaves nothing behind."""
+    """Publish `file` as the next version of `model`, give its number; a failure leaves nothing behind.
+
+    Raises
+    ------
+    RegistryError, ModelRejected, RuntimeMissing
+    """
     check_model(model)
     if alias is not None:
         check_alias(alias)

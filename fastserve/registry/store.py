@@ -212,7 +212,10 @@ class Registry:
         return None if found is None else found.content
 
     def profile_stamp(self, model: str, version: int) -> tuple[object, ...] | None:
-        """Give what differs once a version's profile has changed, at two system calls; None without one."""
+        """Give what differs once a version's profile has changed, at two system calls; None without one.
+
+        ModelNotFound for what is no model's name.
+        """
         if not is_model(model):
             raise ModelNotFound(model)
         directory = f"{self.path}/{model}"

@@ -37,7 +37,7 @@ def find_model(store: "Registry", name: str) -> str:
 
 
 def split(name: str) -> tuple[str, str | None]:
-    """Part NAME@VERSION; None where no version is named."""
+    """Part NAME@VERSION; None where no version is named. ConfigError when it is neither."""
     model, at, version = name.partition("@")
     if not model or (at and not version):
         raise ConfigError(f"'{name}': write NAME@VERSION, such as flights@3 or flights@champion")

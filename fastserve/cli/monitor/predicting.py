@@ -47,7 +47,10 @@ def find_served(store: "Registry", name: str) -> tuple[str, int]:
 def describe_tensors(
     signature: "Signature", mapped: "Sequence[InputColumns]", codes: Sequence[str], *, outputs: bool
 ) -> "tuple[list[Described], list[int]]":
-    """Say what of a model is described, and the places of those outputs that are."""
+    """Say what of a model is described, and the places of those outputs that are.
+
+    ConfigError when `codes` names what the model has not, or floats.
+    """
     from fastserve.monitoring.building import Described
     from fastserve.types import DataType
 

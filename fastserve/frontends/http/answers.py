@@ -39,7 +39,7 @@ def body_response(request: Request, body: bytes, json_length: int, compress_min_
 
 
 def header_number(request: Request, name: str, low: int, high: int) -> int | None:
-    """Read a header that is one plain number; None when absent."""
+    """Read a header that is one plain number; None when absent, InvalidRequest for anything else."""
     values = request.headers.getlist(name)
     if not values:
         return None

@@ -24,7 +24,12 @@ def content_encoding(request: Request) -> str | None:
 
 
 def check_length(request: Request, limit_bytes: int) -> None:
-    """Refuse a body that says itself that it is too large, before a byte of it is read."""
+    """Refuse a body that says itself that it is too large, before a byte of it is read.
+
+    Raises
+    ------
+    PayloadTooLarge, InvalidRequest
+    """
     values = request.headers.getlist("content-length")
     if not values:
         return
@@ -113,7 +118,7 @@ class Inflater:
         return InvalidRequest(f"the body goes on after the end of its {self._encoding} data", "body")
 
     def finish(self) -> None:
-        """Check that the stream came to its end."""
+        """Check that the stream came to its end; InvalidRequest when it did not."""
         if self._stream is None or not self._stream.eof:
             raise InvalidRequest(f"the body ends before its {self._encoding} data does", "body")
 

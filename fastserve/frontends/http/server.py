@@ -1,4 +1,4 @@
-"""uvicorn's server, asleep while there is nothing to do."""
+"""uvicorn's server, asleep while there is nothing to do, and the event loop it runs on."""
 
 import asyncio
 from contextlib import suppress
@@ -8,6 +8,15 @@ import uvicorn
 
 _TICK_S = 1.0
 """How often the Date of answers changes."""
+
+
+def loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    """Give uvloop's event loop; None, for the standard one, where uvloop is not installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.Loop
 
 
 class QuietServer(uvicorn.Server):

@@ -41,7 +41,7 @@ def from_json(data: object, datatype: DataType, shape: tuple[int, ...], field: s
 
 
 def flatten(data: object, shape: tuple[int, ...], field: str) -> list[Any]:
-    """Bring flat or nested data into row-major order, checking every count on the way."""
+    """Bring flat or nested data into row-major order; InvalidRequest where a count is not the shape's."""
     if not isinstance(data, list):
         if shape == () and not isinstance(data, dict):
             return [data]
@@ -151,6 +151,7 @@ def from_binary(raw: memoryview, datatype: DataType, shape: tuple[int, ...], fie
     """Make a tensor from bytes as Triton's binary extension lays them out.
 
     Little-endian, row-major; BYTES is <u32 length><UTF-8 bytes> per element; floats keep their bits.
+    InvalidRequest when the bytes are not the shape's, or not of the datatype.
     """
     size = math.prod(shape)
     if datatype is DataType.BYTES:
@@ -185,7 +186,7 @@ def _binary_strings(raw: memoryview, size: int, field: str) -> list[str]:
 
 
 def text_of(raw: memoryview, what: str, field: str) -> str:
-    """Decode UTF-8, which is the only text that ONNX strings hold."""
+    """Decode UTF-8, which is the only text that ONNX strings hold; InvalidRequest for anything else."""
     try:
         return str(raw, "utf-8")
     except UnicodeDecodeError:
@@ -193,7 +194,7 @@ def text_of(raw: memoryview, what: str, field: str) -> str:
 
 
 def checked_shape(value: object, field: str) -> tuple[int, ...]:
-    """Read a JSON shape: non-negative integers that make a number of bytes of 63 bits.
+    """Read a JSON shape: non-negative integers that make a number of bytes of 63 bits, else InvalidRequest.
 
     Where one is 0 no data bounds the others: rows without values would cost their runs all the same.
     """
