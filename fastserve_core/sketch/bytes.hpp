@@ -39,4 +39,35 @@ enum Problem {
     kFine, kTruncated, kNotAState, kOtherVersion, kOtherPlan, kTooLong, kNegative, kDisagree, kTooManyRows
 };
 
+// What every state begins with: magic [4], version u16, features u64, counts u64, fingerprint u64.
+struct Header {
+    static constexpr size_t kBytes = 4 + 2 + 3 * 8;
+    const char* magic;
+    uint16_t version;
+    int64_t features, counts;
+    uint64_t fingerprint;
+    size_t state_bytes;  // all of it
+
+    void write(char*& out) const noexcept {
+        std::memcpy(out, magic, 4);
+        out += 4;
+        put(out, version, 2);
+        put(out, static_cast<uint64_t>(features));
+        put(out, static_cast<uint64_t>(counts));
+        put(out, fingerprint);
+    }
+
+    // Whether a state has this header and this size.
+    Problem check(const char* state, size_t size) const noexcept {
+        if (size < 4) return kTruncated;
+        if (std::memcmp(state, magic, 4)) return kNotAState;
+        if (size < kBytes) return kTruncated;
+        if (load(state + 4, 2) != version) return kOtherVersion;
+        if (load(state + 6) != static_cast<uint64_t>(features) || load(state + 14) != static_cast<uint64_t>(counts) ||
+            load(state + 22) != fingerprint)
+            return kOtherPlan;
+        return size == state_bytes ? kFine : size < state_bytes ? kTruncated : kTooLong;
+    }
+};
+
 }  // namespace fastserve::sketch

@@ -191,8 +191,6 @@ private:
 // What came so far. Calls of several threads take turns; none runs Python code meanwhile.
 class Counts {
 public:
-    static constexpr size_t kHeader = 4 + 2 + 8 + 8 + 8;
-    static constexpr uint16_t kVersion = 1;
     enum Part { kMissing, kUnseen, kCategories };
 
     void open(const Plan& plan) {
@@ -243,7 +241,7 @@ public:
     Problem merge(const Plan& plan, const char* state, size_t size) noexcept;
 
     static size_t state_bytes(const Plan& plan) noexcept {
-        return kHeader + 8 * static_cast<size_t>(1 + 2 * plan.features() + plan.categories());
+        return Header::kBytes + 8 * static_cast<size_t>(1 + 2 * plan.features() + plan.categories());
     }
 
     // Writes `state_bytes`: header, rows, missing, unseen, counts; all little-endian.

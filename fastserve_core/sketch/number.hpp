@@ -195,8 +195,6 @@ enum Summand { kSum, kSquares, kMinimum, kMaximum, kSumKinds };
 // What came so far. Calls of several threads take turns; none runs Python code meanwhile.
 class Counts {
 public:
-    static constexpr uint16_t kVersion = 1;
-    static constexpr size_t kHeader = 4 + 2 + 3 * 8;
     static constexpr int64_t kWords = kCountKinds + kSumKinds;  // a feature, beside its counts
 
     void open(const Plan& plan) {
@@ -289,7 +287,7 @@ public:
     Problem merge(const Plan& plan, const char* state, size_t size) noexcept;
     void write(const Plan& plan, char* out, bool then_clear) noexcept;
     static size_t state_bytes(const Plan& plan) noexcept {
-        return kHeader + 8 * static_cast<size_t>(1 + kWords * plan.features() + plan.counts());
+        return Header::kBytes + 8 * static_cast<size_t>(1 + kWords * plan.features() + plan.counts());
     }
 
 private:

@@ -9,7 +9,9 @@
 
 namespace fastserve::number {
 
-constexpr char kMagic[] = {'F', 'S', 'K', 'N'};
+inline Header header_of(const Plan& plan) noexcept {
+    return {"FSKN", 1, plan.features(), plan.counts(), plan.fingerprint(), Counts::state_bytes(plan)};
+}
 
 inline uint64_t to_bits(double value) noexcept {
     uint64_t word;
@@ -26,12 +28,7 @@ inline double from_bits(uint64_t word) noexcept {
 inline void Counts::write(const Plan& plan, char* out, bool then_clear) noexcept {
     const std::lock_guard<std::mutex> turn(mutex_);
     settle(plan);
-    std::memcpy(out, kMagic, sizeof kMagic);
-    out += sizeof kMagic;
-    put(out, kVersion, 2);
-    put(out, static_cast<uint64_t>(plan.features()));
-    put(out, static_cast<uint64_t>(plan.counts()));
-    put(out, plan.fingerprint());
+    header_of(plan).write(out);
     put(out, static_cast<uint64_t>(rows_));
     for (const auto& each : counted_)
         for (const int64_t count : each) put(out, static_cast<uint64_t>(count));
@@ -62,23 +59,15 @@ inline Problem check_feature(const Plan& plan, const char* body, int64_t f) noex
 }
 
 inline Problem check_state(const Plan& plan, const char* state, size_t size) noexcept {
-    if (size < sizeof kMagic) return kTruncated;
-    if (std::memcmp(state, kMagic, sizeof kMagic)) return kNotAState;
-    if (size < Counts::kHeader) return kTruncated;
-    if (load(state + 4, 2) != Counts::kVersion) return kOtherVersion;
-    const uint64_t expected[] = {static_cast<uint64_t>(plan.features()), static_cast<uint64_t>(plan.counts()),
-                                 plan.fingerprint()};
-    for (int i = 0; i < 3; ++i)
-        if (load(state + 6 + 8 * i) != expected[i]) return kOtherPlan;
-    if (size != Counts::state_bytes(plan)) return size < Counts::state_bytes(plan) ? kTruncated : kTooLong;
+    if (const Problem problem = header_of(plan).check(state, size)) return problem;
     for (int64_t f = 0; f < plan.features(); ++f)
-        if (const Problem problem = check_feature(plan, state + Counts::kHeader, f)) return problem;
+        if (const Problem problem = check_feature(plan, state + Header::kBytes, f)) return problem;
     return kFine;
 }
 
 inline Problem Counts::merge(const Plan& plan, const char* state, size_t size) noexcept {
     if (const Problem problem = check_state(plan, state, size)) return problem;
-    const char* at = state + kHeader;
+    const char* at = state + Header::kBytes;
     const auto next = [&at] {
         const uint64_t word = load(at);
         at += 8;
