@@ -18,10 +18,11 @@ def model_bytes(
     inputs: Sequence[onnx.ValueInfoProto],
     outputs: Sequence[onnx.ValueInfoProto],
     initializers: Iterable[onnx.TensorProto] = (),
+    opset: int = OPSET,
 ) -> bytes:
     """Serialise one graph as a model that every supported onnxruntime reads."""
     graph = helper.make_graph(nodes, "graph", inputs, outputs, list(initializers))
-    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", 3)]
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 3)]
     return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION).SerializeToString())
 
 
@@ -120,6 +121,54 @@ def centred() -> bytes:
 
 
 @cache
+def dynamically_quantised(width: int = 4) -> bytes:
+    """A layer whose input is rounded to 256 steps between the least and the largest value of a whole run."""
+    rng = np.random.default_rng(0)
+    weights = rng.integers(-127, 127, (width, 3)).astype(np.int8)
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "scale", "zero"]),
+        helper.make_node("MatMulInteger", ["q", "w", "zero"], ["sums"]),
+        helper.make_node("Cast", ["sums"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["floats", "scale"], ["y"]),
+    ]
+    return model_bytes(
+        nodes,
+        [tensor("x", TensorProto.FLOAT, ["n", width])],
+        [tensor("y", TensorProto.FLOAT, ["n", 3])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+
+
+def passed_through(width: int = 3) -> bytes:
+    """Twice the input, the row's number just as it came."""
+    return model_bytes(
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        [tensor("x", TensorProto.FLOAT, ["n", width]), tensor("row", TensorProto.INT64, ["n", 1])],
+        [tensor("y", TensorProto.FLOAT, ["n", width]), tensor("row", TensorProto.INT64, ["n", 1])],
+    )
+
+
+def words() -> bytes:
+    """As many columns as the text with the most words has."""
+    return model_bytes(
+        [helper.make_node("StringSplit", ["x"], ["y", "number"])],
+        [tensor("x", TensorProto.STRING, ["n"])],
+        [tensor("y", TensorProto.STRING, ["n", None])],
+        opset=20,
+    )
+
+
+def convolution() -> bytes:
+    """An image of any size, but not of 1 x 1: the kernel is 3 x 3."""
+    kernel = np.ones((1, 1, 3, 3), np.float32)
+    return model_bytes(
+        [helper.make_node("Conv", ["x", "k"], ["y"])],
+        [tensor("x", TensorProto.FLOAT, ["n", 1, "height", "width"])],
+        [tensor("y", TensorProto.FLOAT, ["n", 1, None, None])],
+        [numpy_helper.from_array(kernel, "k")],
+    )
+
+
 def sequence_output() -> bytes:
     """`x` FP32 [batch, 3] to a sequence, which no tensor protocol can carry."""
     return model_bytes(

@@ -61,6 +61,8 @@ class Scanner:
         self._clock = clock
         self._wall_s = wall_s
         self._known: dict[str, _Known] = {}
+        self._empty: list[Path] = []
+        """Directories that may become models'."""
 
     def scan(self) -> dict[str, Wish]:
         """Look at every model; unchanged ones cost two or three system calls.
@@ -71,6 +73,8 @@ class Scanner:
             When the registry itself cannot be read.
         """
         names = set(self._registry.models())
+        empty = (name for name in self._registry.directories() if name not in names)
+        self._empty = [self._registry.path / name for name in empty]
         for name in self._known.keys() - names:
             # Its versions are gone, its directory is not: still a model, and its last version serves on.
             if (self._registry.path / name).is_dir():
@@ -84,8 +88,8 @@ class Scanner:
         return any(known.stamps for known in self._known.values())
 
     def waiting(self) -> list[Path]:
-        """Directories that a version may appear in, below those of the models."""
-        return [path for known in self._known.values() for path in known.waiting]
+        """Directories that a version may appear in, beside those of the models."""
+        return self._empty + [path for known in self._known.values() for path in known.waiting]
 
     def _look(self, name: str) -> Wish:
         known, now_ns = self._known.get(name), self._clock()

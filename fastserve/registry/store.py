@@ -85,6 +85,10 @@ class Registry:
         """Names of the models that have a whole version, sorted; RegistryError without a registry."""
         return listing.models(self.path)
 
+    def directories(self) -> list[str]:
+        """Names of directories that are or may become models', sorted; RegistryError without a registry."""
+        return listing.directories(self.path)
+
     def versions(self, model: str) -> list[int]:
         """Numbers of a model's whole versions, ascending; ModelNotFound when there is no such model."""
         directory, root = self._find(model)

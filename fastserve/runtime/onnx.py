@@ -1,7 +1,7 @@
 """A loaded ONNX model: the runtime that serving uses, and the look into a file that publishing takes."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from fastserve.types import Array, DataType, Signature
 
 _log = logging.getLogger("fastserve.runtime")
 
+_MARK = 0xA5
+
 
 class OnnxRuntime:
     """One ONNX model in one session. `run` is safe from several threads; a `Bound` belongs to one caller."""
@@ -29,6 +31,8 @@ class OnnxRuntime:
         self._session: Session | None = session
         self._input_names = [tensor.name for tensor in self.signature.inputs]
         self._run = session.run
+        self._writes_bound: bool | None = None
+        """Whether a run writes all bound outputs; not known before the first that is bound."""
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Run the model once.
@@ -66,16 +70,22 @@ class OnnxRuntime:
         callable or None
             Each call reads the inputs as they are then and gives the same output arrays, overwritten in
             place: one caller at a time, done with an answer before the next call. None where outputs cannot
-            be laid out beforehand (strings, inner dimensions that vary) or do not live in CPU memory.
+            be laid out beforehand (strings, inner dimensions that vary), do not live in CPU memory, or are
+            not written: onnxruntime leaves those alone that are an input or a constant of the graph.
         """
         session, outputs = self._session, self._outputs_for(inputs)
-        if session is None or outputs is None:
+        if session is None or outputs is None or self._writes_bound is False:
             return None
         results: list[Array] = outputs
         call = session.bind(
             dict(zip(self._input_names, inputs, strict=True)),
             {tensor.name: array for tensor, array in zip(self.signature.outputs, results, strict=True)},
         )
+
+        if self._writes_bound is None:
+            self._writes_bound = _writes(call, results)
+            if not self._writes_bound:
+                return None
 
         # The session knows addresses only: what is bound must live as long as it may be called, hence `held`.
         def bound(held: Sequence[Array] = tuple(inputs)) -> list[Array]:
@@ -109,6 +119,18 @@ class OnnxRuntime:
         if any(spec.datatype is DataType.BYTES or -1 in spec.shape[skip:] for spec in outputs):
             return None
         return [np.zeros(rows + spec.shape[skip:], spec.datatype.dtype) for spec in outputs]
+
+
+def _writes(call: Callable[[], None], outputs: Sequence[Array]) -> bool | None:
+    """Tell whether a run writes over a mark in each output; None when it fails."""
+    marked = [array.reshape(-1).view(np.uint8) for array in outputs]
+    for octets in marked:
+        octets.fill(_MARK)
+    try:
+        call()
+    except Exception:  # noqa: BLE001 - the run that is not bound will say it
+        return None
+    return all(octets.size == 0 or bool((octets != _MARK).any()) for octets in marked)
 
 
 def can_be_forked(options: RuntimeOptions, threads: int) -> bool:

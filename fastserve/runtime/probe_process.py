@@ -19,18 +19,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fastserve.errors import FastserveError, ModelFailed, ModelRejected, RuntimeMissing
 from fastserve.runtime import OnnxRuntime, Provider, RuntimeOptions, inspect
 from fastserve.runtime._ort import built_in
-from fastserve.types import DataType, Signature
+from fastserve.runtime.examples import SIZES, first_that_runs
+from fastserve.types import Signature
 
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_REPLY_BYTES = 4 * 2**20
 
 _MAX_TEXT = 500
-_TRIED_WITH = " (it was tried with a row of zeros and empty strings)"
+_TRIED_WITH = (
+    " (it was tried with a row of zeros and empty strings, where dimensions vary with sizes of "
+    f"{', '.join(map(str, SIZES))})"
+)
 _NICE = 10
 _READ_BYTES = 64 * 1024
 _REPLY_S = 5.0
@@ -184,7 +186,7 @@ def _report(path: Path, *, run: bool) -> dict[str, Any]:
         runtime = OnnxRuntime(path, RuntimeOptions(provider=Provider.CPU, intra_op_threads=1), 1)
         signature = runtime.signature
         if run:
-            runtime.run(_blank_row(signature))
+            first_that_runs(signature, runtime.run)
         runtime.close()
     except MemoryError:
         return {"memory": True}
@@ -199,18 +201,6 @@ def _report(path: Path, *, run: bool) -> dict[str, Any]:
     except (FastserveError, OSError, ValueError) as error:
         return {"rejected": _printable(str(error)), "final": True}
     return {"signature": _described(signature)}
-
-
-def _blank_row(signature: Signature) -> list[Any]:
-    """Make the row that the warm-up starts with: zeros and empty strings, 1 for variable dimensions."""
-    return [
-        np.full(
-            [1 if size < 0 else size for size in spec.shape],
-            "" if spec.datatype is DataType.BYTES else 0,
-            spec.datatype.dtype,
-        )
-        for spec in signature.inputs
-    ]
 
 
 def _described(signature: Signature) -> dict[str, Any]:

@@ -12,14 +12,14 @@ import numpy as np
 
 from fastserve.clock import Clock, monotonic_ns
 from fastserve.errors import ModelFailed
+from fastserve.runtime.examples import PROBE_ROWS, first_that_runs, strange_company, varied
 from fastserve.runtime.memory import give_back
 from fastserve.runtime.protocol import Runtime
-from fastserve.types import Array, DataType, Signature
+from fastserve.types import Array
 
 _RUNS = 5
-_PROBE_ROWS = 3
 _TOLERANCE = 0.05
-"""Share of an output's range by which batch-mates may move it: dynamic quantisation alone does by 0.01."""
+"""Share of an output's range by which batch-mates may move it."""
 _NS_PER_MS = 1_000_000
 
 
@@ -67,7 +67,7 @@ def warm(
     max_bucket_ms
         Batches that take longer are not allowed; the first such bucket is the last one run.
     example
-        One array per input, of which the first row serves; else zeros, empty strings, 1 for variable dims.
+        One array per input, of which the first row serves; else zeros and empty strings, see `blank_rows`.
     clock
         Nanoseconds; for tests.
 
@@ -81,9 +81,8 @@ def warm(
     ModelFailed
         The model does not run.
     """
-    row = _blank_row(runtime.signature) if example is None else list(example)
+    row = first_that_runs(runtime.signature, runtime.run)[0] if example is None else list(example)
     if not runtime.signature.batched:
-        runtime.run(row)
         return _alone("the model has no variable batch dimension", _measure(runtime, row, clock))
     stop_ns, limit_ns = clock() + round(budget_ms * _NS_PER_MS), round(max_bucket_ms * _NS_PER_MS)
     buckets, mixed = _climb(runtime, row, max_batch_rows, stop_ns, limit_ns, clock)
@@ -178,15 +177,6 @@ def _measure(runtime: Runtime, inputs: list[Array], clock: Clock) -> int:
     return round(median(times))
 
 
-def _blank_row(signature: Signature) -> list[Array]:
-    """Make a row of zeros and empty strings."""
-    shapes = [[1 if dim < 0 else dim for dim in spec.shape] for spec in signature.inputs]
-    return [
-        np.full(shape, "" if spec.datatype is DataType.BYTES else 0, spec.datatype.dtype)
-        for spec, shape in zip(signature.inputs, shapes, strict=True)
-    ]
-
-
 def _lost_rows(runtime: Runtime, inputs: list[Array], rows: int) -> str:
     outputs = runtime.run(inputs)
     for spec, array in zip(runtime.signature.outputs, outputs, strict=True):
@@ -198,34 +188,37 @@ def _lost_rows(runtime: Runtime, inputs: list[Array], rows: int) -> str:
 
 def _mixed_rows(runtime: Runtime, row: list[Array]) -> str:
     """Tell which output of a row depends on its batch-mates; empty when none does or it cannot be known."""
-    batch = [_varied(array) for array in row]
+    batch = [varied(array) for array in row]
     try:
         together, again = runtime.run(batch), runtime.run(batch)
-        alone = [runtime.run([array[i : i + 1] for array in batch]) for i in range(_PROBE_ROWS)]
+        alone = [runtime.run([array[i : i + 1] for array in batch]) for i in range(PROBE_ROWS)]
     except ModelFailed:  # made-up values need not mean anything to the model
         return ""
-    for at, spec in enumerate(runtime.signature.outputs):
-        apart = [outputs[at] for outputs in alone]
-        if any(array.shape[1:] != together[at].shape[1:] for array in apart):
-            return f"the shape of output '{spec.name}' depends on which rows share a run"
-        deterministic = _agree(together[at], again[at])
-        if deterministic and not _agree(together[at], np.concatenate(apart)):
-            return f"output '{spec.name}' of a row depends on which rows share its run"
+    steady = [_agree(one, other) for one, other in zip(together, again, strict=True)]
+    apart = [[outputs[at] for outputs in alone] for at in range(len(together))]
+    if problem := _depends(runtime, together, apart, steady):
+        return problem
+    for company in strange_company(batch):
+        try:
+            together = runtime.run(company)
+        except ModelFailed:
+            continue
+        near = [array[: PROBE_ROWS - 1] for array in together]
+        if problem := _depends(runtime, near, [each[: PROBE_ROWS - 1] for each in apart], steady):
+            return problem
     return ""
 
 
-def _varied(array: Array) -> Array:
-    """Make a few different rows of the same type and row shape: small numbers, short strings."""
-    shape = (_PROBE_ROWS, *array.shape[1:])
-    cells = np.arange(int(np.prod(shape))).reshape(shape)
-    row = np.arange(_PROBE_ROWS).reshape((-1,) + (1,) * (array.ndim - 1))
-    if array.dtype == object:
-        values: Array = np.array(["a", "b", "c"], dtype=object)[(cells + row) % 3]
-    elif np.issubdtype(array.dtype, np.floating):
-        values = ((cells * 7 + row * row * 3) % 11 / 5.0 - 1.0).astype(array.dtype)
-    else:
-        values = ((cells + row) % 2).astype(array.dtype)
-    return values
+def _depends(
+    runtime: Runtime, together: Sequence[Array], apart: Sequence[list[Array]], steady: Sequence[bool]
+) -> str:
+    """Say which output differs between rows that ran in company and the same ones alone."""
+    for spec, mixed, alone, certain in zip(runtime.signature.outputs, together, apart, steady, strict=True):
+        if any(array.shape[1:] != mixed.shape[1:] for array in alone):
+            return f"the shape of output '{spec.name}' depends on which rows share a run"
+        if certain and not _agree(mixed, np.concatenate(alone)):
+            return f"output '{spec.name}' of a row depends on which rows share its run"
+    return ""
 
 
 def _agree(left: Array, right: Array) -> bool:

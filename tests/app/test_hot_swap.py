@@ -10,6 +10,7 @@ import pytest
 
 from fastserve.registry import Registry
 from fastserve.runtime import inspect
+from fastserve.types import Signature
 from tests import models
 from tests.servers import Server, running
 from tests.waiting import until
@@ -64,6 +65,23 @@ def site(tmp_path: Path) -> Iterator[Site]:
     registry.publish("m", file, inspect=inspect)
     with running(registry.path, tmp_path, SETTINGS) as server:
         yield Site(registry, server, tmp_path)
+
+
+def test_a_new_model_is_announced(tmp_path: Path) -> None:
+    """Its directory is there some time before its first version is: to test-load it takes that long."""
+    registry = Registry(tmp_path / "registry")
+    registry.path.mkdir()
+    (tmp_path / "first.onnx").write_bytes(models.scaled(1.0))
+
+    def slowly(path: Path) -> Signature:
+        time.sleep(1)
+        return inspect(path)
+
+    with running(registry.path, tmp_path, {"lifecycle": {"poll_s": 3600.0}}, ready=False) as server:
+        site = Site(registry, server, tmp_path)
+        for model in ("m", "another"):
+            registry.publish(model, tmp_path / "first.onnx", inspect=slowly)
+            until(lambda name=model: site.version(model=name) == "1", 30.0)  # type: ignore[misc]
 
 
 def test_a_new_version_answers_within_a_second_of_the_alias(site: Site) -> None:

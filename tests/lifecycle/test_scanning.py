@@ -57,6 +57,17 @@ def test_nothing_there_is_no_wish(look: Look) -> None:
     assert look.scanner.scan() == {}
 
 
+def test_a_directory_without_a_version_is_waited_for(look: Look) -> None:
+    directory = look.registry.path / "new"
+    directory.mkdir()
+    (look.registry.path / "no model's name").mkdir()
+    assert look.scanner.scan() == {}
+    assert look.scanner.waiting() == [directory]
+    look.publish("new")
+    assert look.versions("new") == (1,)
+    assert look.scanner.waiting() == []
+
+
 def test_an_unreadable_registry_is_an_error(look: Look) -> None:
     look.registry.path.rmdir()
     with pytest.raises(RegistryError, match="cannot be read"):

@@ -119,6 +119,13 @@ def test_a_model_without_batch_dimension_is_bound_too(tmp_path: Path) -> None:
     np.testing.assert_array_equal(bound()[0], np.full((4, 3), 2.0))
 
 
+def test_an_output_that_is_an_input(tmp_path: Path) -> None:
+    numbers = np.array([[5], [9]])
+    y, row = load(tmp_path, models.passed_through()).run([rows(2, 3), numbers])
+    np.testing.assert_array_equal(y, 2 * rows(2, 3))
+    np.testing.assert_array_equal(row, numbers)
+
+
 @pytest.mark.parametrize(
     ("data", "inputs"),
     [
@@ -132,6 +139,9 @@ def test_a_model_without_batch_dimension_is_bound_too(tmp_path: Path) -> None:
         pytest.param(models.scaled(), [np.float32(1)], id="a scalar"),
         pytest.param(models.scaled(), [], id="no inputs"),
         pytest.param(models.fixed_batch(4, 3), [rows(3, 3)], id="wrong rows of a fixed batch"),
+        pytest.param(
+            models.passed_through(), [rows(2, 3), np.array([[5], [9]])], id="an output that is an input"
+        ),
     ],
 )
 def test_bind_declines(tmp_path: Path, data: bytes, inputs: list[Array]) -> None:
@@ -163,8 +173,11 @@ def test_a_failed_run_says_why_and_harms_nothing(
 def test_a_failed_bound_run(tmp_path: Path) -> None:
     runtime = load(tmp_path, models.failing_on_negative())
     row = np.array([[7]])
+    assert runtime.bind([row]) is None, "whether its outputs are written nobody knows yet"
+    row[:] = 1
     bound = runtime.bind([row])
     assert bound is not None
+    row[:] = 7
     with pytest.raises(ModelFailed, match=r"out of data bounds"):
         bound()
     row[:] = 2

@@ -113,6 +113,7 @@ def test_every_datatype_is_made_up(datatype: DataType) -> None:
         pytest.param(models.identity(TensorProto.STRING, "n", 2), 32, id="strings out"),
         pytest.param(models.identity(TensorProto.FLOAT16, "n", 2), 32, id="half floats"),
         pytest.param(models.identity(TensorProto.BOOL, "n"), 32, id="vectors"),
+        pytest.param(models.convolution(), 32, id="images of more than a pixel"),
     ],
 )
 def test_real_models_are_batchable(tmp_path: Path, data: bytes, largest: int) -> None:
@@ -129,6 +130,8 @@ def test_real_models_are_batchable(tmp_path: Path, data: bytes, largest: int) ->
         (models.fixed_batch(), "the model has no variable batch dimension"),
         (models.unique_rows(), "output 'y' has 1 rows for 2 input rows"),
         (models.centred(), "output 'y' of a row depends on which rows share its run"),
+        (models.dynamically_quantised(), "output 'y' of a row depends on which rows share its run"),
+        (models.words(), "the shape of output 'y' depends on which rows share a run"),
     ],
 )
 def test_models_whose_rows_do_not_stay_apart(tmp_path: Path, data: bytes, reason: str) -> None:
