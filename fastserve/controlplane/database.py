@@ -187,7 +187,7 @@ def open_database(url: str, busy_timeout_s: float = 5.0) -> Database:
     if parsed.get_backend_name() == "sqlite":
         return Database(_sqlite(parsed, busy_timeout_s))
     parsed = parsed.set(drivername="postgresql+psycopg")
-    return Database(_postgresql(parsed), _alone(_postgresql(parsed, pool_size=1, max_overflow=0)))
+    return Database(_postgresql(parsed), _postgresql(parsed, pool_size=1, max_overflow=0))
 
 
 def check_url(url: str) -> URL:
@@ -272,15 +272,6 @@ def _make_private(path: Path) -> None:
         ) from error
 
 
-def _alone(writer: Engine) -> Engine:
-    @event.listens_for(writer, "connect")
-    def _on_connect(connection: Any, _: Any) -> None:
-        connection.execute(_SESSION)
-        connection.commit()
-
-    return writer
-
-
 def _postgresql(url: URL, **pool: int) -> Engine:
     given = dict(url.query)
     defaults = {
@@ -292,7 +283,7 @@ def _postgresql(url: URL, **pool: int) -> Engine:
         "application_name": "fastserve control",
     }
     try:
-        return create_engine(
+        engine = create_engine(
             url,
             hide_parameters=True,
             pool_pre_ping=True,
@@ -305,6 +296,13 @@ def _postgresql(url: URL, **pool: int) -> Engine:
         ) from None
     except SQLAlchemyError:
         raise ConfigError(f"control.database is not a URL of PostgreSQL; {_HOW}") from None
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _: Any) -> None:
+        connection.execute(_SESSION)
+        connection.commit()
+
+    return engine
 
 
 @contextmanager

@@ -75,6 +75,7 @@ class Store:
 
     def prepare(self) -> None:
         """Make the tables, or bring them to this release; ConfigError, StoreUnavailable."""
+        self.database.renew()  # somebody may have taken away the one that could not be read
         schema.prepare(self.database)
 
     def load(self) -> Taken:

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import create_engine, event, text
 
+from fastserve.controlplane import database as database_module
 from fastserve.controlplane.database import Database, check_url, open_database
 from fastserve.controlplane.errors import StoreUnavailable
 from fastserve.controlplane.options import ControlOptions
@@ -38,6 +39,36 @@ def test_a_locked_database(tmp_path: Path) -> None:
     other.close()
     taken = store.take_in([one])
     assert taken.totals["m", 1].codes == {"200": 10} and taken.all_totals
+    database.close()
+
+
+def test_a_locked_table(shared_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who reads waits no longer than who writes."""
+    monkeypatch.setattr(database_module, "_SESSION", "SET lock_timeout = '100ms'")
+    database = open_database(shared_url)
+    store = make_store(database)
+    other = create_engine(shared_url)
+    with other.begin() as connection:
+        connection.execute(text("LOCK TABLE totals IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(StoreUnavailable, match="lock timeout"):
+            store.load()
+    store.load()
+    other.dispose()
+    database.close()
+
+
+def test_a_damaged_file_that_is_taken_away(tmp_path: Path) -> None:
+    file = tmp_path / "a.db"
+    file.write_bytes(b"SQLite format 3\0" + b"garbage " * 1_000)
+    database = open_database(f"sqlite:///{file}")
+    store = Store(database, ControlOptions(), Profiles(), Clock())
+    with pytest.raises(StoreUnavailable):
+        store.prepare()
+    for path in tmp_path.glob("a.db*"):
+        path.unlink()
+    store.prepare()
+    assert file.is_file()
+    assert store.load().totals == {}
     database.close()
 
 
