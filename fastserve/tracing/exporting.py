@@ -32,6 +32,19 @@ def exporter_classes() -> list[Callable[[], SpanExporter]]:
     return [] if "none" in names else [_find(name) for name in names]
 
 
+def open_exporters() -> list[SpanExporter]:
+    """Make the exporters; ConfigError as of `exporter_classes`, and for a variable OTEL_… that is wrong."""
+    try:
+        return [make() for make in exporter_classes()]
+    except ValueError as error:
+        raise wrong_variable(error) from error
+
+
+def wrong_variable(error: ValueError) -> ConfigError:
+    """Say what OpenTelemetry says of its variables."""
+    return ConfigError(f"a variable OTEL_… has a wrong value: {error}")
+
+
 def _find(name: str) -> Callable[[], SpanExporter]:
     wanted = name
     if name == "otlp":
@@ -72,7 +85,7 @@ class Tracing:
             # Whoever looks at a sampled request wants its batch too, whatever the sampler thinks of batches.
             always = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False)
         except ValueError as error:
-            raise ConfigError(f"a variable OTEL_… has a wrong value: {error}") from error
+            raise wrong_variable(error) from error
         for processor in processors:
             self._provider.add_span_processor(processor)
             always.add_span_processor(processor)

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import subprocess
+import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,8 @@ from fastserve.tracing.options import TracingOptions
 
 if TYPE_CHECKING:
     from fastserve.tracing.exporting import Tracing
+
+_MAX_WORDS = 500
 
 log = logging.getLogger("fastserve.tracing")
 
@@ -20,7 +24,8 @@ def require_tracing(options: TracingOptions) -> None:
     Raises
     ------
     ConfigError
-        The extra is not installed, or an exporter that OTEL_TRACES_EXPORTER names is not.
+        The extra is not installed, or an exporter that OTEL_TRACES_EXPORTER names is not; or another
+        variable OTEL_… has a wrong value.
     """
     if not options.enabled:
         return
@@ -32,6 +37,7 @@ def require_tracing(options: TracingOptions) -> None:
     # Imported here, before workers are forked, it is in memory once.
     from fastserve.tracing.exporting import exporter_classes
 
+    _try()
     names = ", ".join(kind.__name__ for kind in exporter_classes()) or "nowhere"
     log.info("tracing is on: spans go to %s; no request takes the fast path", names)
 
@@ -40,9 +46,33 @@ def open_tracing(options: TracingOptions) -> "Tracing | None":
     """Start tracing in this process, which must not fork from then on; None when it is off."""
     if not options.enabled or not _allowed():
         return None
-    from fastserve.tracing.exporting import Tracing, exporter_classes
+    from fastserve.tracing.exporting import Tracing, open_exporters
 
-    return Tracing([make() for make in exporter_classes()])
+    return Tracing(open_exporters())
+
+
+def _try() -> None:
+    """Start tracing in a process of its own: threads must not be where workers are forked from."""
+    script = (
+        "from fastserve.errors import ConfigError\n"
+        "from fastserve.tracing import TracingOptions, open_tracing\n"
+        "try:\n"
+        "    open_tracing(TracingOptions(enabled=True))\n"
+        "except ConfigError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    words = (done.stdout or done.stderr).strip().splitlines()
+    if done.returncode or (words and done.stdout):
+        raise ConfigError(words[-1][:_MAX_WORDS] if words else "tracing cannot be started")
 
 
 def _allowed() -> bool:

@@ -51,6 +51,22 @@ def test_off_asks_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_tracing(TracingOptions()) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_SPAN_LINK_COUNT_LIMIT", "x"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "10"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "0"),
+    ],
+)
+def test_a_wrong_variable_is_told_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=r"a variable OTEL_… has a wrong value: ."):
+        require_tracing(ON)
+
+
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def find(_: str) -> ModuleSpec | None:
         return None
