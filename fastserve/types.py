@@ -124,9 +124,10 @@ class VersionStats:
         self.codes[status] = self.codes.get(status, 0) + 1
 
     def count_run(self, rows: int, requests: int, queue_ns: int, run_ns: int, output_ns: int) -> None:
-        """Count one run of `rows` rows that began `requests` requests, which waited `queue_ns` together.
+        """Count one run of `rows` rows that completed `requests` requests, which waited `queue_ns` together.
 
-        Every request is charged with the whole of the run that it was part of, as Triton does.
+        Every request is charged with the whole of the run that it was part of, as Triton does; one that
+        took several runs with the last, before which it waited.
         """
         self.execution_count += 1
         self.inference_count += rows

@@ -28,23 +28,24 @@ constexpr int64_t kLastGeneration = (int64_t{1} << (63 - kSlotBits)) - 1;
 
 struct Part {
     int64_t token, offset, rows, place;
-    int64_t wait_ns;  // from arrival to the run; -1 when an earlier batch began the request
+    int64_t wait_ns;  // from arrival to the run of the request's last rows; -1 while there are others to come
 };
 
 struct Taken {
     std::vector<Part> parts;
     std::vector<int64_t> expired;
-    int64_t rows = 0, start = -1, queue_ns = 0, first_parts = 0;
+    int64_t rows = 0, start = -1, queue_ns = 0, last_parts = 0;
 };
 
 // Cost of a run of n rows, as the caller's linear model has it; compares exactly in integers.
 struct Estimate {
     double row_ns, base_ns;
 
-    // True when a run of `rows` that starts now would end after the deadline. Needs deadline > now.
-    bool misses(int64_t rows, int64_t now_ns, int64_t deadline_ns) const noexcept {
+    // True when `runs` of `rows` in all, the first of which starts now, would end after the deadline. Needs
+    // deadline > now.
+    bool misses(int64_t rows, int64_t runs, int64_t now_ns, int64_t deadline_ns) const noexcept {
         if (deadline_ns == kNoDeadline) return false;
-        const double est = std::ceil(base_ns + row_ns * static_cast<double>(rows));
+        const double est = std::ceil(base_ns * static_cast<double>(runs) + row_ns * static_cast<double>(rows));
         if (!(est > 0.0)) return false;
         if (est >= 0x1p64) return true;
         const uint64_t slack = static_cast<uint64_t>(deadline_ns) - static_cast<uint64_t>(now_ns);
@@ -214,7 +215,7 @@ public:
             const int64_t fits = std::min(left, max_batch_rows - out.rows);
             if (out.rows > 0) {
                 if (fits < left && left <= max_batch_rows) break;
-                if (estimate.misses(out.rows + fits, now_ns, first_deadline_ns)) break;
+                if (estimate.misses(out.rows + fits, 1, now_ns, first_deadline_ns)) break;
             } else {
                 first_deadline_ns = slot.deadline_ns;
             }
@@ -264,7 +265,7 @@ private:
     bool hopeless(const Slot& slot, int64_t left, int64_t now_ns, const Estimate& estimate) const noexcept {
         if (slot.deadline_ns == kNoDeadline) return false;
         return slot.deadline_ns <= now_ns ||
-               estimate.misses(std::min(left, max_batch_rows), now_ns, slot.deadline_ns);
+               estimate.misses(left, (left - 1) / max_batch_rows + 1, now_ns, slot.deadline_ns);
     }
 
     bool crowded(const Taken& out) const noexcept {
@@ -366,12 +367,13 @@ private:
     void add_part(int32_t index, int64_t rows, int64_t now_ns, bool& consecutive, Taken& out) {
         Slot& slot = slots_[index];
         const int64_t place = slot.place < 0 ? -1 : slot.place + slot.offset;
-        const int64_t wait_ns = slot.offset == 0 ? elapsed_ns(slot.arrival_ns, now_ns) : -1;
+        const bool last = slot.offset + rows == slot.rows;
+        const int64_t wait_ns = last ? elapsed_ns(slot.arrival_ns, now_ns) : -1;
         out.parts.push_back({token_of(index), slot.offset, rows, place, wait_ns});
         if (out.rows == 0) out.start = place;
         consecutive = consecutive && place == out.start + out.rows;
-        if (wait_ns >= 0) {
-            ++out.first_parts;
+        if (last) {
+            ++out.last_parts;
             out.queue_ns = sum_ns(out.queue_ns, wait_ns);
         }
         slot.offset += rows;
@@ -379,7 +381,7 @@ private:
         out.rows += rows;
         waiting_rows -= rows;
         running_rows += rows;
-        if (slot.offset == slot.rows) dequeue(index);
+        if (last) dequeue(index);
     }
 
     std::vector<Slot> slots_;

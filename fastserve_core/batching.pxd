@@ -17,7 +17,7 @@ cdef extern from "batch_queue.hpp" namespace "fastserve" nogil:
         int64_t rows
         int64_t start
         int64_t queue_ns
-        int64_t first_parts
+        int64_t last_parts
 
     cdef struct Estimate:
         double row_ns

@@ -52,8 +52,8 @@ cdef class Batch:
         return self.taken.queue_ns
 
     @property
-    def first_parts(self):
-        return self.taken.first_parts
+    def last_parts(self):
+        return self.taken.last_parts
 
     def __repr__(self):
         return f"<Batch rows={self.rows} start={self.start} parts={self.parts} expired={self.expired}>"

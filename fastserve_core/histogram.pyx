@@ -76,11 +76,11 @@ cdef class RunHistograms:
         self.batch_rows = Histogram(1)
 
     def observe(self, Batch batch not None, int64_t run_ns, int64_t output_ns):
-        """Count a batch that ran for `run_ns` and took `output_ns` to answer, and the requests it began."""
+        """Count a batch that ran for `run_ns` and took `output_ns` to answer, and requests it completed."""
         cdef Part part
         cdef int64_t after_ns = run_ns + output_ns
         self.batch_rows.buckets.add(batch.taken.rows, 1)
-        self.compute.buckets.add(run_ns, batch.taken.first_parts)
+        self.compute.buckets.add(run_ns, batch.taken.last_parts)
         for part in batch.taken.parts:
             if part.wait_ns >= 0:
                 self.queue.buckets.add(part.wait_ns, 1)

@@ -337,7 +337,7 @@ class Batcher:
             for token, offset, rows, at in self.lane.deliver(batch, outcome):
                 self._deliver(token, offset, rows, outcome, at)
             output_ns = self._clock() - ended_ns
-            self.stats.count_run(batch.rows, batch.first_parts, batch.queue_ns, run_ns, output_ns)
+            self.stats.count_run(batch.rows, batch.last_parts, batch.queue_ns, run_ns, output_ns)
             self.stats.histograms.observe(batch, run_ns, output_ns)
         else:
             self._deliver_apart(batch, outcome, run_ns)
@@ -369,12 +369,12 @@ class Batcher:
         for (token, offset, rows, _place), answer in zip(batch.parts, answers, strict=True):
             if isinstance(answer, Exception):
                 self.queue.cancel(token)  # what is left of a split request
-                stats.execution_count += 1
+                stats.execution_count += len(answers) > 1  # a batch of one is not run again
                 stats.fail.add(run_ns)
                 self._fail(token, answer)
             else:
                 self._deliver(token, offset, rows, answer, 0)
-                stats.count_run(rows, 1, queue_ns, run_ns, 0)
+                stats.count_run(rows, token not in self.lane.entries, queue_ns, run_ns, 0)
                 stats.histograms.observe_alone(rows, queue_ns, run_ns)
         if stats.failed_runs:
             self.target.on_failed_run(next(error for error in answers if isinstance(error, Exception)))

@@ -287,6 +287,18 @@ def test_a_row_that_breaks_the_run_harms_only_its_own_request(where: dict[str, A
     run(test)
 
 
+def test_a_split_request_that_fails_in_the_end_is_no_success() -> None:
+    async def test() -> None:
+        async with bench(PuppetRuntime(poison=12.0)) as b:
+            with pytest.raises(ModelFailed):
+                await b.ask(*[float(i) for i in range(20)])
+            stats = b.batcher.stats
+            assert (stats.success.count, stats.fail.count) == (0, 1)
+            assert stats.execution_count == len(b.runtime.batches) == 2
+
+    run(test)
+
+
 def test_the_first_row_may_wait_for_others_when_told_to() -> None:
     async def test() -> None:
         async with bench(max_queue_delay_us=20_000) as b:

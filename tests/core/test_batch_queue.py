@@ -28,7 +28,7 @@ def test_a_request_runs_where_it_was_written(make: Any) -> None:
     assert counters(queue) == (3, 1, 0)
     batch = queue.take(12)
     assert batch.parts == [(token, 0, 3, 0)]
-    assert (batch.rows, batch.start, batch.queue_ns, batch.first_parts, batch.expired) == (3, 0, 7, 1, [])
+    assert (batch.rows, batch.start, batch.queue_ns, batch.last_parts, batch.expired) == (3, 0, 7, 1, [])
     assert counters(queue) == (0, 0, 3)
     queue.finish(batch)
     assert counters(queue) == (0, 0, 0)
@@ -40,7 +40,7 @@ def test_arrival_order_is_one_consecutive_range(make: Any) -> None:
     arrived = [commit(queue, rows, now_ns=rows) for rows in (3, 1, 2)]
     batch = queue.take(10)
     assert batch.parts == [(arrived[0], 0, 3, 0), (arrived[1], 0, 1, 3), (arrived[2], 0, 2, 4)]
-    assert (batch.start, batch.rows, batch.first_parts, batch.queue_ns) == (0, 6, 3, 7 + 9 + 8)
+    assert (batch.start, batch.rows, batch.last_parts, batch.queue_ns) == (0, 6, 3, 7 + 9 + 8)
 
 
 def test_earliest_deadline_first_and_ties_by_arrival(make: Any) -> None:
@@ -180,7 +180,7 @@ def test_a_batch_of_nothing_but_expired_requests(make: Any) -> None:
     queue = make(8, 8, 100)
     token = commit(queue, 2, 10)
     batch = queue.take(10)
-    assert (batch.parts, batch.rows, batch.start, batch.first_parts) == ([], 0, -1, 0)
+    assert (batch.parts, batch.rows, batch.start, batch.last_parts) == ([], 0, -1, 0)
     assert batch.expired == [token]
     queue.finish(batch)
     assert queue.take(10) is None
@@ -210,12 +210,19 @@ def test_expire_of_the_rest_of_a_split_request(make: Any) -> None:
 
 def test_predicted_misses_are_dropped_before_they_run(make: Any) -> None:
     queue = make(4, 32, 100)
-    late, just, large = queue.push(2, 129, 0), queue.push(2, 130, 0), queue.push(100 - 4, 150, 0)
+    late, just, large = queue.push(2, 129, 0), queue.push(2, 130, 0), queue.push(100 - 4, 1300, 0)
     batch = queue.take(100, row_ns=10.0, base_ns=10.0)  # 2 rows: 30 ns, 4 rows: 50 ns
     assert batch.expired == [late]
     assert tokens(batch) == [just]
+    # 24 runs of 4 rows take 1200 ns: all that is left of a request counts, not its next run only.
     assert tokens(queue.take(100, row_ns=10.0, base_ns=10.0)) == [large]
-    assert queue.take(101, row_ns=10.0, base_ns=10.0).expired == [large]
+    assert queue.take(151, row_ns=10.0, base_ns=10.0).expired == [large]
+
+
+def test_a_large_request_that_cannot_be_finished_is_not_begun(make: Any) -> None:
+    queue = make(4, 32, 100)
+    late = queue.push(96, 1299, 0)
+    assert queue.take(100, row_ns=10.0, base_ns=10.0).expired == [late]
 
 
 def test_a_fraction_of_a_nanosecond_too_late_is_too_late(make: Any) -> None:

@@ -50,7 +50,7 @@ def test_large_requests_are_split_and_keep_their_place(make: Any) -> None:
     assert batches[1].parts == [(large, 3, 4, 4)]
     assert batches[2].parts == [(large, 7, 2, 8), (last, 0, 2, 10)]
     assert [batch.start for batch in batches] == [0, 4, 8]
-    assert [batch.first_parts for batch in batches] == [2, 0, 1]
+    assert [batch.last_parts for batch in batches] == [1, 0, 2]
     queue.finish(batches[0])
     # The end still takes a whole batch, and the four rows free at the start are no more than that.
     assert (queue.room(), queue.room_row) == (4, 12)

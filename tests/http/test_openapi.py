@@ -10,6 +10,7 @@ import pytest
 from fastserve.dataplane import DataPlane, IndexEntry
 from fastserve.frontends.http.app import create_app
 from fastserve.frontends.http.options import HttpOptions
+from tests import models
 from tests.http.asgi import Client
 from tests.http.plain_dataplane import PlainDataPlane
 
@@ -78,6 +79,25 @@ def _is_type(value: object, name: str) -> bool:
         "number": (int, float),
     }
     return isinstance(value, types[name]) and (name == "boolean" or not isinstance(value, bool))
+
+
+def lists(value: object) -> Iterator[tuple[str, list[Any]]]:
+    if isinstance(value, dict):
+        for key, child in value.items():
+            if isinstance(child, list):
+                yield key, child
+            yield from lists(child)
+    elif isinstance(value, list):
+        for child in value:
+            yield from lists(child)
+
+
+def test_no_list_of_schemas_is_empty() -> None:
+    plane = PlainDataPlane()
+    plane.add("scalar", models.identity())
+    api = Client(create_app(cast(DataPlane, plane), HttpOptions())).get("/openapi.json").json()
+    assert "scalar" in str(api)
+    assert all(found for key, found in lists(api) if key in ("prefixItems", "oneOf", "anyOf", "allOf"))
 
 
 def test_it_is_consistent(api: dict[str, Any]) -> None:

@@ -4,9 +4,12 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fastserve.dataplane import IndexEntry
+from fastserve.frontends.http.v1_codec import encode
+from fastserve.types import DataType, Signature, TensorSpec
 from tests.http.asgi import Client
 from tests.http.plain_dataplane import PlainDataPlane
 from tests.models import pipeline_rows
@@ -66,6 +69,19 @@ def test_rows_of_bare_values(client: Client) -> None:
 
 def test_fp32_is_written_with_its_own_digits(client: Client) -> None:
     assert client.post("/v1/models/bare-FP32:predict", {"instances": [0.1]}).body == b'{"predictions":[0.1]}'
+
+
+def test_a_scalar_is_written_with_its_own_digits() -> None:
+    y = TensorSpec("y", DataType.FP32, ())
+    assert encode([np.array(0.1, np.float32)], Signature((), (y,), batched=False), True) == b'{"outputs":0.1}'
+
+
+def test_a_model_that_does_not_keep_rows_takes_columns(client: Client) -> None:
+    url, rows = "/v1/models/unique:predict", [[1, 2, 3], [1, 2, 3]]
+    assert client.post(url, {"inputs": rows}).json() == {"outputs": [[1, 2, 3]]}
+    answer = client.post(url, {"instances": rows})
+    assert answer.status == 400
+    assert answer.error == "output 'y' has 1 rows for 2 instances; send inputs (columns)"
 
 
 def test_null_is_nan_both_ways(client: Client) -> None:

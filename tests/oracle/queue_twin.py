@@ -27,7 +27,7 @@ class TwinRequest:
 class TwinBatch:
     parts: list[tuple[int, int, int, int]] = field(default_factory=list)
     expired: list[int] = field(default_factory=list)
-    first_parts: int = 0
+    last_parts: int = 0
     waited_ns: int = 0
     running: bool = True
 
@@ -165,9 +165,10 @@ class TwinQueue:
         if not self.waiting:
             return None
 
-        def late(rows: int, deadline_ns: int) -> bool:
+        def late(rows: int, runs: int, deadline_ns: int) -> bool:
             # Python compares int with float exactly, as the compiled queue must.
-            return deadline_ns != NO_DEADLINE and base_ns + row_ns * float(rows) > deadline_ns - now_ns
+            took_ns = base_ns * float(runs) + row_ns * float(rows)
+            return deadline_ns != NO_DEADLINE and took_ns > deadline_ns - now_ns
 
         batch = TwinBatch()
         earliest_ns = NO_DEADLINE
@@ -176,14 +177,14 @@ class TwinQueue:
             if free == 0 or (self.max_batch_requests and len(batch.parts) == self.max_batch_requests):
                 break
             passed = request.deadline_ns <= now_ns and request.deadline_ns != NO_DEADLINE
-            if passed or late(min(request.left, self.max_batch_rows), request.deadline_ns):
+            if passed or late(request.left, -(-request.left // self.max_batch_rows), request.deadline_ns):
                 batch.expired.append(request.token)
                 self._drop(request)
                 continue
             rows = min(request.left, free)
             if batch.parts and request.left > free and request.left <= self.max_batch_rows:
                 break
-            if batch.parts and late(batch.rows + rows, earliest_ns):
+            if batch.parts and late(batch.rows + rows, 1, earliest_ns):
                 break
             earliest_ns = min(earliest_ns, request.deadline_ns)
             self._run(batch, request, rows, now_ns)
@@ -193,11 +194,10 @@ class TwinQueue:
     def _run(self, batch: TwinBatch, request: TwinRequest, rows: int, now_ns: int) -> None:
         place = request.place + request.offset if request.place >= 0 else -1
         batch.parts.append((request.token, request.offset, rows, place))
-        if request.offset == 0:
-            batch.first_parts += 1
-            batch.waited_ns += max(0, now_ns - request.arrival_ns)
         request.offset += rows
         if request.left == 0:
+            batch.last_parts += 1
+            batch.waited_ns += max(0, now_ns - request.arrival_ns)
             self.waiting.remove(request)
 
     def finish(self, batch: TwinBatch) -> None:

@@ -159,7 +159,7 @@ def _infer_request(one: Served) -> Json:
                 "type": "array",
                 "minItems": len(tensors),
                 "maxItems": len(tensors),
-                "items": tensors[0] if len(tensors) == 1 else {"oneOf": tensors},
+                "items": _one_of(tensors),
             },
             "outputs": {
                 "type": "array",
@@ -183,12 +183,18 @@ def _infer_response(one: Served) -> Json:
             "model_name": {"const": one.name},
             "model_version": {"type": "string"},
             "id": {"type": "string"},
-            "outputs": {"type": "array", "items": tensors[0] if len(tensors) == 1 else {"oneOf": tensors}},
+            "outputs": {"type": "array", "items": _one_of(tensors)},
         },
     }
 
 
+def _one_of(schemas: list[Json]) -> Json:
+    """Alternatives; `oneOf` must have some."""
+    return schemas[0] if len(schemas) == 1 else {"oneOf": schemas} if schemas else {}
+
+
 def _tensor_schema(spec: TensorSpec) -> Json:
+    dims = [{"type": "integer", "minimum": 0} if dim < 0 else {"const": dim} for dim in spec.shape]
     return {
         "type": "object",
         "required": ["name", "shape", "datatype", "data"],
@@ -199,9 +205,7 @@ def _tensor_schema(spec: TensorSpec) -> Json:
                 "type": "array",
                 "minItems": len(spec.shape),
                 "maxItems": len(spec.shape),
-                "prefixItems": [
-                    {"type": "integer", "minimum": 0} if dim < 0 else {"const": dim} for dim in spec.shape
-                ],
+                **({"prefixItems": dims} if dims else {}),
             },
             "data": {"type": "array", "description": "Row-major, flat or nested like the shape."},
         },

@@ -20,6 +20,11 @@ class PredictRequest:
     inputs: dict[str, Array]
     columnar: bool
 
+    @property
+    def rows(self) -> int:
+        """How many instances there are; not of a columnar request."""
+        return len(next(iter(self.inputs.values())))
+
 
 def decode(body: bytes, signature: Signature, max_depth: int) -> PredictRequest:
     """Read `{"instances": [row, …]}` or `{"inputs": columns}`; other keys are ignored.
@@ -115,6 +120,17 @@ def _fit(value: object, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(fitted)
 
 
+def check_rows(outputs: list[Array], signature: Signature, rows: int) -> None:
+    """Raise InvalidRequest when predictions are not one for one the instances'."""
+    for array, spec in zip(outputs, signature.outputs, strict=True):
+        got = array.shape[0] if array.ndim else 0
+        if got != rows:
+            raise InvalidRequest(
+                f"output {quoted(spec.name)} has {got} rows for {rows} instances; send inputs (columns)",
+                "instances",
+            )
+
+
 def encode(outputs: list[Array], signature: Signature, columnar: bool) -> bytes:
     """Write `predictions` (rows) or `outputs` (columns); one output stands without its name, NaN is null.
 
@@ -148,4 +164,4 @@ def _plain(array: Array, datatype: DataType) -> Any:
         text[:] = flat
         return text.reshape(array.shape).tolist()
     # onnxruntime's INT64 is C's `long long`, whose scalars orjson does not know; NumPy's own int64 it does.
-    return np.ascontiguousarray(array, datatype.dtype) if array.ndim else array.item()
+    return np.ascontiguousarray(array, datatype.dtype) if array.ndim else array.astype(datatype.dtype)[()]

@@ -16,7 +16,7 @@ from fastserve.frontends.http.answers import (
 from fastserve.frontends.http.body import read_body
 from fastserve.frontends.http.counting import counted
 from fastserve.frontends.http.options import HttpOptions
-from fastserve.frontends.http.v1_codec import decode, encode
+from fastserve.frontends.http.v1_codec import check_rows, decode, encode
 
 _STATES = {"READY": "AVAILABLE", "LOADING": "LOADING", "UNLOADING": "UNLOADING", "UNAVAILABLE": "END"}
 
@@ -63,6 +63,8 @@ class V1Routes:
         del body
         context = Context(plane.deadline_ns(served, timeout_us))
         outputs = await unless_disconnected(request, plane.infer(served, wanted.inputs, context))
+        if not wanted.columnar:
+            check_rows(outputs, served.signature, wanted.rows)
         encoded = encode(outputs, served.signature, wanted.columnar)
         return body_response(request, encoded, -1, options.compress_min_bytes)
 
