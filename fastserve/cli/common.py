@@ -1,6 +1,7 @@
 """What every verb shares: its options, how errors look, and which exit code they give."""
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -134,6 +135,12 @@ def told(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise FastserveError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def end_on_hangup() -> None:
+    """Let SIGHUP, as a closed terminal sends it, end the process like SIGTERM; not under nohup."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def settings(registry: Path | None, config: Path | None) -> "Config":

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fastserve.cli.common import SETTINGS, ConfigFile, Debug, Described, Registry
+from fastserve.cli.common import SETTINGS, ConfigFile, Debug, Described, Registry, end_on_hangup
 
 _EPILOG = (
     "Example: [bold]FASTSERVE_CONTROL__TOKEN=… fastserve control --registry ./registry "
@@ -41,6 +41,7 @@ def control(
     from fastserve.app import end_process
     from fastserve.app.gathering import control as run
 
+    end_on_hangup()
     # A database that hangs holds a thread, and the interpreter's own end would wait for it.
     end_process(run(settings))
 

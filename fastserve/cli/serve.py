@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fastserve.cli.common import SETTINGS, ConfigFile, Debug, Described, Registry, note
+from fastserve.cli.common import SETTINGS, ConfigFile, Debug, Described, Registry, end_on_hangup, note
 
 _EPILOG = (
     "Example: [bold]fastserve serve --registry ./registry --workers 2[/bold]"
@@ -63,6 +63,7 @@ def serve(
     # uvicorn finishes what is in flight and then raises the signal again: being asked to stop is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
+    end_on_hangup()
     try:
         code = run(settings)
     except SystemExit:

@@ -121,7 +121,12 @@ class Scanner:
         unsettled = {v for v in matter if v not in known.settled and not self._settles(name, v, known)}
         known.settled |= matter - unsettled
         known.stamps = {v: stamp for v, stamp in known.stamps.items() if v in unsettled}
-        known.wish = Wish(tuple(v for v in versions if v not in unsettled), dict(state.aliases), state.loaded)
+        aliases = dict(state.aliases)
+        if before is not None:
+            # An alias comes to a version that is still being written when that one is whole.
+            moved = {alias for alias, version in aliases.items() if version in unsettled}
+            aliases |= {alias: before.wish.aliases[alias] for alias in moved & before.wish.aliases.keys()}
+        known.wish = Wish(tuple(v for v in versions if v not in unsettled), aliases, state.loaded)
         self._known[name] = known
         return known.wish
 

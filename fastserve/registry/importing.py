@@ -17,7 +17,7 @@ import yaml
 from fastserve.errors import RegistryError
 from fastserve.registry import files
 from fastserve.registry.manifest import MODEL_FILE, is_file_name
-from fastserve.registry.names import check_model, parse_version
+from fastserve.registry.names import parse_version
 from fastserve.registry.settings import parse_yaml
 
 log = logging.getLogger("fastserve.registry")
@@ -50,12 +50,12 @@ class Importable:
 def find_models(directory: Path) -> list[Importable]:
     """Find every ONNX model below a directory, by name, oldest version first.
 
-    A model that `directory` itself is keeps the directory's name, right or wrong: it may get another.
+    They keep their directories' names, right or wrong: whoever publishes them may give others.
 
     Raises
     ------
     RegistryError
-        Nothing was found, a file is broken, or a directory has a name that no model may have.
+        Nothing was found, or a file is broken.
     """
     try:
         root = directory.resolve(strict=True)
@@ -111,15 +111,7 @@ def _find_tree(root: Path) -> Iterator[Importable]:
             # Models with versions lie directly in a repository; deeper ones are somebody else's.
             for one in found:
                 if depth == 0 or "mlflow" in one.provenance:
-                    _check_name(one, root)
                     yield one
-
-
-def _check_name(one: Importable, root: Path) -> None:
-    try:
-        check_model(one.name)
-    except RegistryError as error:
-        raise RegistryError(f"{one.file.relative_to(root)} cannot be imported: {error}") from error
 
 
 def _directories(directory: Path, root: Path) -> list[Path]:

@@ -142,7 +142,7 @@ def test_a_registry_that_is_not_there_exits_1(run: Run) -> None:
     assert done.stderr.startswith("fastserve: the registry 'none' is not a directory")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_serving_with_0(
     tmp_path: Path, model: Path, store: Registry, number: signal.Signals
 ) -> None:

@@ -100,6 +100,20 @@ def test_import(call: Run, run: Run, triton: Path, store: Registry) -> None:
     assert shown["provenance"]["source_version"] == 4
 
 
+@pytest.mark.parametrize("flags", [(), ("--dry-run",)])
+def test_a_name_that_cannot_be_here_holds_up_no_other(
+    call: Run, triton: Path, flags: tuple[str, ...]
+) -> None:
+    (triton / "a").rename(triton / "we ird")
+    (triton / "b/2/model.onnx").write_bytes(scaled())
+    done = call("models", "import", triton, "--json", *flags, *REG)
+    rows = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert [row["model"] for row in rows] == ["b", "we ird", "we ird"]
+    assert rows[0]["problem"] is None
+    assert all("is not a model name" in row["problem"] for row in rows[1:])
+
+
 def test_import_of_one_model_under_another_name(call: Run, triton: Path, store: Registry) -> None:
     rows = json.loads(call("models", "import", triton / "a", "--name", "flights", "--json", *REG).stdout)
     assert [facts(row, "model", "version", "alias", "problem") for row in rows] == [

@@ -68,6 +68,19 @@ def test_a_directory_without_a_version_is_waited_for(look: Look) -> None:
     assert look.scanner.waiting() == []
 
 
+def test_an_alias_waits_for_its_version_to_be_whole(look: Look) -> None:
+    look.publish()
+    look.registry.set_alias("m", "champion", 1)
+    assert look.scanner.scan()["m"].aliases == {"champion": 1}
+    look.drop(9)
+    look.registry.set_alias("m", "champion", 9)
+    wish = look.scanner.scan()["m"]
+    assert (wish.versions, wish.aliases) == ((1,), {"champion": 1})
+    look.pass_s(60)
+    wish = look.scanner.scan()["m"]
+    assert (wish.versions, wish.aliases) == ((9, 1), {"champion": 9})
+
+
 def test_an_unreadable_registry_is_an_error(look: Look) -> None:
     look.registry.path.rmdir()
     with pytest.raises(RegistryError, match="cannot be read"):
