@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
+from fastserve.errors import ModelFailed
 from fastserve.types import Array
 
 
@@ -57,6 +58,8 @@ class SplitSink:
         if self.outputs is None:
             self.outputs = [np.empty((self.rows, *o.shape[1:]), o.dtype) for o in outputs]
         for kept, output in zip(self.outputs, outputs, strict=True):
+            if output.shape[1:] != kept.shape[1:]:
+                raise ModelFailed(f"rows of one request have shapes {kept.shape[1:]} and {output.shape[1:]}")
             kept[offset : offset + rows] = output[start : start + rows]
         self.missing_rows -= rows
         return self.missing_rows == 0

@@ -52,14 +52,14 @@ class VersionRecord:
 
     def check_signature(self, signature: Signature) -> None:
         """Raise RegistryError when the loaded model is not what the manifest says."""
-        if self.manifest is None or self.manifest.signature == signature:
+        if self.manifest is None or _comparable(self.manifest.signature) == _comparable(signature):
             return
         said = {*self.manifest.signature.inputs, *self.manifest.signature.outputs}
         loaded = {*signature.inputs, *signature.outputs}
         differing = ", ".join(sorted({tensor.name for tensor in said ^ loaded}))
         raise RegistryError(
             f"{self.model}/{self.version}/{MANIFEST_FILE} has another signature than the model: "
-            f"{differing or 'batch dimension or order of tensors'}"
+            f"{differing or 'order of tensors'}"
         )
 
 
@@ -299,6 +299,12 @@ class Registry:
         if parse_version(name) is None or not listing.is_whole(directory / name, root):
             raise VersionNotFound(model, name)
         return directory / name, root
+
+
+def _comparable(signature: Signature) -> tuple[object, ...]:
+    """Leave out what is not written in the model: whether there is a batch, and what outputs call it."""
+    outputs = tuple((spec.name, spec.datatype, len(spec.shape), spec.shape[1:]) for spec in signature.outputs)
+    return signature.inputs, outputs
 
 
 def _stamp(path: str) -> tuple[int, int, int] | None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -84,6 +85,10 @@ class OnnxRuntime:
 
         if self._writes_bound is None:
             self._writes_bound = _writes(call, results)
+            if self._writes_bound is None:
+                with suppress(ModelFailed):  # the rows are at fault: nothing is known yet
+                    self.run(inputs)
+                    self._writes_bound = False
             if not self._writes_bound:
                 return None
 

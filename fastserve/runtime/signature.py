@@ -1,6 +1,7 @@
 """From what onnxruntime says of a model's inputs and outputs to the signature that every room shares."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from fastserve.errors import ModelRejected
@@ -44,11 +45,12 @@ class Node(Protocol):
 
 def signature_of(inputs: Sequence[Node], outputs: Sequence[Node]) -> Signature:
     """Translate nodes; ModelRejected names the one that no tensor protocol can carry."""
-    return Signature(
-        inputs=tuple(_tensor("input", node) for node in inputs),
-        outputs=tuple(_tensor("output", node) for node in outputs),
-        batched=_is_batched(inputs, outputs),
-    )
+    asked = tuple(_tensor("input", node) for node in inputs)
+    given = tuple(_tensor("output", node) for node in outputs)
+    batched = _is_batched(inputs, outputs)
+    if batched:
+        given = tuple(replace(spec, shape=(-1, *spec.shape[1:])) for spec in given)
+    return Signature(asked, given, batched)
 
 
 def _tensor(side: str, node: Node) -> TensorSpec:
@@ -71,14 +73,24 @@ def _hint(side: str, kind: str) -> str:
 
 
 def _is_batched(inputs: Sequence[Node], outputs: Sequence[Node]) -> bool:
-    """Tell whether dimension 0 is one variable batch: nameless, or of the same name, wherever it stands."""
-    if not inputs:
+    """Tell whether dimension 0 is one variable batch: nameless, or of the same name, wherever it stands.
+
+    Where the inputs leave no doubt outputs may call it otherwise, or 1, as converters of trees and
+    quantisers do: the warm-up sees whether rows stay rows.
+    """
+    firsts = [_first(node) for node in (*inputs, *outputs)]
+    asked, given = firsts[: len(inputs)], firsts[len(inputs) :]
+    if not inputs or any(isinstance(first, int) for first in asked):
         return False
-    names: set[str] = set()
-    for node in (*inputs, *outputs):
-        first = node.shape[0] if len(node.shape) else 0
-        if isinstance(first, int) and first >= 0:
-            return False
-        if isinstance(first, str) and first:
-            names.add(first)
-    return len(names) <= 1
+    if len(asked) == 1 or (len(set(asked)) == 1 and asked[0]):
+        return all(isinstance(first, str) or first == 1 for first in given)
+    named = {first for first in firsts if first}
+    return len(named) <= 1 and all(isinstance(first, str) for first in given)
+
+
+def _first(node: Node) -> int | str:
+    """Dimension 0: its size, or its name, empty without one; size 0 where there is no dimension."""
+    first = node.shape[0] if len(node.shape) else 0
+    if isinstance(first, int) and first >= 0:
+        return first
+    return first if isinstance(first, str) else ""

@@ -101,6 +101,7 @@ def _climb(
 ) -> tuple[list[tuple[int, int]], str]:
     """Run larger and larger buckets; give their times, and which output lost rows if one did."""
     buckets: list[tuple[int, int]] = []
+    runtime.bind(row)  # learns whether bound outputs are written, which a row that fails would leave open
     for rows in _doubling(max_rows):
         # Two rows are always tried: whether they stay two must be known.
         if rows > 2 and clock() >= stop_ns:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, reference
 
@@ -168,6 +169,14 @@ def test_a_failed_run_says_why_and_harms_nothing(
     assert "/" not in str(caught.value).replace("inputs/outputs", "")
     assert capfd.readouterr().err == ""
     np.testing.assert_array_equal(runtime.run([np.array([[1]])])[0], [[2.0, 3.0]])
+
+
+def test_bind_declines_where_the_model_tells_untrue_shapes(tmp_path: Path) -> None:
+    model = onnx.load_from_string(models.gbm())
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 1
+    runtime = load(tmp_path, model.SerializeToString())
+    assert runtime.bind([rows(4, 6)]) is None
+    assert [output.shape for output in runtime.run([rows(4, 6)])] == [(4,), (4, 2)]
 
 
 def test_a_failed_bound_run(tmp_path: Path) -> None:

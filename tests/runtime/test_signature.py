@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import pytest
 from onnx import TensorProto
 
@@ -82,7 +83,10 @@ def test_every_datatype(tmp_path: Path, element: int, datatype: DataType) -> Non
         ([["n", "length"]], [["n", 1]], True),
         ([[-1, 3]], [[-1, 3]], True),
         ([["n", 3], ["m", 3]], [["n", 2]], False),
-        ([["n", 3]], [["other", 3]], False),
+        ([["n", 3]], [["other", 3], [1]], True),
+        ([["n", 3], ["n"]], [["other", 3], [1]], True),
+        ([["n", 3], [None]], [["other", 3]], False),
+        ([[None, 3], [None]], [[1, 3]], False),
         ([["n", 3]], [[5, 3]], False),
         ([[4, 3]], [["n", 3]], False),
         ([["n", 3]], [[]], False),
@@ -94,6 +98,15 @@ def test_the_batch_is_one_variable_dimension(
     inputs: list[Shape], outputs: list[Shape], batched: bool
 ) -> None:
     assert signature_of([Node(s) for s in inputs], [Node(s) for s in outputs]).batched is batched
+
+
+def test_an_output_that_calls_the_batch_1(tmp_path: Path) -> None:
+    """As converters of trees write the label of a classifier."""
+    model = onnx.load_from_string(models.gbm())
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 1
+    got = signature(tmp_path, model.SerializeToString())
+    assert got.batched
+    assert got.outputs[0].shape == (-1,)
 
 
 def test_a_model_without_variable_dimensions(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -140,6 +141,13 @@ def test_models_whose_rows_do_not_stay_apart(tmp_path: Path, data: bytes, reason
     [(rows, took)] = table.buckets
     assert rows == 1
     assert table.est_ns(1) == took > 0
+
+
+def test_an_output_that_calls_the_batch_1_is_batched_all_the_same(tmp_path: Path) -> None:
+    model = onnx.load_from_string(models.gbm())
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 1
+    table = warm(load(tmp_path, model.SerializeToString()), 8, 60_000)
+    assert (table.batchable, table.max_rows) == (True, 8)
 
 
 def test_an_example_replaces_zeros(tmp_path: Path) -> None:
