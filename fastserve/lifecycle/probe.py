@@ -167,14 +167,14 @@ class Prober:
         process.end()
 
 
-def inspect_apart(path: Path) -> Signature:
-    """Give what `fastserve.runtime.inspect` gives, loading and running the file in a child with limits.
+def inspect_apart(path: Path, options: LifecycleOptions) -> Signature:
+    """Give what `fastserve.runtime.inspect` gives, from a child with the limits of a server's test loads.
 
     Raises
     ------
     ModelRejected, RuntimeMissing
     """
-    request = _request(path, LifecycleOptions(), run=True)
+    request = _request(path, options, run=True)
     process = _Process()
     try:
         answer = process.ask(request)
@@ -305,7 +305,10 @@ def _verdict(answer: Any, request: dict[str, Any], *, clean_errors_count: bool) 
     if answer["expired"] or code == -SIGXCPU:
         raise ModelRejected(_too_slow(request))
     if isinstance(report, dict) and report.get("memory"):
-        raise ModelRejected(f"loading it needed more memory than {request['memory_bytes'] / _MIB:,.0f} MiB")
+        raise ModelRejected(
+            f"loading it needed more memory than {request['memory_bytes'] / _MIB:,.0f} MiB "
+            "(lifecycle.probe_memory_bytes)"
+        )
     if isinstance(report, dict) and "rejected" in report:
         if report.get("final") or clean_errors_count:
             raise ModelRejected(str(report["rejected"]))
@@ -325,7 +328,7 @@ def _verdict(answer: Any, request: dict[str, Any], *, clean_errors_count: bool) 
 
 
 def _too_slow(request: dict[str, Any]) -> str:
-    return f"loading it took longer than {request['timeout_s']:g} s"
+    return f"loading it took longer than {request['timeout_s']:g} s (lifecycle.probe_timeout_s)"
 
 
 @cache

@@ -1,6 +1,7 @@
 """`fastserve models`: publish, list, show, and the mistakes a user makes with them."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from fastserve.cli.models.naming import ranges
 from fastserve.registry import Registry
 from tests.cli.conftest import Run, fails, publish, tamper
+from tests.lifecycle.hostile import endless_loop
+from tests.models import mlp
 
 
 def test_publish_list_show(call: Run, run: Run, model: Path, tmp_path: Path) -> None:
@@ -164,6 +167,34 @@ def test_the_registry_of_the_configuration(call: Run, model: Path, tmp_path: Pat
     assert call("models", "publish", "double", model, "--config", "c.yaml").returncode == 0
     assert "double" in call("models", "list", FASTSERVE_CONFIG="c.yaml").stdout
     assert call("models", "list", "--config", "c.yaml", FASTSERVE_REGISTRY="other").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "setting", "value", "problem"),
+    [
+        (endless_loop, "probe_timeout_s", 0.5, "took longer than 0.5 s"),
+        (
+            lambda: mlp(2048, 2048, 2048, 2048),
+            "probe_memory_bytes",
+            32 * 2**20,
+            "needed more memory than 32 MiB",
+        ),
+    ],
+)
+def test_test_loads_take_what_the_configuration_allows(
+    call: Run, tmp_path: Path, data: Callable[[], bytes], setting: str, value: float, problem: str
+) -> None:
+    (tmp_path / "reg/plain/1").mkdir(parents=True)
+    (tmp_path / "reg/plain/1/model.onnx").write_bytes(data())
+    (tmp_path / "c.yaml").write_text(f"registry: reg\nlifecycle:\n  {setting}: {value}\n")
+    file, options = "reg/plain/1/model.onnx", ("--config", "c.yaml")
+    said = f"loading it {problem} (lifecycle.{setting})"
+    fails(call("models", "publish", "new", file, *options), 1, said)
+    fails(call("models", "show", "plain", *options), 1, said)
+    (row,) = json.loads(call("models", "import", "reg/plain", "--json", *options).stdout)
+    assert row["problem"] == said
+    (tmp_path / "rows.csv").write_text("x\n1\n")
+    fails(call("monitor", "profile", "rows.csv", "--model", file, "--out", "p.json", *options), 1, said)
 
 
 def test_debug_shows_where_it_came_from(call: Run) -> None:

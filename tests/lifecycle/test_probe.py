@@ -170,7 +170,10 @@ def test_too_many_markers_are_trimmed(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_files_that_crash_a_process_or_eat_memory(tmp_path: Path, prober: Prober) -> None:
     with pytest.raises(ModelRejected, match=r"^loading it crashed a test process \(signal 11\)$"):
         prober.check(version(tmp_path, deep_tree()))
-    with pytest.raises(ModelRejected, match=r"^loading it needed more memory than 1,024 MiB$"):
+    with pytest.raises(
+        ModelRejected,
+        match=r"^loading it needed more memory than 1,024 MiB \(lifecycle\.probe_memory_bytes\)$",
+    ):
         prober.check(version(tmp_path, huge_tensor(), number=2))
     prober.check(version(tmp_path, models.scaled(), number=3))
     assert prober.tests == 3
@@ -179,7 +182,9 @@ def test_files_that_crash_a_process_or_eat_memory(tmp_path: Path, prober: Prober
 def test_the_memory_limit_is_on_top_of_what_a_process_has(tmp_path: Path) -> None:
     prober = make(tmp_path, probe_memory_bytes=32 * 2**20)
     prober.check(version(tmp_path, models.scaled()))
-    with pytest.raises(ModelRejected, match=r"^loading it needed more memory than 32 MiB$"):
+    with pytest.raises(
+        ModelRejected, match=r"^loading it needed more memory than 32 MiB \(lifecycle\.probe_memory_bytes\)$"
+    ):
         prober.check(version(tmp_path, models.mlp(2048, 2048, 2048, 2048), number=2))
     prober.close()
 
@@ -192,7 +197,9 @@ def test_a_file_that_hangs_does_not_keep_others_waiting(tmp_path: Path) -> None:
     prober.check(good)
     assert thread.is_alive()
     thread.join()
-    assert [str(error) for error in errors] == ["loading it took longer than 1.2 s"]
+    assert [str(error) for error in errors] == [
+        "loading it took longer than 1.2 s (lifecycle.probe_timeout_s)"
+    ]
     prober.close()
 
 
@@ -261,7 +268,7 @@ def test_a_test_load_is_repeated_when_the_process_dies_under_it(
     os.kill(zygote, signal.SIGKILL)
     wait_for(lambda: not Path(f"/proc/{loading}").exists())
     thread.join()
-    assert [str(error) for error in errors] == ["loading it took longer than 1 s"]
+    assert [str(error) for error in errors] == ["loading it took longer than 1 s (lifecycle.probe_timeout_s)"]
     assert prober.tests == 2
     prober.close()
 
@@ -330,7 +337,7 @@ def _runs(pid: int) -> bool:
 
 def test_inspect_apart_gives_what_inspect_gives(tmp_path: Path) -> None:
     record = version(tmp_path, models.identity(8, None, "len", 2))
-    assert inspect_apart(record.path) == inspect(record.path)
+    assert inspect_apart(record.path, LifecycleOptions()) == inspect(record.path)
 
 
 @pytest.mark.parametrize(
@@ -344,7 +351,7 @@ def test_inspect_apart_survives_what_it_looks_at(
     tmp_path: Path, data: Callable[[], bytes], words: str, zygotes: Callable[[], list[int]]
 ) -> None:
     with pytest.raises(ModelRejected, match=words):
-        inspect_apart(version(tmp_path, data()).path)
+        inspect_apart(version(tmp_path, data()).path, LifecycleOptions())
     assert zygotes() == []
 
 
@@ -352,4 +359,4 @@ def test_no_runtime_is_said_to_be_missing(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "onnxruntime.py").write_text("raise ImportError('not installed')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(RuntimeMissing):
-        inspect_apart(version(tmp_path, models.scaled()).path)
+        inspect_apart(version(tmp_path, models.scaled()).path, LifecycleOptions())

@@ -1,17 +1,19 @@
 """`fastserve models import`: models that other servers and tools keep become versions of this registry."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json
-from fastserve.cli.models.opening import open_registry
+from fastserve.cli.models.opening import inspector, open_registry
 from fastserve.errors import ConfigError, FastserveError
 
 if TYPE_CHECKING:
     from fastserve.registry import Registry as RegistryStore
     from fastserve.registry.importing import Importable
+    from fastserve.types import Signature
 
 _EPILOG = (
     "Example: [bold]fastserve models import /srv/triton/model_repository --dry-run[/bold]"
@@ -50,8 +52,9 @@ def import_models(
         names = ", ".join(sorted({one.name for one in found}))
         raise ConfigError(f"--name: {directory} holds more than one model: {names}")
     newest = {one.name: index for index, one in enumerate(found)}
+    inspect = None if dry_run else inspector(config)
     rows = [
-        _import(store, one, name or one.name, alias if newest[one.name] == index else None, dry_run)
+        _import(store, one, name or one.name, alias if newest[one.name] == index else None, inspect)
         for index, one in enumerate(found)
     ]
     if as_json:
@@ -65,8 +68,13 @@ def import_models(
 
 
 def _import(
-    store: "RegistryStore", one: "Importable", name: str, alias: str | None, dry_run: bool
+    store: "RegistryStore",
+    one: "Importable",
+    name: str,
+    alias: str | None,
+    inspect: "Callable[[Path], Signature] | None",
 ) -> dict[str, Any]:
+    """Publish one model unless there is no `inspect`; the row that says what came out."""
     row: dict[str, Any] = {
         "from": str(one.file),
         "model": name,
@@ -74,14 +82,14 @@ def _import(
         "alias": alias,
         "problem": None,
     }
-    from fastserve.lifecycle.probe import inspect_apart, vouch
+    from fastserve.lifecycle.probe import vouch
     from fastserve.registry import check_model
 
     try:
-        if dry_run:
+        if inspect is None:
             check_model(name)
             return row
-        version = store.publish(name, one.file, inspect=inspect_apart, provenance=one.provenance, alias=alias)
+        version = store.publish(name, one.file, inspect=inspect, provenance=one.provenance, alias=alias)
         vouch(store.describe(name, version), store.path)
     except FastserveError as error:
         return {**row, "alias": None, "problem": str(error)}

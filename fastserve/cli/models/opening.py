@@ -1,6 +1,7 @@
 """The registry that a verb works on, with the rules that the configuration sets for it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ from fastserve.cli.common import settings
 
 if TYPE_CHECKING:
     from fastserve.registry import Registry
+    from fastserve.types import Signature
 
 
 def open_registry(
@@ -33,3 +35,17 @@ def open_registry(
     )
     trusted = list(keys or options.require_signature) if checks else []
     return Registry(path, rules=rules, trusted=TrustedKeys.load(trusted) if trusted else None)
+
+
+def inspector(config: Path | None) -> "Callable[[Path], Signature]":
+    """Give the look into a model file that takes no more time and memory than the configuration allows.
+
+    Raises
+    ------
+    ConfigError
+        The configuration is wrong.
+    """
+    options = settings(None, config).lifecycle
+    from fastserve.lifecycle.probe import inspect_apart
+
+    return partial(inspect_apart, options=options)

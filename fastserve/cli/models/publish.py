@@ -10,7 +10,7 @@ import typer
 
 from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json, say
 from fastserve.cli.models.alias import moved
-from fastserve.cli.models.opening import open_registry
+from fastserve.cli.models.opening import inspector, open_registry
 from fastserve.errors import ConfigError, FastserveError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def publish(
     facts = read_run(from_run) if from_run else {}
     reference = _read_profile(profile) if profile else None
     store = open_registry(registry, config)
-    from fastserve.lifecycle.probe import inspect_apart, vouch
+    from fastserve.lifecycle.probe import vouch
     from fastserve.registry import SigningKey
 
     key = SigningKey.load(sign) if sign else None
@@ -102,7 +102,7 @@ def publish(
     version = store.publish(
         name,
         file,
-        inspect=_checking(inspect_apart, reference),
+        inspect=_checking(inspector(config), reference),
         provenance=facts,
         sign=key,
         alias=alias,

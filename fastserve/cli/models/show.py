@@ -1,13 +1,14 @@
 """`fastserve models show`: everything about one version."""
 
 import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json
 from fastserve.cli.models.naming import find_model, split, version_of
-from fastserve.cli.models.opening import open_registry
+from fastserve.cli.models.opening import inspector, open_registry
 from fastserve.errors import FastserveError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def show(
     if not versions:
         raise FastserveError(f"model '{model}' has no version that can be served")
     version = versions[-1] if wanted is None else version_of(store, model, wanted)
-    facts = _facts(store, store.verify(model, version))
+    facts = _facts(store, store.verify(model, version), config)
     if as_json:
         print_json(facts)
     else:
@@ -51,15 +52,13 @@ def show(
         print_tables(*fact_tables(facts))
 
 
-def _facts(store: "RegistryStore", record: "VersionRecord") -> dict[str, Any]:
+def _facts(store: "RegistryStore", record: "VersionRecord", config: Path | None) -> dict[str, Any]:
     manifest, state, words = record.manifest, store.state(record.model), store.settings(record.model)
     if manifest is not None:
         signature = manifest.signature
         files = {name: file.model_dump() for name, file in manifest.files.items()}
     else:
-        from fastserve.lifecycle.probe import inspect_apart
-
-        signature = inspect_apart(record.path)
+        signature = inspector(config)(record.path)
         files = {record.path.name: _hashed(record)}
     return {
         "model": record.model,

@@ -76,7 +76,7 @@ def open_file(model: str, config: Path | None, *, run: bool) -> "Iterator[Opened
         max_version_bytes=options.max_version_bytes, allowed_domains=frozenset(options.allowed_domains)
     )
     check_model_file(path, rules, str(path))
-    signature = inspect_apart(path)
+    signature = inspect_apart(path, options)
     runtime = _load(path, chosen.runtime) if run else None
     try:
         yield Opened(path.name, signature, runtime)
