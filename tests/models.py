@@ -148,6 +148,16 @@ def passed_through(width: int = 3) -> bytes:
     )
 
 
+def baked_in() -> bytes:
+    """Declared for any number of rows, as exporters do whose example had one; only one can be reshaped."""
+    return model_bytes(
+        [helper.make_node("Reshape", ["x", "shape"], ["y"])],
+        [tensor("x", TensorProto.FLOAT, ["n", 4])],
+        [tensor("y", TensorProto.FLOAT, [None, None, None])],
+        [numpy_helper.from_array(np.array([1, 2, 2]), "shape")],
+    )
+
+
 def words() -> bytes:
     """As many columns as the text with the most words has."""
     return model_bytes(

@@ -107,7 +107,12 @@ def _climb(
         if rows > 2 and clock() >= stop_ns:
             break
         inputs = [np.repeat(array[:1], rows, axis=0) for array in row]
-        lost = _lost_rows(runtime, inputs, rows)
+        try:
+            lost = _lost_rows(runtime, inputs, rows)
+        except ModelFailed as error:
+            if rows > 2:
+                raise
+            return buckets, f"it runs one row, but not two: {error}"  # a batch of 1 is baked in
         took = _measure(runtime, inputs, clock)
         if took > limit_ns:  # ask twice: a busy neighbour must not cost this version its batches for good
             took = min(took, _measure(runtime, inputs, clock))

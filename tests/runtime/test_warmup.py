@@ -132,12 +132,14 @@ def test_real_models_are_batchable(tmp_path: Path, data: bytes, largest: int) ->
         (models.unique_rows(), "output 'y' has 1 rows for 2 input rows"),
         (models.centred(), "output 'y' of a row depends on which rows share its run"),
         (models.dynamically_quantised(), "output 'y' of a row depends on which rows share its run"),
+        (models.baked_in(), "it runs one row, but not two: the model failed: "),
         (models.words(), "the shape of output 'y' depends on which rows share a run"),
     ],
 )
 def test_models_whose_rows_do_not_stay_apart(tmp_path: Path, data: bytes, reason: str) -> None:
     table = warm(load(tmp_path, data), 16, 60_000)
-    assert (table.batchable, table.max_rows, table.reason) == (False, 0, reason)
+    assert (table.batchable, table.max_rows) == (False, 0)
+    assert table.reason.startswith(reason)
     [(rows, took)] = table.buckets
     assert rows == 1
     assert table.est_ns(1) == took > 0
