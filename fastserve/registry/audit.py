@@ -90,9 +90,23 @@ class AuditLog:
         """Give the highest version that was ever published here, gone or not; 0 without one."""
         return self._head.newest_version
 
-    def lines(self) -> Iterator[AuditLine]:
-        """Give every line, the oldest first; RegistryError at one that cannot be read."""
-        return lines(self._directory)
+    def certain_from(self) -> int:
+        """Give the number of the line behind the last damage; 1 in a sound log. Before it may be gaps.
+
+        RegistryError when the log cannot be read.
+        """
+        first, previous = 1, chain.START
+        for number, data, line in entries(self._directory):
+            if line is None:
+                first = number + 1
+            elif line.previous != previous or line.event == chain.BROKEN:
+                first = number
+            previous = chain.digest(data)
+        return first
+
+    def lines(self, first: int = 1) -> Iterator[AuditLine]:
+        """Give the lines from number `first` on that can be read; RegistryError when the log cannot be."""
+        return (line for number, _, line in entries(self._directory) if line is not None and number >= first)
 
     def last(self) -> AuditLine | None:
         """Give the newest line; None in a log that has none, or where it cannot be read."""
@@ -197,20 +211,32 @@ class AuditLog:
         files.step(f"{HEAD_FILE}: durable")
 
 
-def lines(directory: Path) -> Iterator[AuditLine]:
-    """Give every line that counts, the oldest first, without the lock; Damaged at one that is no line."""
+def entries(directory: Path) -> Iterator[tuple[int, bytes, AuditLine | None]]:
+    """Give every line that counts, the oldest first, without the lock: its number, its bytes, what it says.
+
+    None for what is no audit line.
+
+    Raises
+    ------
+    RegistryError
+        The log, or what shows whether its last line counts, cannot be read; `Damaged` for a broken head.
+    """
     head, at = read_head(directory), 0
     for number, data in raw_lines(directory):
         beyond = head is not None and at >= head.size
         at += len(data)
         if beyond and not data.endswith(b"\n"):
             return
-        try:
+        line = None
+        with suppress(ValueError):
             line = chain.parse_line(data)
-        except ValueError as error:
-            raise Damaged(f"{_label(directory, LOG_FILE)}: line {number} is not an audit line") from error
-        if not beyond or _counts(directory, line):
-            yield line
+        if line is None or not beyond or _counts(directory, line):
+            yield number, data, line
+
+
+def lines(directory: Path) -> Iterator[AuditLine]:
+    """Give every line that counts and can be read, the oldest first; RegistryError as `entries`."""
+    return (line for _, _, line in entries(directory) if line is not None)
 
 
 def _counts(directory: Path, line: AuditLine) -> bool:

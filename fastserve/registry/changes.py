@@ -69,12 +69,14 @@ def remove_alias(directory: Path, alias: str) -> None:
 def rollback(directory: Path, alias: str) -> tuple[int | None, int]:
     """Point an alias to what it was before, by the audit log; give what it was and what it is now.
 
-    RegistryError when there is none before.
+    Of a log that was damaged only what is behind the damage counts: a gap could hide what was rolled back
+    from. RegistryError when there is none before.
     """
     check_alias(alias)
     with changing(directory) as (log, state):
         now = state.aliases.get(alias)
-        was = history(log.lines(), alias)
+        first = log.certain_from()
+        was = history(log.lines(first), alias)
         if was and was[-1] == now:
             was.pop()
         for version in reversed(was):
@@ -86,8 +88,14 @@ def rollback(directory: Path, alias: str) -> tuple[int | None, int]:
         is_now = "is not set" if now is None else f"is version {now}"
         raise RegistryError(
             f"'{alias}' of model '{directory.name}' {is_now}, and its audit log knows of none before "
-            "that is still there and not archived"
+            f"that is still there and not archived{_damage(first)}"
         )
+
+
+def _damage(first: int) -> str:
+    if first == 1:
+        return ""
+    return f"; the log was damaged, so that only what is in it from line {first} on counts"
 
 
 def history(lines: Iterator[AuditLine], alias: str) -> list[int | None]:

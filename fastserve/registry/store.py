@@ -230,12 +230,32 @@ class Registry:
         return None
 
     def audit(self, model: str) -> list[AuditLine]:
-        """Give every line of the audit log, the oldest first; RegistryError at one that cannot be read."""
+        """Give every line of the audit log that can be read, the oldest first; raises as `read_audit`."""
+        return self.read_audit(model)[0]
+
+    def read_audit(self, model: str) -> tuple[list[AuditLine], list[range]]:
+        """Give the lines of the audit log, the oldest first, and the numbers of those that cannot be read.
+
+        Raises
+        ------
+        ModelNotFound
+        RegistryError
+            The log cannot be read at all, or is very large.
+        """
         directory, _ = self._find(model)
         size = _stamp(f"{directory}/{audit.LOG_FILE}")
         if size is not None and size[2] > _MAX_LOG_BYTES:
             raise RegistryError(f"{model}/{audit.LOG_FILE} is larger than {_MAX_LOG_BYTES} bytes")
-        return list(audit.lines(directory))
+        lines: list[AuditLine] = []
+        unreadable: list[range] = []
+        for number, _, line in audit.entries(directory):
+            if line is not None:
+                lines.append(line)
+            elif unreadable and unreadable[-1].stop == number:
+                unreadable[-1] = range(unreadable[-1].start, number + 1)
+            else:
+                unreadable.append(range(number, number + 1))
+        return lines, unreadable
 
     def check_audit(self, model: str) -> list[str]:
         """Say which lines of the audit log were edited, moved or removed; empty when it is sound."""

@@ -199,8 +199,34 @@ def test_the_mistakes_with_audit(models: Run, tmp_path: Path) -> None:
     fails(models("audit", "double@3"), 2, "a model's name is wanted here")
     assert models("audit").returncode == 2
     assert models("audit", "double", "--last", "0").returncode == 2
-    tamper(tmp_path / "reg/double/audit.jsonl", lambda data: b"hello\n" + data)
-    fails(models("audit", "double"), 1, "double/audit.jsonl: line 1 is not an audit line")
+
+
+def test_a_history_with_lines_that_cannot_be_read(models: Run, tmp_path: Path) -> None:
+    log = tmp_path / "reg/double/audit.jsonl"
+    tamper(log, lambda data: b"hello\n" + data)
+    tells = "cannot be read; `fastserve models audit double --verify` tells more\n"
+    shown = models("audit", "double", "--last", "2")
+    assert [row[0] for row in looked(shown)] == ["5", "6"]
+    assert (shown.returncode, shown.stderr) == (0, f"fastserve: double/audit.jsonl: line 1 {tells}")
+    as_json = models("audit", "double", "--json")
+    assert [row["seq"] for row in told(as_json)] == [1, 2, 3, 4, 5, 6]
+    assert as_json.stderr == shown.stderr
+    assert "line 1 is not an audit line" in models("audit", "double", "--verify").stderr
+    log.write_text("garbage\n" * 3)
+    nothing = models("audit", "double")
+    assert (nothing.returncode, nothing.stdout) == (0, "")
+    assert nothing.stderr == f"fastserve: double/audit.jsonl: lines 1 to 3 {tells}"
+    assert models("audit", "double", "--verify").returncode == 1
+
+
+def test_rollback_behind_a_damaged_history(models: Run, tmp_path: Path) -> None:
+    (tmp_path / "reg/double/audit.jsonl").write_text("garbage\n")
+    fails(
+        models("rollback", "double"), 1, "'champion' of model 'double' is version 3", "from line 2 on counts"
+    )
+    models("alias", "double", "champion", "2")
+    models("alias", "double", "champion", "3")
+    assert models("rollback", "double").stdout == "double: champion 3 → 2\n"
 
 
 def test_a_tree_that_something_else_wrote_has_no_history(tmp_path: Path) -> None:

@@ -300,11 +300,15 @@ def test_a_log_that_is_no_file(directory: Path, tmp_path: Path, make: str) -> No
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_broken_line_is_named_by_the_list(published: Registry) -> None:
-    published.record("m", "note", version=1, reason="", pid=1)
-    rewrite(published.path / "m", [b"x\n"])
-    with pytest.raises(RegistryError, match=r"m/audit.jsonl: line 1 is not an audit line"):
-        published.audit("m")
+def test_lines_that_cannot_be_read_hide_no_others(published: Registry) -> None:
+    for _ in range(3):
+        published.record("m", "note", version=1, reason="", pid=1)
+    first, second, *rest = raw(published.path / "m")
+    rewrite(published.path / "m", [b"x\n", b"\n", first, b"x\n", second, *rest])
+    lines, unreadable = published.read_audit("m")
+    assert [line.seq for line in lines] == [line.seq for line in published.audit("m")] == [1, 2, 3, 4]
+    assert unreadable == [range(1, 3), range(4, 5)]
+    assert "m/audit.jsonl: line 1 is not an audit line" in published.check_audit("m")
 
 
 def test_readers_beside_writers_see_a_sound_log(tmp_path: Path) -> None:
@@ -332,3 +336,57 @@ def test_readers_beside_writers_see_a_sound_log(tmp_path: Path) -> None:
     reader.join()
     assert problems == []
     assert sorted(numbers(directory)) == [*range(25), *range(100, 125)]
+
+
+@pytest.fixture
+def four(registry: Registry) -> Registry:
+    """A registry with model `m`, versions 1 to 4, of other hands."""
+    for number in range(1, 5):
+        (registry.path / "m" / str(number)).mkdir(parents=True)
+        (registry.path / "m" / str(number) / "model.onnx").write_bytes(b"model")
+    return registry
+
+
+def changed(number: int, change: Callable[[bytes], bytes]) -> Callable[[list[bytes]], list[bytes]]:
+    return lambda lines: [*lines[: number - 1], change(lines[number - 1]), *lines[number:]]
+
+
+@pytest.mark.parametrize(
+    ("damage", "went"),
+    [
+        (lambda lines: lines, [2, 4, 3, 1]),
+        (lambda lines: [b"garbage\n"], [2, 4]),
+        (lambda lines: [*lines, b"garbage\n"], [2, 4]),
+        (lambda lines: [b"garbage\n", *lines], [2, 4]),
+        (lambda lines: [], [2, 4]),
+        (lambda lines: lines[:-1], [2, 4]),
+        (changed(2, lambda _: b""), [2, 4]),
+        (changed(2, lambda line: b"x" * (len(line) - 1) + b"\n"), [2, 4, 3]),
+        (changed(2, lambda line: line.replace(b'"version":3', b'"version":2')), [2, 4, 3]),
+    ],
+)
+def test_rollback_counts_what_is_behind_the_damage(
+    four: Registry, damage: Callable[[list[bytes]], list[bytes]], went: list[int]
+) -> None:
+    for version in (1, 3, 4):
+        four.set_alias("m", "champion", version)
+    rewrite(four.path / "m", damage(raw(four.path / "m")))
+    for version in (2, 3):
+        four.set_alias("m", "champion", version)
+    assert [four.rollback("m", "champion")[1] for _ in went] == went
+    with pytest.raises(RegistryError, match="knows of none before"):
+        four.rollback("m", "champion")
+
+
+@pytest.mark.parametrize("left", [b"", b"garbage\n"])
+def test_rollback_does_not_go_back_to_what_a_lost_line_has_rolled_back_from(
+    four: Registry, left: bytes
+) -> None:
+    for version in (1, 2, 3):
+        four.set_alias("m", "champion", version)
+    four.rollback("m", "champion")
+    rewrite(four.path / "m", changed(4, lambda _: left)(raw(four.path / "m")))
+    four.set_alias("m", "champion", 4)
+    assert four.rollback("m", "champion") == (4, 2)
+    with pytest.raises(RegistryError, match="the log was damaged, so that only what is in it from line"):
+        four.rollback("m", "champion")

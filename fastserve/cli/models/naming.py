@@ -96,15 +96,20 @@ def having(store: "Registry", model: str) -> str:
 
 def ranges(numbers: Sequence[int]) -> str:
     """Say ascending numbers shortly, as `1 to 4, 7`; of many pieces only the last ones."""
-    runs: list[list[int]] = []
+    runs: list[range] = []
     for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
+        if runs and number == runs[-1].stop:
+            runs[-1] = range(runs[-1].start, number + 1)
         else:
-            runs.append([number, number])
+            runs.append(range(number, number + 1))
+    return spans(runs)
+
+
+def spans(runs: Sequence[range]) -> str:
+    """Say the same of numbers that come as their runs."""
     words = [
-        str(first) if first == last else f"{first}{', ' if last == first + 1 else ' to '}{last}"
-        for first, last in runs
+        str(run[0]) if len(run) == 1 else f"{run[0]}{', ' if len(run) == 2 else ' to '}{run[-1]}"
+        for run in runs[-_SHOWN - 1 :]
     ]
     return ", ".join(["…"] * (len(words) > _SHOWN) + words[-_SHOWN:])
 

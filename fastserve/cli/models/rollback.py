@@ -11,7 +11,8 @@ from fastserve.cli.models.opening import open_registry
 
 _EPILOG = (
     "Example: [bold]fastserve models rollback flights[/bold]"
-    "\n\nOnce more goes one champion further back. Versions that are archived or gone are passed over."
+    "\n\nOnce more goes one champion further back. Versions that are archived or gone are passed over. "
+    "Where the audit log was damaged, only what was written after that counts."
 )
 
 
