@@ -1,6 +1,11 @@
 """Settings of the batching room; the only list of them."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fastserve.errors import ConfigError
 
 
 class BatchingOptions(BaseModel):
@@ -58,3 +63,23 @@ class BatchingOptions(BaseModel):
         le=1_024,
         description="Row shapes of one model that are batched apart; further shapes run unbatched.",
     )
+
+    def overridden(self, settings: dict[str, Any]) -> "BatchingOptions":
+        """Give the options of one model, whose `model.yaml` may set any of them.
+
+        Raises
+        ------
+        ConfigError
+            Another key, or a value out of range.
+        """
+        for key in settings:
+            if key not in BatchingOptions.model_fields:
+                near = get_close_matches(key, BatchingOptions.model_fields, 1)
+                hint = f"; did you mean '{near[0]}'?" if near else ""
+                raise ConfigError(f"batching.{key[:64]} is not a setting{hint}")
+        try:
+            return BatchingOptions.model_validate({**self.model_dump(), **settings})
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"batching.{where}: {first['msg']}") from error

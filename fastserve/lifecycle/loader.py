@@ -4,13 +4,10 @@ import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
-
-from pydantic import ValidationError
 
 from fastserve.batching import BatchingOptions
 from fastserve.clock import monotonic_ns
-from fastserve.errors import RegistryError
+from fastserve.errors import ConfigError, RegistryError
 from fastserve.lifecycle.memory import Room
 from fastserve.lifecycle.options import LifecycleOptions
 from fastserve.lifecycle.probe import Prober
@@ -201,21 +198,14 @@ class Loader:
         )
 
     def _batching_of(self, model: str) -> BatchingOptions:
-        settings = {**self._batching.model_dump(), **self._registry.settings(model).batching}
-        if settings["inline_max_us"] is None:
-            settings["inline_max_us"] = _INLINE_ONE_CORE_US if self._threads == 1 else _INLINE_US
         try:
-            return BatchingOptions.model_validate(settings)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            if first["type"] == "extra_forbidden":
-                near = get_close_matches(where, BatchingOptions.model_fields, 1)
-                hint = f"; did you mean '{near[0]}'?" if near else ""
-                raise RegistryError(
-                    f"model.yaml of model '{model}': batching.{where} is not a setting{hint}"
-                ) from error
-            raise RegistryError(f"model.yaml of model '{model}': batching.{where}: {first['msg']}") from error
+            options = self._batching.overridden(self._registry.settings(model).batching)
+        except ConfigError as error:
+            raise RegistryError(f"model.yaml of model '{model}': {error}") from error
+        if options.inline_max_us is None:
+            inline_us = _INLINE_ONE_CORE_US if self._threads == 1 else _INLINE_US
+            options = options.model_copy(update={"inline_max_us": inline_us})
+        return options
 
 
 def _tell(loaded: Loaded) -> None:

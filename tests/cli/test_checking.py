@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 
+from fastserve.batching import BatchingOptions
+from fastserve.errors import RegistryError
+from fastserve.lifecycle.loader import Loader
+from fastserve.lifecycle.options import LifecycleOptions
 from fastserve.registry import Registry
+from fastserve.runtime import RuntimeOptions
 from tests.cli.conftest import Done, Run, called, facts, fails, process, publish, tamper
 from tests.models import scaled
 
@@ -109,6 +114,32 @@ def test_every_problem_has_its_line(models: Run, tmp_path: Path) -> None:
         assert f"fastserve: {words}" in done.stderr
     assert len(done.stderr.splitlines()) == 4
     assert looked(done)[-1][-1] == "sound"
+
+
+def test_what_servers_refuse_in_a_model_yaml(models: Run, tmp_path: Path) -> None:
+    file = tmp_path / "reg/double/model.yaml"
+    file.write_text("batching: {max_batch_rows: 8}\nmonitoring: {pin_rows: 7}\n")
+    assert models("verify", "double").returncode == 0
+    file.write_text("batching: {max_batch_row: 8}\nmonitoring: {interval_s: 1}\n")
+    done = models("verify", "double@2")
+    assert done.returncode == 1
+    refused = "model.yaml of model 'double': batching.max_batch_row is not a setting"
+    warned = "model.yaml of model 'double': monitoring.interval_s is not one of enabled"
+    assert done.stderr.splitlines() == [
+        f"fastserve: {refused}; did you mean 'max_batch_rows'?",
+        f"fastserve: {warned}, pin_rows, max_features",
+    ]
+    options = RuntimeOptions(), BatchingOptions(), LifecycleOptions(probe=False)
+    loader = Loader(Registry(tmp_path / "reg"), *options, threads=1)
+    with pytest.raises(RegistryError, match=refused):
+        loader.load("double", 2)
+    loader.close()
+    file.write_text("batching: {max_batch_rows: 0}\n")
+    shown = models("verify", "--json")
+    assert told(shown)["problems"] == [
+        "model.yaml of model 'double': batching.max_batch_rows: Input should be greater than or equal to 1"
+    ]
+    assert shown.returncode == 1
 
 
 def test_what_is_archived_is_looked_at_only_when_asked(models: Run, tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, note, print_json
+from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, note, print_json, settings
 from fastserve.cli.models.naming import find_model, split, version_of
 from fastserve.cli.models.opening import open_registry
 from fastserve.cli.models.show import is_signed
 from fastserve.errors import ConfigError, FastserveError
 
 if TYPE_CHECKING:
+    from fastserve.config import Config
     from fastserve.registry import Registry as RegistryStore
 
 _EPILOG = (
@@ -64,7 +65,8 @@ def verify(
     if everything and wanted is not None:
         raise ConfigError("--all is for a whole model or registry, not for one version")
     models = store.models() if model is None else [find_model(store, model)]
-    problems = [problem for one in models for problem in _about_model(store, one)]
+    chosen = settings(registry, config)
+    problems = [problem for one in models for problem in _about_model(store, chosen, one)]
     problems += [f"{one}/{version}/{what}" for one, version, what in store.damaged(model)]
     if model is not None and wanted is not None:
         checks = [_Check(model, version_of(store, model, wanted))]
@@ -87,7 +89,7 @@ def _to_check(store: "RegistryStore", model: str, everything: bool) -> Iterator[
             yield _Check(model, version)
 
 
-def _about_model(store: "RegistryStore", model: str) -> Iterator[str]:
+def _about_model(store: "RegistryStore", config: "Config", model: str) -> Iterator[str]:
     """What is wrong beside the versions: aliases, tags, settings, history."""
     try:
         state, versions = store.state(model), store.versions(model)
@@ -96,14 +98,28 @@ def _about_model(store: "RegistryStore", model: str) -> Iterator[str]:
                 yield f"{model}/aliases.json: {alias} is version {version}, which is not there"
     except FastserveError as error:
         yield str(error)
-    try:
-        store.settings(model)
-    except FastserveError as error:
-        yield str(error)
+    yield from _about_settings(store, config, model)
     try:
         yield from store.check_audit(model)
     except FastserveError as error:
         yield str(error)
+
+
+def _about_settings(store: "RegistryStore", config: "Config", model: str) -> Iterator[str]:
+    """What is wrong in a model's model.yaml, in the words of the servers that refuse or warn."""
+    try:
+        words = store.settings(model)
+    except FastserveError as error:
+        yield str(error)
+        return
+    for overridden, own in (
+        (config.batching.overridden, words.batching),
+        (config.monitoring.overridden, words.monitoring),
+    ):
+        try:
+            overridden(own)
+        except ConfigError as error:
+            yield f"model.yaml of model '{model}': {error}"
 
 
 def _look(store: "RegistryStore", checks: list[_Check], *, quiet: bool) -> None:
