@@ -1,5 +1,6 @@
 """The parent: binds the sockets, starts and watches workers and control plane, stops them in order."""
 
+import errno
 import gc
 import logging
 import os
@@ -114,6 +115,8 @@ def bind(host: str, port: int, backlog: int, count: int, flag: str = "--port") -
         raise ConfigError(f"cannot find the host '{host}': {error.strerror}") from error
     except OSError as error:
         reason = error.strerror or error
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise ConfigError(f"cannot listen on {host}: it is no address of this machine") from error
         raise ConfigError(f"cannot listen on {host} port {port}: {reason} ({flag} takes another)") from error
     return listeners
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from fastserve.app.supervisor import bind
+from fastserve.errors import ConfigError
 from fastserve.registry import Registry
 from fastserve.runtime import inspect
 from tests import models
@@ -200,3 +202,13 @@ def test_a_request_half_sent_at_sigterm_is_answered_and_nobody_else_gets_in(pair
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"connection: close" in answer.lower(), "all other connections are gone by now"
     assert pair.process.wait(20) == 0
+
+
+def test_an_address_that_cannot_be_had_is_told() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^cannot listen on 192\.0\.2\.1: it is no address of this machine$"
+    ):
+        bind("192.0.2.1", 0, 1, 1)
+    (taken,) = bind("127.0.0.1", 0, 1, 1)
+    with taken, pytest.raises(ConfigError, match=r"--port takes another"):
+        bind("127.0.0.1", taken.getsockname()[1], 1, 1)
