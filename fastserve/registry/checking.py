@@ -1,10 +1,15 @@
-"""Was an audit log tampered with? Read line by line, without the lock, beside writers that are at work."""
+"""Was an audit log tampered with, or a version that it knows?
 
-from collections.abc import Iterator
+Read line by line, without the lock, beside writers that are at work.
+"""
+
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fastserve.registry import audit, chain
 from fastserve.registry.chain import AuditLine, Head
+from fastserve.registry.manifest import MANIFEST_FILE
+from fastserve.registry.state import is_published
 
 _MOST = 20
 """Problems that are told of one log."""
@@ -27,6 +32,29 @@ def check(directory: Path) -> list[str]:
         if not problems or _head(directory) == before:
             break
     return problems
+
+
+def replaced(directory: Path, versions: Iterable[int]) -> dict[int, str]:
+    """Say which of these versions have not the manifest that they were published with, by the audit log.
+
+    A version whose publishing no line tells, or none that can be read, is left alone.
+
+    Raises
+    ------
+    RegistryError
+        The log cannot be read.
+    """
+    published = {
+        line.details.get("version"): line.details.get("manifest_sha256")
+        for line in audit.lines(directory)
+        if line.event == "publish" and type(line.details.get("version")) is int
+    }
+    return {
+        version: f"{directory.name}/{version} has not the {MANIFEST_FILE} that the audit log says it was "
+        "published with: a version is not replaced by hand; publish the file instead"
+        for version in versions
+        if version in published and not is_published(directory / str(version), published[version])
+    }
 
 
 def _head(directory: Path) -> tuple[Head | None, str]:

@@ -77,7 +77,7 @@ def is_visible(directory: Path, event: str, details: Mapping[str, Any]) -> bool:
     An event that changes nothing on disk is true once it is written.
     """
     if event == "publish":
-        return _is_published(directory / str(details.get("version")), details.get("manifest_sha256"))
+        return is_published(directory / str(details.get("version")), details.get("manifest_sha256"))
     if event == "gc":
         return not (directory / str(details.get("version"))).exists()
     if event == "profile":
@@ -122,7 +122,7 @@ def check_tag(key: str, value: str | None) -> None:
         )
 
 
-def _is_published(directory: Path, manifest_sha256: object) -> bool:
+def is_published(directory: Path, manifest_sha256: object) -> bool:
     """Tell whether a version is there, and is the one that was meant: other hands may take its number."""
     if manifest_sha256 is None:
         return directory.is_dir()

@@ -261,6 +261,18 @@ class Registry:
         """Say which lines of the audit log were edited, moved or removed; empty when it is sound."""
         return checking.check(self._find(model)[0])
 
+    def replaced(self, model: str) -> dict[int, str]:
+        """Say which versions have not the manifest that the audit log says they were published with.
+
+        Raises
+        ------
+        ModelNotFound
+        RegistryError
+            The log cannot be read.
+        """
+        directory, root = self._find(model)
+        return checking.replaced(directory, listing.versions(directory, root))
+
     def publish(
         self,
         model: str,

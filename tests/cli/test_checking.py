@@ -142,6 +142,29 @@ def test_what_servers_refuse_in_a_model_yaml(models: Run, tmp_path: Path) -> Non
     assert shown.returncode == 1
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_version_that_was_replaced_is_named(models: Run, tmp_path: Path, whole: bool) -> None:
+    version, other = tmp_path / "reg/double/2", tmp_path / "model.onnx"
+    other.write_bytes(scaled(3.0))
+    if whole:
+        publish(Registry(tmp_path / "other_reg"), other, count=2)
+        shutil.rmtree(version)
+        shutil.copytree(tmp_path / "other_reg/double/2", version)
+    else:
+        (version / "manifest.json").unlink()
+        tamper(version / "model.onnx", lambda _: other.read_bytes())
+    report = models("verify", "double", "--json")
+    assert report.returncode == 1
+    problem = (
+        "double/2 has not the manifest.json that the audit log says it was published with: "
+        "a version is not replaced by hand; publish the file instead"
+    )
+    assert told(report)["problems"] == [problem]
+    assert [row["problem"] for row in told(report)["versions"]] == [problem, None]
+    assert models("verify", "double@2").stderr == f"fastserve: {problem}\n"
+    assert models("verify", "double@3").returncode == 0
+
+
 def test_what_is_archived_is_looked_at_only_when_asked(models: Run, tmp_path: Path) -> None:
     tamper(tmp_path / "reg/double/1/model.onnx", lambda data: b"")
     assert models("verify").returncode == 0

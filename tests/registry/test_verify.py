@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from fastserve.errors import ModelRejected, RegistryError
-from fastserve.registry import FileRules, Registry, SigningKey, TrustedKeys, signing, verifying
+from fastserve.registry import FileRules, Registry, SigningKey, TrustedKeys, audit, files, signing, verifying
 from fastserve.registry.manifest import Manifest
 from tests import models
 from tests.registry.conftest import glance
@@ -154,3 +154,39 @@ def test_weights_that_end_too_early(registry: Registry) -> None:
         ModelRejected, match=r"^m/1/model.onnx reads 12 bytes from 0 on in 'weights.bin', which has 11"
     ):
         registry.verify("m", 1)
+
+
+def test_a_version_has_the_manifest_that_it_was_published_with(published: Registry, onnx_file: Path) -> None:
+    """Its newest line in the audit log says which; what has no such line, or an old one, is left alone."""
+    directory = published.path / "m"
+    published.publish("m", onnx_file, inspect=glance)
+    (directory / "9").mkdir()
+    (directory / "9/model.onnx").write_bytes(models.scaled())
+    assert published.replaced("m") == {}
+    (directory / "1/manifest.json").unlink()
+    (directory / "2/manifest.json").chmod(0o644)
+    (directory / "2/manifest.json").write_bytes((directory / "2/manifest.json").read_bytes() + b"\n")
+    found = published.replaced("m")
+    said = "has not the manifest.json that the audit log says it was published with"
+    assert {version: text.partition(":")[0] for version, text in found.items()} == {
+        1: f"m/1 {said}",
+        2: f"m/2 {said}",
+    }
+    newer = files.hash_file(directory / "2/manifest.json")
+    with audit.writing(directory) as log:
+        log.commit("publish", {"version": 1})
+        log.commit("publish", {"version": 2, "manifest_sha256": newer})
+        log.commit("publish", {"version": [3], "manifest_sha256": newer})
+    assert published.replaced("m") == {}
+
+
+def test_a_damaged_log_still_says_what_was_published(published: Registry, version: Path) -> None:
+    log = published.path / "m/audit.jsonl"
+    (version / "manifest.json").unlink()
+    log.write_bytes(b"garbage\n" + log.read_bytes())
+    assert list(published.replaced("m")) == [1]
+    log.write_bytes(b"garbage\n")
+    assert published.replaced("m") == {}
+    (published.path / "m/.audit-head").write_bytes(b"garbage")
+    with pytest.raises(RegistryError, match=r"m/.audit-head is damaged"):
+        published.replaced("m")

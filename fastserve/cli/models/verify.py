@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 _EPILOG = (
     "Example: [bold]fastserve models verify flights --require-signature release.pub.pem[/bold]"
     "\n\nChecked are sizes and checksums, the signature, where external data lies, opsets and operators, as "
-    "a server does before it loads; profiles put beside versions; and the audit log's chain. Without NAME "
-    "and --all: every version that is not archived."
+    "a server does before it loads; profiles put beside versions; model.yaml; the audit log's chain, and "
+    "that versions have the manifest that it says they were published with. Without NAME and --all: every "
+    "version that is not archived."
 )
 
 
@@ -132,6 +133,7 @@ def _look(store: "RegistryStore", checks: list[_Check], *, quiet: bool) -> None:
             check.size_bytes = sum(file.bytes for file in sizes) or record.path.stat().st_size
         except (FastserveError, OSError):  # told below
             continue
+    replaced = {model: _replaced(store, model) for model in {check.model for check in checks}}
     from fastserve.cli.tables import progress
 
     with progress(sum(check.size_bytes for check in checks), quiet=quiet) as advance:
@@ -139,9 +141,17 @@ def _look(store: "RegistryStore", checks: list[_Check], *, quiet: bool) -> None:
             try:
                 store.verify(check.model, check.version)
                 store.profile(check.model, check.version)
+                check.problem = replaced[check.model].get(check.version)
             except FastserveError as error:
                 check.problem = str(error)
             advance(f"{check.model}/{check.version}", check.size_bytes)
+
+
+def _replaced(store: "RegistryStore", model: str) -> dict[int, str]:
+    try:
+        return store.replaced(model)
+    except FastserveError:  # told by _about_model
+        return {}
 
 
 def _print(checks: list[_Check], problems: list[str], as_json: bool) -> None:
