@@ -1,4 +1,4 @@
-"""Was an audit log tampered with, or a version that it knows?
+"""Whether an audit log was tampered with, or a version that it knows.
 
 Read line by line, without the lock, beside writers that are at work.
 """

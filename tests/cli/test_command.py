@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,15 @@ def test_a_registry_that_is_not_there_exits_1(run: Run) -> None:
     assert done.stderr.startswith("fastserve: the registry 'none' is not a directory")
 
 
+@pytest.fixture
+def terminal() -> Iterator[None]:
+    """As if from a terminal: what nohup ignores is ignored by all that is started."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_serving_with_0(
     tmp_path: Path, model: Path, store: Registry, number: signal.Signals

@@ -109,6 +109,32 @@ def test_a_chunked_body_over_the_limit(way: Running) -> None:
         assert status(connection.response()) == 413
 
 
+@pytest.mark.parametrize(
+    ("pieces", "code"),
+    [
+        ([b"zz\r\n"], 400),
+        ([b"", b"1\r\n \r\n", b"zz\r\n"], 400),
+        ([b"", b"200000\r\n"], 413),
+    ],
+)
+def test_what_is_refused_while_it_arrives_is_counted_once(
+    way: Running, monkeypatch: pytest.MonkeyPatch, pieces: list[bytes], code: int
+) -> None:
+    head = b"POST /v2/models/scaled/infer HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n"
+    counted: list[int] = []
+    monkeypatch.setattr(way.environment, "count_code", counted.append)
+    assert way.worker.plane is not None
+    served = way.worker.plane.resolve("scaled", None)
+    before = dict(served.stats.codes)
+    with way.connect() as connection:
+        for at, piece in enumerate(pieces):
+            connection.raw.sendall(piece if at else head + piece)
+            time.sleep(0.05)
+        assert status(connection.response()) == code
+    assert counted == [code]
+    assert served.stats.codes == before
+
+
 def test_a_large_body_over_the_limit_reads_its_413(way: Running) -> None:
     """The client sends all 200 MB before it reads; the answer must survive that."""
     with way.connect() as connection:

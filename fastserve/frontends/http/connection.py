@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from fastserve.errors import PayloadTooLarge
-from fastserve.frontends.http.counting import CLIENT_GONE
+from fastserve.frontends.http.counting import CLIENT_GONE, REFUSED
 from fastserve.frontends.http.errors import ErrorAnswer, answer, error_body
 from fastserve.frontends.http.one_write import OneWrite
 from fastserve.frontends.http.options import HttpOptions
@@ -237,10 +237,10 @@ class GatedProtocol(HttpToolsProtocol):
         started = False
         if self._phase == Phase.ORDINARY and self._cycle is not None:
             started = self._cycle.response_started
+            self._cycle.scope.setdefault("extensions", {})[REFUSED] = {}
             self._abandon_cycle()
-        else:
-            self._env.count_code(error.status)
         if not started:
+            self._env.count_code(error.status)
             self._write_error(error, closing=True)
         self._linger()
 

@@ -12,6 +12,9 @@ from fastserve.frontends.http.errors import answer
 CLIENT_GONE = 499
 """The status, as nginx has it, of a request whose client did not wait for the answer."""
 
+REFUSED = "fastserve.refused"
+"""In the extensions of a request's scope: the connection has answered, and counted, it while it arrived."""
+
 Endpoint = Callable[[Request, Served], Awaitable[Response]]
 
 
@@ -26,7 +29,8 @@ def counted(plane: DataPlane, endpoint: Endpoint) -> Callable[[Request], Awaitab
             with served.held():
                 response = await endpoint(request, served)
         except asyncio.CancelledError:
-            count(CLIENT_GONE)
+            if REFUSED not in request.scope.get("extensions", {}):
+                count(CLIENT_GONE)
             raise
         except Exception as error:
             count(answer(error).status)
