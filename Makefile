@@ -52,7 +52,7 @@ configs: build ## write configs/server.yaml anew from the options
 
 # Two files at a time: one after the other they take more than a quarter of an hour.
 test: lint ## lint and every test; PYTEST_ARGS='-m "not slow"' for the quick ones
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 demo: build ## train on real flights, publish, serve, ask
 	$(BIN)/fastserve demo
