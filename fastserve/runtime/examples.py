@@ -2,14 +2,11 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
 
 import numpy as np
 
 from fastserve.errors import ModelFailed
 from fastserve.types import Array, DataType, Signature
-
-T = TypeVar("T")
 
 SIZES = (1, 8, 32, 256)
 """What dimensions that vary are taken as, one after the other: images of 1 x 1 are few models' business."""
@@ -36,8 +33,8 @@ def blank_rows(signature: Signature) -> Iterator[list[Array]]:
             return
 
 
-def first_that_runs(signature: Signature, run: Callable[[list[Array]], T]) -> tuple[list[Array], T]:
-    """Give the first blank row that a model runs, and what it gives for it.
+def first_that_runs(signature: Signature, run: Callable[[list[Array]], object]) -> list[Array]:
+    """Give the first blank row that a model runs.
 
     Raises
     ------
@@ -47,9 +44,11 @@ def first_that_runs(signature: Signature, run: Callable[[list[Array]], T]) -> tu
     first: ModelFailed | None = None
     for row in blank_rows(signature):
         try:
-            return row, run(row)
+            run(row)
         except ModelFailed as error:
             first = first or error
+        else:
+            return row
     assert first is not None
     raise first
 

@@ -81,7 +81,7 @@ def warm(
     ModelFailed
         The model does not run.
     """
-    row = first_that_runs(runtime.signature, runtime.run)[0] if example is None else list(example)
+    row = first_that_runs(runtime.signature, runtime.run) if example is None else list(example)
     if not runtime.signature.batched:
         return _alone("the model has no variable batch dimension", _measure(runtime, row, clock))
     stop_ns, limit_ns = clock() + round(budget_ms * _NS_PER_MS), round(max_bucket_ms * _NS_PER_MS)
