@@ -1,5 +1,6 @@
 """Logging for people and for collectors; every logger is `fastserve.<room>`."""
 
+import asyncio
 import logging
 import sys
 import time
@@ -7,6 +8,10 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 import orjson
+
+
+# psycopg warns of what SQLAlchemy reports anyway.
+_LIBRARIES = {"uvicorn.error": "WARNING", "opentelemetry": "WARNING", "psycopg": "ERROR"}
 
 
 class _Settings(Protocol):
@@ -33,19 +38,26 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging(options: _Settings) -> None:
-    """Send `fastserve.*`, and what uvicorn and OpenTelemetry warn of, to stderr in the form asked for."""
-    handler = logging.StreamHandler(sys.stderr)
-    if options.format == "json":
-        handler.setFormatter(JsonFormatter())
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    level = options.level.upper()
-    levels = {"fastserve": level, "uvicorn.error": "WARNING", "opentelemetry": "WARNING"}
+    """Send `fastserve.*`, and what libraries have to say, to stderr in the form asked for."""
+    levels = {"fastserve": options.level.upper(), **_LIBRARIES}
     for name, at in levels.items():
+        handler = logging.StreamHandler(sys.stderr)
+        if options.format == "json":
+            handler.setFormatter(JsonFormatter())
+        else:
+            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+        if name in _LIBRARIES:
+            handler.addFilter(_not_cancelled)
+            handler.addFilter(SeldomFilter(Seldom()))
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
         logger.setLevel(at)
         logger.propagate = False
+
+
+def _not_cancelled(record: logging.LogRecord) -> bool:
+    """A request given up because the server ends is no error of anybody's."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 class Seldom:
@@ -85,3 +97,24 @@ class Seldom:
         self._held[text] = 0
         more = self._before.pop(text, 0)
         return f"{text} (and {more:,} times more before)" if more else text
+
+
+class SeldomFilter(logging.Filter):
+    """Lets a record through as often as a `Seldom` admits its text, of which the beginning is enough.
+
+    For what libraries log of every request: a client may write to it as often as it likes.
+    """
+
+    _TEXT_LIMIT = 1_000
+
+    def __init__(self, seldom: Seldom) -> None:
+        super().__init__()
+        self._seldom = seldom
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is to be logged; its text says how often it was not."""
+        text = self._seldom.admit(record.getMessage()[: self._TEXT_LIMIT])
+        if text is None:
+            return False
+        record.msg, record.args = text, ()
+        return True

@@ -1,6 +1,14 @@
 """What keeps a log short."""
 
-from fastserve.log import Seldom
+import asyncio
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+
+from fastserve.log import Seldom, configure_logging
 
 
 class Clock:
@@ -32,3 +40,46 @@ def test_other_texts_come_through_up_to_a_bound() -> None:
     assert seldom.admit("row 9999") == "row 9999"
     clock.now_s += 1_000_000
     assert seldom.admit("row 1") == "row 1"
+
+
+@dataclass
+class Settings:
+    level: str = "info"
+    format: Literal["text", "json"] = "text"
+
+
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    names = ("fastserve", "uvicorn.error", "opentelemetry", "psycopg")
+    before = {name: (logging.getLogger(name).handlers[:], logging.getLogger(name).level) for name in names}
+    yield
+    for name, (handlers, level) in before.items():
+        logger = logging.getLogger(name)
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = True
+
+
+@pytest.mark.usefixtures("logging_as_before")
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_libraries_say_of_every_request_is_logged_seldom(
+    form: Literal["text", "json"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(Settings(format=form))
+    for _ in range(1_000):
+        logging.getLogger("opentelemetry.trace.span").warning("Invalid tracestate %s", "x" * 5_000)
+        logging.getLogger("fastserve.http").warning("ours")
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("Invalid tracestate x" in line for line in lines) == 1
+    assert sum("ours" in line for line in lines) == 1_000
+    assert max(map(len, lines)) < 1_200
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_a_request_that_ends_with_the_server_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Settings())
+    log = logging.getLogger("uvicorn.error")
+    log.error("Exception in ASGI application", exc_info=asyncio.CancelledError("timeout"))
+    assert capsys.readouterr().err == ""
+    log.error("Exception in ASGI application", exc_info=ValueError("a fault"))
+    assert "ValueError: a fault" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from fastserve.errors import ConfigError
 PREFIX = "FASTSERVE_"
 REGISTRY_VARIABLE = "FASTSERVE_REGISTRY"
 _SHOWN_CHARACTERS = 64
+_TOLD = 20
 
 
 class _Layers:
@@ -86,7 +87,7 @@ def _validate(layers: _Layers) -> tuple[Config | None, list[str]]:
     try:
         return Config.model_validate(layers.values), []
     except ValidationError as error:
-        return None, [_sentence(one, layers) for one in error.errors(include_url=False)]
+        return None, _sentences(error.errors(include_url=False), layers)
 
 
 def _wrong_alone(file: _Layers) -> list[str]:
@@ -101,7 +102,7 @@ def _wrong_alone(file: _Layers) -> list[str]:
     for path in numbers:  # pydantic takes true for 1, since the environment has nothing but text
         if isinstance(value := file.value(path), bool):
             wrong.append({"type": "number_type", "loc": path, "msg": "", "input": value})
-    return [_sentence(one, file) for one in wrong]
+    return _sentences(wrong, file)
 
 
 def _environment_key(name: str) -> KeyPath | None:
@@ -127,6 +128,13 @@ def _environment_value(text: str) -> Any:
         except yaml.YAMLError:
             return text
     return text
+
+
+def _sentences(errors: list[ErrorDetails], layers: _Layers) -> list[str]:
+    """Tell what is wrong: nobody reads hundreds of lines, and what comes after 20 is often their consequence."""
+    more = len(errors) - _TOLD
+    rest = [f"and {more:,} settings more are wrong"] if more > 0 else []
+    return [_sentence(one, layers) for one in errors[:_TOLD]] + rest
 
 
 def _sentence(error: ErrorDetails, layers: _Layers) -> str:

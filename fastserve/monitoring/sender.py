@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from fastserve.log import Seldom
 from fastserve.monitoring.outbox import Identity, Outbox
 from fastserve.monitoring.profile import Profile
 from fastserve.monitoring.snapshot import ProcessFigures, VersionDelta, VersionNow
@@ -65,6 +66,7 @@ class Sender:
         self._give_up_s: float | None = None
         """When to stop trying, on the monotonic clock, once told to."""
         self._link: Link | None = None
+        self._refusals = Seldom()
         self._trouble = ""
         self._since_s: float | None = None
         """When the trouble began."""
@@ -149,7 +151,9 @@ class Sender:
         return True
 
     def _drop(self, reason: str) -> None:
-        log.error("the control plane refuses a snapshot, which is dropped: %s", reason)
+        text = self._refusals.admit(f"the control plane refuses a snapshot, which is dropped: {reason}")
+        if text is not None:
+            log.error("%s", text)
         self._outbox.acknowledge()
 
     def _disconnect(self) -> None:

@@ -141,6 +141,12 @@ def test_mistakes_in_the_environment_and_the_flags() -> None:
     )
 
 
+def test_of_very_many_mistakes_the_first_are_told(write: Write) -> None:
+    lines = message(write("".join(f"unknown_{n}: 1\n" for n in range(5_000)))).splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == "and 4,980 settings more are wrong"
+
+
 def test_long_values_are_cut(write: Write) -> None:
     assert len(message(write(f"server: {{port: {'x' * 10_000}}}"))) < 200
 

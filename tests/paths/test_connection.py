@@ -68,6 +68,19 @@ def test_a_long_pipeline(way: Running) -> None:
         assert received == [2.0 * i for i in range(count)]
 
 
+@pytest.mark.parametrize(
+    "before",
+    [b"", GET, infer(1.0), GET + infer(1.0), infer(1.0) + GET],
+    ids=["nothing", "get", "infer", "get-infer", "infer-get"],
+)
+def test_a_target_that_no_parser_takes_is_answered_whatever_came_before(way: Running, before: bytes) -> None:
+    with way.connect() as connection:
+        connection.raw.sendall(before + b"GET http://h:/ HTTP/1.1\r\nHost: t\r\n\r\n")
+        answers = [connection.response() for _ in range(before.count(b"Host: ") + 1)]
+        assert [status(a) for a in answers] == [200] * (len(answers) - 1) + [400]
+        assert connection.raw.recv(1) == b""
+
+
 def test_a_request_may_arrive_in_any_pieces(way: Running) -> None:
     sent = infer(7.0) + GET + infer(8.0)
     with way.connect() as connection:

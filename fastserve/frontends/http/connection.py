@@ -91,7 +91,7 @@ class GatedProtocol(HttpToolsProtocol):
 
     @property
     def _cycle(self) -> RequestResponseCycle | None:
-        """uvicorn's last request; None before the first, which uvicorn's own annotation does not tell."""
+        """uvicorn's request in hand; None before its head is read, which uvicorn's annotation does not tell."""
         return self.cycle
 
     def _enter_phase(self, phase: Phase) -> None:
@@ -141,6 +141,7 @@ class GatedProtocol(HttpToolsProtocol):
             self._refuse(answer(PayloadTooLarge(self._env.options.max_body_bytes)))
             return
         self._enter_phase(Phase.ORDINARY)
+        self.cycle = None  # type: ignore[assignment]
         self._received = len(data)
         self._chunks = ChunkScanner() if head.chunked else None
         self._remaining = 1 if head.chunked else max(head.content_length, 0)
