@@ -9,7 +9,6 @@ from typing import Literal, Protocol
 
 import orjson
 
-
 # psycopg warns of what SQLAlchemy reports anyway.
 _LIBRARIES = {"uvicorn.error": "WARNING", "opentelemetry": "WARNING", "psycopg": "ERROR"}
 

@@ -131,7 +131,7 @@ def _environment_value(text: str) -> Any:
 
 
 def _sentences(errors: list[ErrorDetails], layers: _Layers) -> list[str]:
-    """Tell what is wrong: nobody reads hundreds of lines, and what comes after 20 is often their consequence."""
+    """Tell what is wrong; nobody reads more than 20 lines, and what follows is often their consequence."""
     more = len(errors) - _TOLD
     rest = [f"and {more:,} settings more are wrong"] if more > 0 else []
     return [_sentence(one, layers) for one in errors[:_TOLD]] + rest

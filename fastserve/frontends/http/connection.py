@@ -91,7 +91,7 @@ class GatedProtocol(HttpToolsProtocol):
 
     @property
     def _cycle(self) -> RequestResponseCycle | None:
-        """uvicorn's request in hand; None before its head is read, which uvicorn's annotation does not tell."""
+        """uvicorn's request in hand; None before its head is read, though the annotation says never."""
         return self.cycle
 
     def _enter_phase(self, phase: Phase) -> None:
