@@ -230,6 +230,8 @@ class Manager(Generic[H]):
         if self._settled or self._wanting or self._busy():
             return
         for model in self._models.values():
+            if model.wish is not None and model.wish.coming:
+                return
             for version in model.wished:
                 entry = model.entries[version]
                 if entry.state is not VersionState.READY and not entry.failures:

@@ -10,7 +10,7 @@ import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fastserve.clock import NS_PER_S, Clock, monotonic_ns
@@ -27,6 +27,8 @@ Stamp = tuple[tuple[str, int, int, int], ...]
 _MAX_FILES = 1_000
 _GRAIN_NS = 2 * NS_PER_S
 """A directory may change again within one tick of its file system's clock without looking different."""
+_START_NS = 60 * NS_PER_S
+"""So long after its start a server expects what is being written; what never comes to rest is not waited for."""
 
 
 @dataclass(slots=True)
@@ -60,6 +62,7 @@ class Scanner:
         self._settle_ns = int(options.settle_s * NS_PER_S)
         self._clock = clock
         self._wall_s = wall_s
+        self._began_ns = clock()
         self._known: dict[str, _Known] = {}
         self._empty: list[Path] = []
         """Directories that may become models'."""
@@ -126,7 +129,9 @@ class Scanner:
             # An alias comes to a version that is still being written when that one is whole.
             moved = {alias for alias, version in aliases.items() if version in unsettled}
             aliases |= {alias: before.wish.aliases[alias] for alias in moved & before.wish.aliases.keys()}
-        known.wish = Wish(tuple(v for v in versions if v not in unsettled), aliases, state.loaded)
+        whole = tuple(v for v in versions if v not in unsettled)
+        starts = self._clock() - self._began_ns < _START_NS
+        known.wish = Wish(whole, aliases, state.loaded, coming=starts and bool(unsettled) and not whole)
         self._known[name] = known
         return known.wish
 
@@ -163,6 +168,7 @@ class Scanner:
             known.problem = problem
             log.error("model %s: %s; what it served before stays", name, problem)
         known.fingerprint = ()
+        known.wish = replace(known.wish, coming=False)
         return known.wish
 
 

@@ -15,6 +15,8 @@ class Wish:
     aliases: Mapping[str, int] = field(default_factory=dict)
     loaded: bool = True
     """False: a person has unloaded the model."""
+    coming: bool = False
+    """None of its versions is whole yet, but one was being written when the server started."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,17 @@ def test_an_empty_registry_is_ready() -> None:
     assert puppet.settled == 1
 
 
+def test_a_start_waits_for_a_model_that_is_being_written() -> None:
+    puppet = Puppet(slots=8)
+    puppet.manager.wish({"m": Wish((1,)), "n": Wish((), coming=True)})
+    puppet.loaded(1)
+    assert (puppet.manager.ready(), puppet.settled) == (False, 0)
+    puppet.manager.wish({"m": Wish((1,)), "n": Wish((), coming=False)})
+    assert (puppet.manager.ready(), puppet.settled) == (True, 1)
+    puppet.manager.wish({"m": Wish((1,)), "n": Wish((), coming=True)})
+    assert (puppet.manager.ready(), puppet.settled) == (True, 1)
+
+
 def test_what_is_at_hand_serves_at_once() -> None:
     """Without a load, and whatever else still has to be loaded."""
     puppet = Puppet(slots=1, versions=3)

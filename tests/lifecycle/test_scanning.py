@@ -122,6 +122,22 @@ def test_a_bare_model_counts_when_it_has_not_changed_for_a_while(look: Look) -> 
     assert not look.scanner.unsettled()
 
 
+def test_what_is_being_written_when_the_server_starts_is_on_its_way(look: Look) -> None:
+    directory = look.drop(7)
+    look.wall_s = os.stat(directory / "model.onnx").st_ctime
+    assert look.scanner.scan() == {"m": Wish((), coming=True)}
+    look.pass_s(2.1)
+    assert look.scanner.scan() == {"m": Wish((7,))}
+    look.drop(8)
+    assert look.scanner.scan() == {"m": Wish((7,))}, "a version is there"
+    look.drop(1, "never")
+    for size in range(70):
+        with (look.registry.path / "never" / "1" / "model.onnx").open("ab") as file:
+            file.write(b"." * size)
+        assert look.scanner.scan()["never"] == Wish((), coming=size < 58)
+        look.pass_s(1)
+
+
 def test_a_bare_model_that_has_lain_there_for_long_counts_at_once(look: Look) -> None:
     look.drop(7)
     look.wall_s = 2.0**33
