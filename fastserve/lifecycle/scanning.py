@@ -28,7 +28,7 @@ _MAX_FILES = 1_000
 _GRAIN_NS = 2 * NS_PER_S
 """A directory may change again within one tick of its file system's clock without looking different."""
 _START_NS = 60 * NS_PER_S
-"""So long after its start a server expects what is being written; what never comes to rest is not waited for."""
+"""So long after its start a server expects what is being written; longer, it may never come to rest."""
 
 
 @dataclass(slots=True)
