@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve.monitoring.comparing import Folding, with_unseen
+from fastserve.monitoring.comparing import Folding, measure, with_unseen
 from fastserve.monitoring.profile import CategoryFeature, NumberFeature, Profile, Sketch, TensorProfile
-from fastserve_core.distance import distances
 from fastserve_core.sketch import NumberSketch
 
 Figures = tuple[float | None, ...]
@@ -51,7 +50,7 @@ class _Tensor:
 
     def psi(self, sketch: Sketch) -> list[float | None]:
         """Of every feature."""
-        found = distances(self._reference, self._bins(sketch), self._offsets)
+        found = measure(self._reference, self._bins(sketch), self._offsets)
         return [
             value if some else None
             for value, some in zip(found.psi.tolist(), np.isfinite(found.psi_raw).tolist(), strict=True)

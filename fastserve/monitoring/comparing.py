@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from fastserve.monitoring.profile import CategoryFeature, NumberFeature, TensorProfile
-from fastserve_core.distance import distances
+from fastserve_core.distance import Distances, distances
 from fastserve_core.sketch import CategorySketch, NumberSketch
 
 _PSI_FLOOR = 1e-4
@@ -192,6 +192,21 @@ def with_unseen(sketch: CategorySketch) -> NDArray[np.int64]:
     return np.insert(sketch.counts, sketch.offsets[1:], sketch.unseen)
 
 
+def measure(
+    reference: NDArray[np.int64],
+    live: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    edges: NDArray[np.float64] | None = None,
+) -> Distances:
+    """Give the distances of `fastserve_core.distance`, where psi's bias is of the bins that hold anything.
+
+    A bin without a row on either side, as that of what is unseen mostly is, adds nothing to PSI by chance.
+    """
+    found = distances(reference, live, offsets, edges)
+    bias = (found.psi_raw - found.psi) / np.maximum(np.diff(offsets) - 1, 1)
+    return found._replace(psi=found.psi_raw - bias * found.degrees)
+
+
 def _compare_numbers(
     profile: TensorProfile, sketch: NumberSketch, live: Sequence[NDArray[np.int64]]
 ) -> list[FeatureComparison]:
@@ -273,7 +288,7 @@ def _measure(
     edges: NDArray[np.float64] | None = None,
 ) -> list[dict[str, float | None]]:
     """All features in one call; a feature without rows on one side has no figure at all."""
-    found = distances(reference, live, offsets, edges)
+    found = measure(reference, live, offsets, edges)
     columns = {name: values.tolist() for name, values in found._asdict().items()}
     counted = np.isfinite(found.psi_raw).tolist()
     return [

@@ -102,6 +102,23 @@ def test_figures_are_those_of_the_bins() -> None:
     assert mine is not None and mine.sd == pytest.approx(reference[:, 1].std(ddof=1))
 
 
+@pytest.mark.parametrize("kinds", [2, 3, 5])
+def test_psi_of_categories_is_about_nothing_without_drift(kinds: int) -> None:
+    """Although there is a bin for what is unseen, and nothing in it."""
+    rng, rows = np.random.default_rng(kinds), 200
+    psi: list[Any] = []
+    plain: list[Any] = []
+    for _ in range(400):
+        reference, live = rng.integers(0, kinds, (2, rows, 1)).astype("U1").astype(object)
+        (one,) = compared(reference, live, DataType.BYTES)
+        psi.append(one.distances["psi"])
+        plain.append(one.distances["psi_raw"])
+    bias, sd = (kinds - 1) * 2 / rows, np.std(plain) / np.sqrt(len(plain))
+    assert np.mean(plain) == pytest.approx(bias, abs=4 * sd)
+    assert np.mean(psi) == pytest.approx(0, abs=4 * sd)
+    assert bias > 8 * sd
+
+
 def test_out_of_range_counts_in_the_outermost_bin_and_apart() -> None:
     reference = column(*range(100))
     (one,) = compared(reference, column(-5, -np.inf, *range(50), 1e9), bins=2)
