@@ -34,8 +34,12 @@ class UnsupportedEncoding(InvalidRequest):
 class Unauthorized(FastserveError):
     """The request changes state and does not carry the right token."""
 
-    def __init__(self) -> None:
-        super().__init__("this needs the token: send the header 'Authorization: Bearer TOKEN'")
+    def __init__(self, *, given: bool = False) -> None:
+        super().__init__(
+            "the token is not the right one"
+            if given
+            else "this needs the token: send the header 'Authorization: Bearer TOKEN'"
+        )
 
 
 class NotFound(FastserveError):

@@ -155,10 +155,15 @@ def _feature(place: int, feature: FeatureComparison, mine: list[Slot], times: _T
     yield f'<span class="{grade}">{_WORDS[grade]}</span> '
     yield f'<span class="{missing}">{_MISSING_WORDS[missing]}</span></h2>'
     found = [(word, feature.distances.get(key)) for key, word in _DISTANCES]
-    found += [("overdispersion φ", feature.phi), ("chi-square / degrees / φ", feature.excess)]
+    found += [
+        ("overdispersion φ", feature.phi if feature.phi_windows else None),
+        ("chi-square / degrees / φ", feature.excess),
+    ]
     yield '<p class="soft">' + ", ".join(
         f"{word} {short(value)}" for word, value in found if value is not None
     )
+    if not feature.phi_windows:
+        yield "; φ was not measured and counts as 1"
     yield f"; {feature.live.rows:,} live rows, {feature.live.infinite:,} infinite</p>"
     yield '<div class="plots"><figure>'
     if mine:

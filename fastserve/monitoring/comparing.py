@@ -63,6 +63,8 @@ class FeatureComparison(BaseModel):
     degrees; None where a statistic has no meaning, as Wasserstein of categories, or without rows."""
     phi: float
     """The reference's overdispersion: divide chi_square by it where rows depend on each other."""
+    phi_windows: int = 0
+    """Reference windows that `phi` was taken over; 0: it was not, and is 1 for that."""
 
     @property
     def excess(self) -> float | None:
@@ -240,6 +242,7 @@ def _compare_numbers(
             ),
             distances=measured[f],
             phi=one.phi,
+            phi_windows=one.windows,
         )
         for f, one in enumerate(features)
     ]
@@ -276,6 +279,7 @@ def _compare_categories(
             ),
             distances=measured[f],
             phi=one.phi,
+            phi_windows=one.windows,
         )
         for f, one in enumerate(features)
     ]

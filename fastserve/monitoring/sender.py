@@ -19,6 +19,7 @@ _RETRY_S = 1.0
 _LAST_RETRY_S = 0.1
 _BEHIND = 4
 _REFUSED = (400, 413)
+_MOST_TOLD = 16
 
 
 class Link(Protocol):
@@ -67,7 +68,8 @@ class Sender:
         """When to stop trying, on the monotonic clock, once told to."""
         self._link: Link | None = None
         self._refusals = Seldom()
-        self._trouble = ""
+        self._told: set[str] = set()
+        """What the log has heard of the trouble that lasts."""
         self._since_s: float | None = None
         """When the trouble began."""
         self._thread = threading.Thread(target=self._run, name="fastserve-statistics", daemon=True)
@@ -165,12 +167,13 @@ class Sender:
         """Log a trouble once it lasts, not every second."""
         now_s = time.monotonic()
         self._since_s = now_s if self._since_s is None else self._since_s
-        if now_s - self._since_s >= self._patience_s and trouble != self._trouble:
+        lasts = now_s - self._since_s >= self._patience_s
+        if lasts and trouble not in self._told and len(self._told) < _MOST_TOLD:
             log.warning("%s; statistics wait", trouble)
-            self._trouble = trouble
+            self._told.add(trouble)
 
     def _recovered(self) -> None:
         self._since_s = None
-        if self._trouble:
+        if self._told:
             log.info("the control plane takes statistics again")
-            self._trouble = ""
+            self._told.clear()

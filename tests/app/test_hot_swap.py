@@ -214,6 +214,8 @@ def test_load_control_writes_what_is_wished_for(site: Site) -> None:
         answer = site.server.request("POST", url + "unload", headers=headers)
         assert answer.status == 401, headers
         assert answer.header("www-authenticate") == "Bearer"
+        given = headers.get("Authorization", "").startswith("Bearer")
+        assert ("not the right one" in answer.json()["error"]) == given
     assert site.server.request("POST", url + "unload", headers=bearer).status == 200
     assert site.ask()[0] == 503
     assert site.registry.state("m").loaded is False

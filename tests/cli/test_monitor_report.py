@@ -122,7 +122,9 @@ def test_the_address_of_the_configuration(call: Run, plane: Plane, tmp_path: Pat
     (tmp_path / "c.yaml").write_text(f"control:\n  host: 0.0.0.0\nserver:\n  control_port: {port}\n")
     assert call("monitor", "report", "flights", "--config", "c.yaml").returncode == 0
     assert call("monitor", "report", "flights", FASTSERVE_SERVER__CONTROL_PORT=str(port)).returncode == 0
-    assert len(plane.asked) == 2
+    away = {"FASTSERVE_MONITORING__CONTROL_URL": f"{plane.url}/", "FASTSERVE_SERVER__CONTROL_PORT": "0"}
+    assert call("monitor", "report", "flights", **away).returncode == 0
+    assert len(plane.asked) == 3
 
 
 def test_a_proxy_is_not_asked(call: Run, plane: Plane) -> None:

@@ -194,6 +194,14 @@ def test_a_long_timeline_is_drawn_by_its_highest() -> None:
     assert "the highest of each few windows" in page
 
 
+def test_a_phi_that_nobody_measured_is_no_figure() -> None:
+    words = "φ was not measured and counts as 1"
+    page = render_html(report(number(phi=1.0)))
+    assert words in page and "overdispersion" not in page
+    page = render_html(report(number(phi=1.5, phi_windows=20)))
+    assert words not in page and "overdispersion φ 1.5" in page
+
+
 def test_a_reference_of_live_rows_is_said() -> None:
     said = Page(render_html(report(number(), source="live"))).words("p")
     assert any("The reference is live traffic" in text for text in said)

@@ -152,6 +152,24 @@ def test_a_control_plane_of_another_release_is_asked_again_and_the_log_says_why(
     until(lambda: counted(control) == 3 and len({one.number for one in control.received}) == 1)
 
 
+def test_troubles_that_take_turns_are_said_once_each(
+    control: ControlPlane, sender: Sender, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    asked: list[int] = []
+
+    def answer(one: Snapshot) -> Answer:
+        asked.append(one.number)
+        return (200, {}) if len(asked) > 8 else (503, {"error": f"trouble {len(asked) % 2}"})
+
+    control.answer = answer
+    for _ in range(9):
+        sender.offer(report(delta(1)))
+        until(lambda before=len(asked): len(asked) > before)
+    until(lambda: "takes statistics again" in caplog.text)
+    assert [caplog.text.count(f"trouble {which}") for which in (0, 1)] == [1, 1]
+
+
 def test_the_last_words_are_sent_before_the_end(control: ControlPlane, path: Path) -> None:
     one = Sender(lambda: Link(path), WHO, 5)
     one.start()

@@ -71,6 +71,8 @@ def address(given: str | None, config: Path | None) -> str:
             raise ConfigError(f"--control: '{given[:200]}' is no URL such as http://control:8002")
         return given.rstrip("/")
     chosen = settings(None, config)
+    if chosen.monitoring.control_url is not None:
+        return chosen.monitoring.control_url.rstrip("/")
     host, port = chosen.control.host, chosen.server.control_port
     if not port:
         raise ConfigError(

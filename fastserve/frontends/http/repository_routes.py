@@ -98,4 +98,4 @@ def require_token(request: Request, token: str) -> None:
     scheme, _, given = (values[0] if len(values) == 1 else "").partition(" ")
     right = hmac.compare_digest(given.strip().encode("latin-1"), token.encode())
     if not token or scheme.lower() != "bearer" or not right:
-        raise Unauthorized
+        raise Unauthorized(given=bool(token) and scheme.lower() == "bearer" and bool(given.strip()))
