@@ -92,16 +92,19 @@ class Rollup:
         return gone
 
     def _old(self, now_ms: int) -> list[ColumnElement[bool]]:
-        """Choose windows past their time; of minutes whole hours, of hours whole days."""
+        """Choose windows past their time; of minutes whole hours, of hours and days whole days.
+
+        Of a window by count it is the last row that counts: it may have been filling for long.
+        """
         options, table = self._options, windows.c
         minutes_ms = (now_ms - int(options.keep_minutes_h * HOUR_MS)) // HOUR_MS * HOUR_MS
         hours_ms = (now_ms - int(options.keep_hours_d * DAY_MS)) // DAY_MS * DAY_MS
-        days_ms = now_ms - int(options.keep_days_d * DAY_MS)
+        days_ms = (now_ms - int(options.keep_days_d * DAY_MS)) // DAY_MS * DAY_MS
         return [
             and_(table.level == "minute", table.start_ms < minutes_ms),
             and_(table.level == "hour", table.start_ms < hours_ms),
             and_(table.level == "day", table.start_ms < days_ms),
-            and_(table.level == "count", table.start_ms < days_ms),
+            and_(table.level == "count", table.end_ms < days_ms),
         ]
 
     def _surplus(self, connection: Connection) -> list[ColumnElement[bool]]:

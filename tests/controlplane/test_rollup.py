@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from sqlalchemy import func, select
 
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.rollup import SOURCE_DAYS, Rollup
+from fastserve.controlplane.spans import parse_since, span_until
 from fastserve.controlplane.store import Store
+from fastserve.controlplane.summary import Summaries
 from fastserve.controlplane.tables import profiles, sources, windows, workers
 from fastserve.controlplane.windows import DAY_MS, HOUR_MS, MINUTE_MS
 from fastserve.monitoring.snapshot import VersionDelta
@@ -119,6 +122,30 @@ def test_what_is_long_gone_is_forgotten(open_store: Callable[[ControlOptions], S
     clock.now_ms = later_ms
     again = snapshot(2, [delta(small, normal(10))], to_ms=later_ms)
     assert store.take_in([again]).answers[0].wanted == (small.digest(),)
+
+
+@pytest.mark.parametrize(("hours_d", "hour"), [(1, 0.2), (1, 15.98), (9, 0.2), (9, 15.98)])
+def test_every_span_that_can_be_asked_for_is_whole(
+    open_store: Callable[[ControlOptions], Store], clock: Clock, hours_d: float, hour: float
+) -> None:
+    options = ControlOptions(keep_minutes_h=2, keep_hours_d=hours_d, keep_days_d=7, count_window_rows=10_000)
+    store, small, sent = open_store(options), profile(), {}
+    rollup, summaries = Rollup(store, options), Summaries(store.database, store.profiles)
+    begin_ms = NOON_MS // DAY_MS * DAY_MS
+    for number in range(40):
+        clock.now_ms = at_ms = begin_ms + number * 7 * HOUR_MS
+        rows = 10 + number
+        store.take_in([snapshot(number + 1, [delta(small, normal(rows))], to_ms=at_ms, profiles=(small,))])
+        sent[at_ms // MINUTE_MS * MINUTE_MS] = rows
+        keep_house(rollup, at_ms + 5 * MINUTE_MS)
+    now_ms = clock.now_ms // DAY_MS * DAY_MS + DAY_MS + int(hour * HOUR_MS)
+    keep_house(rollup, now_ms)
+    for since in ("2h", "12h", "26h", "2d", "6d", "7d", "400d"):
+        span = span_until(now_ms, parse_since(since), options)
+        wanted = sum(rows for at_ms, rows in sent.items() if at_ms >= span.start_ms)
+        assert summaries.live("m", 1, span.start_ms, span.end_ms).rows == wanted, since
+    # The window by count began twelve days ago and is being filled.
+    assert rows_in(store, "count") == sum(sent.values())
 
 
 def test_windows_by_count_are_limited(open_store: Callable[[ControlOptions], Store]) -> None:
