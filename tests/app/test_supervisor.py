@@ -204,6 +204,35 @@ def test_a_request_half_sent_at_sigterm_is_answered_and_nobody_else_gets_in(pair
     assert pair.process.wait(20) == 0
 
 
+def test_who_is_not_answered_when_the_server_waits_no_longer_may_try_elsewhere(
+    registry: Path, tmp_path: Path
+) -> None:
+    settings = {"server": {"drain_s": 1}, "batching": {"max_queue_delay_us": 10_000_000}}
+    paths = ["v2/models/scaled/infer", "v2/models/scaled/infer?ordinary", "v1/models/scaled:predict"]
+    body = json.dumps(ASK)
+    columns = json.dumps({"inputs": {"x": [[1.0, 2.0, 3.0]]}})
+    with running(registry, tmp_path, settings) as server, contextlib.ExitStack() as connections:
+        asked = []
+        for path in paths:
+            sent = columns if path.startswith("v1") else body
+            raw = connections.enter_context(server.connect(30))
+            head = f"POST /{path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(sent)}\r\n\r\n"
+            raw.sendall((head + sent).encode())
+            asked.append(raw)
+        time.sleep(0.5)
+        server.process.terminate()
+        answers = [drain(raw) for raw in asked]
+        assert server.process.wait(20) == 0
+        log = server.log.read_text()
+    for answer in answers:
+        assert answer.startswith(b"HTTP/1.1 503 "), answer
+        assert b"\r\nretry-after: 1\r\n" in answer
+        assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {
+            "error": "model 'scaled' version '1' is not ready: it is being unloaded"
+        }
+    assert "Traceback" not in log
+
+
 def test_an_address_that_cannot_be_had_is_told() -> None:
     with pytest.raises(
         ConfigError, match=r"^cannot listen on 192\.0\.2\.1: it is no address of this machine$"

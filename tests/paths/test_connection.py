@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import json
 import socket
+import struct
 import time
 import zlib
 from types import SimpleNamespace
@@ -146,6 +147,30 @@ def test_what_is_refused_while_it_arrives_is_counted_once(
         assert status(connection.response()) == code
     assert counted == [code]
     assert served.stats.codes == before
+
+
+@pytest.mark.parametrize(
+    "rest", [b"", b"Content-Length: 99\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n5\r\n{"]
+)
+def test_a_client_that_is_gone_while_it_sends_is_counted_once(
+    way: Running, monkeypatch: pytest.MonkeyPatch, rest: bytes
+) -> None:
+    counted: list[int] = []
+    assert way.worker.plane is not None
+    served = way.worker.plane.resolve("scaled", None)
+    monkeypatch.setattr(way.environment, "count_code", counted.append)
+    before = served.stats.codes.get(499, 0)
+    with way.connect() as connection:
+        connection.raw.sendall(b"POST /v2/models/scaled/infer HTTP/1.1\r\nHost: t\r\n" + rest)
+        time.sleep(0.1)
+        connection.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def gone() -> int:
+        return counted.count(499) + served.stats.codes.get(499, 0) - before
+
+    until(lambda: gone() > 0)
+    time.sleep(0.1)
+    assert (gone(), set(counted)) == (1, set(counted) & {499})
 
 
 def test_a_large_body_over_the_limit_reads_its_413(way: Running) -> None:

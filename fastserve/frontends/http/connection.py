@@ -11,10 +11,11 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, ClassVar
 
+from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from fastserve.errors import PayloadTooLarge
-from fastserve.frontends.http.counting import CLIENT_GONE, REFUSED
+from fastserve.frontends.http.counting import CLIENT_GONE, LEFT, REFUSED
 from fastserve.frontends.http.errors import ErrorAnswer, answer, error_body
 from fastserve.frontends.http.one_write import OneWrite
 from fastserve.frontends.http.options import HttpOptions
@@ -190,8 +191,12 @@ class GatedProtocol(HttpToolsProtocol):
             try:
                 await app(scope, receive, send)
             except asyncio.CancelledError:
-                if not cycle.disconnected:
+                if cycle.disconnected:
+                    return
+                if cycle.response_started:
                     raise
+                stopping = Response(error_body("the server is stopping"), 503, {"retry-after": "1"})
+                await stopping(scope, receive, send)
 
         self._answer = cycle.transport = OneWrite(self.transport, cycle)
         self._task = task = self.loop.create_task(cycle.run_asgi(withdrawable))
@@ -238,15 +243,15 @@ class GatedProtocol(HttpToolsProtocol):
         started = False
         if self._phase == Phase.ORDINARY and self._cycle is not None:
             started = self._cycle.response_started
-            self._cycle.scope.setdefault("extensions", {})[REFUSED] = {}
-            self._abandon_cycle()
+            self._abandon_cycle(REFUSED)
         if not started:
             self._env.count_code(error.status)
             self._write_error(error, closing=True)
         self._linger()
 
-    def _abandon_cycle(self) -> None:
+    def _abandon_cycle(self, mark: str) -> None:
         cycle = self.cycle
+        cycle.scope.setdefault("extensions", {})[mark] = {}
         if not cycle.response_complete:
             cycle.disconnected = True
             cycle.on_response = lambda: None
@@ -269,7 +274,9 @@ class GatedProtocol(HttpToolsProtocol):
             lane.owner.cancel(token)
             lane.owner.stats.count_code(CLIENT_GONE)
         elif self._phase == Phase.ORDINARY and self._cycle is not None:
-            self._abandon_cycle()
+            self._abandon_cycle(LEFT)
+        elif self._phase != Phase.DISCARD and self._received:
+            self._env.count_code(CLIENT_GONE)
         self._exchange.phase = Phase.DISCARD
         self._exchange.close()
         super().connection_lost(exc)

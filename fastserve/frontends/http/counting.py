@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fastserve.dataplane import DataPlane, Served
+from fastserve.errors import NotReady
 from fastserve.frontends.http.errors import answer
 
 CLIENT_GONE = 499
@@ -14,6 +15,9 @@ CLIENT_GONE = 499
 
 REFUSED = "fastserve.refused"
 """In the extensions of a request's scope: the connection has answered, and counted, it while it arrived."""
+
+LEFT = "fastserve.left"
+"""In the extensions of a request's scope: its client is gone."""
 
 Endpoint = Callable[[Request, Served], Awaitable[Response]]
 
@@ -29,9 +33,16 @@ def counted(plane: DataPlane, endpoint: Endpoint) -> Callable[[Request], Awaitab
             with served.held():
                 response = await endpoint(request, served)
         except asyncio.CancelledError:
-            if REFUSED not in request.scope.get("extensions", {}):
+            marks = request.scope.get("extensions", {})
+            if REFUSED in marks:
+                raise
+            if LEFT in marks:
                 count(CLIENT_GONE)
-            raise
+                raise
+            # The server stops and waits no longer. The fast path says the same.
+            error = NotReady(served.name, served.version, "it is being unloaded")
+            count(answer(error).status)
+            raise error from None
         except Exception as error:
             count(answer(error).status)
             raise
