@@ -21,6 +21,7 @@ from fastserve.config import Config
 from fastserve.errors import ConfigError, FastserveError, RegistryError
 from fastserve.lifecycle import Ahead
 from fastserve.log import configure_logging
+from fastserve.registry import Registry
 from fastserve.runtime import can_be_forked, threads_per_worker
 from fastserve.runtime.require import require_runtime
 from fastserve.tracing import require_tracing
@@ -29,6 +30,7 @@ log = logging.getLogger("fastserve.app")
 
 _POLL_S = 0.2
 _KILL_S = 5.0
+_TOLD = 20
 _CONTROL_DELAY_S = 10.0
 """The control plane starts when the workers have loaded their models, or so much later than they."""
 
@@ -46,7 +48,7 @@ def serve(config: Config) -> int:
     require_tracing(config.tracing)
     if not config.registry_dir().is_dir():
         raise RegistryError(f"the registry '{config.registry_dir()}' is not a directory")
-    open_registry(config)  # for the keys that it reads: no worker could do without
+    registry = open_registry(config)  # and read the keys: no worker could do without
     server = config.server
     workers = server.workers
     threads = config.runtime.intra_op_threads or threads_per_worker(workers)
@@ -56,9 +58,11 @@ def serve(config: Config) -> int:
         _check_database(config)
         control = bind(config.control.host, server.control_port, server.backlog, 1, "--control-port")[0]
     host, port = listeners[0].getsockname()[:2]
+    host = f"[{host}]" if ":" in host else host
     log.info(
         "serving registry %s on http://%s:%d with %d worker(s)", config.registry_dir(), host, port, workers
     )
+    _tell_what_is_passed_over(registry)
     if workers == 1 and control is None:
         from fastserve.app.worker import Worker
 
@@ -67,6 +71,17 @@ def serve(config: Config) -> int:
         return 0
     with TemporaryDirectory(prefix="fastserve-", ignore_cleanup_errors=True) as directory:
         return Supervisor(config, threads, listeners, control, Path(directory)).run()
+
+
+def _tell_what_is_passed_over(registry: Registry) -> None:
+    """Nobody who copied a model to the wrong place should have to guess why it is not there."""
+    found = registry.passed_over()
+    with suppress(FastserveError):  # a model that cannot be read is told by the workers
+        found += [(f"{model}/{version}", problem) for model, version, problem in registry.damaged()]
+    for place, problem in found[:_TOLD]:
+        log.warning("%r in the registry is not served: %s", place, problem)
+    if len(found) > _TOLD:
+        log.warning("and %d more, which `fastserve models verify` names", len(found) - _TOLD)
 
 
 def _check_database(config: Config) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from fastserve.errors import RegistryError
 from fastserve.registry import files
 from fastserve.registry.manifest import MANIFEST_FILE, MODEL_FILE
-from fastserve.registry.names import is_model, parse_version
+from fastserve.registry.names import is_model, parse_version, why_no_model
 
 
 def models(path: Path) -> list[str]:
@@ -60,6 +60,48 @@ def damaged(directory: Path, root: Path) -> Iterator[tuple[int, str]]:
             )
         elif os.path.lexists(place / MANIFEST_FILE):
             yield version, f"{MODEL_FILE} is missing"
+
+
+def passed_over(path: Path) -> Iterator[tuple[str, str]]:
+    """What looks like a model or a version, lies where no server looks for one, and is not `damaged`.
+
+    Where it is, from the registry, and what is the matter; sorted. What cannot be read is not in it.
+    """
+    root = path.resolve()
+    for entry in _visible(path):
+        versions = [one for one in _visible(Path(entry.path)) if one.name.isdecimal()]
+        if not versions:
+            continue
+        if not _is_inside(entry, root):
+            yield entry.name, "is a link out of the registry"
+        elif (rule := why_no_model(entry.name)) is not None:
+            yield entry.name, rule
+        else:
+            for version in versions:
+                if (problem := _why_no_version(version, root)) is not None:
+                    yield f"{entry.name}/{version.name}", problem
+
+
+def _why_no_version(entry: "os.DirEntry[str]", root: Path) -> str | None:
+    if parse_version(entry.name) is None:
+        return "is no version: its number would have to be 1 or more, without leading zeros"
+    if not _is_inside(entry, root):
+        return "is a link out of the registry"
+    try:
+        inside = set(os.listdir(entry.path))
+    except OSError:
+        return None
+    return None if not inside or inside & {MODEL_FILE, MANIFEST_FILE} else f"has no {MODEL_FILE}"
+
+
+def _visible(path: Path) -> "list[os.DirEntry[str]]":
+    """The directories in one, links to some too, sorted; none where it cannot be read."""
+    try:
+        with os.scandir(path) as entries:
+            found = [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError:
+        return []
+    return sorted(found, key=lambda entry: entry.name)
 
 
 def is_whole(directory: Path, root: Path) -> bool:

@@ -15,12 +15,17 @@ def is_model(name: str) -> bool:
     return _NAME.fullmatch(name) is not None and name not in _ROUTES
 
 
+def why_no_model(name: str) -> str | None:
+    """The rule that keeps a model from having this name, if one does."""
+    if name in _ROUTES:
+        return f"a model cannot be called '{name}': /v2/models/{name} is an endpoint"
+    return None if is_model(name) else f"{_quoted(name)} is not a model name: {_RULE}"
+
+
 def check_model(name: str) -> None:
     """Raise RegistryError with the rule unless a model may have this name."""
-    if name in _ROUTES:
-        raise RegistryError(f"a model cannot be called '{name}': /v2/models/{name} is an endpoint")
-    if not is_model(name):
-        raise RegistryError(f"{_quoted(name)} is not a model name: {_RULE}")
+    if (rule := why_no_model(name)) is not None:
+        raise RegistryError(rule)
 
 
 def check_alias(name: str) -> None:

@@ -106,6 +106,10 @@ class Registry:
             for version, problem in sorted(listing.damaged(*self._find(name)))
         ]
 
+    def passed_over(self) -> list[tuple[str, str]]:
+        """What looks like a model or a version but counts as none: where it lies, and what is the matter."""
+        return list(listing.passed_over(self.path))
+
     def places(self, model: str) -> dict[int, bool]:
         """Give the numbers in a model's directory; True for a whole version, False without a model file.
 

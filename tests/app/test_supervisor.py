@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -202,6 +203,16 @@ def test_a_request_half_sent_at_sigterm_is_answered_and_nobody_else_gets_in(pair
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"connection: close" in answer.lower(), "all other connections are gone by now"
     assert pair.process.wait(20) == 0
+
+
+def test_what_is_not_served_is_said_at_the_start(registry: Path, tmp_path: Path) -> None:
+    for number in range(30):
+        shutil.copytree(registry / "scaled" / "1", registry / "scaled" / f"0{number}")
+    with running(registry, tmp_path, ready=False) as server:
+        until(lambda: "ready: " in server.log.read_text())
+        log = server.log.read_text()
+    assert log.count("without leading zeros") == 20
+    assert "and 10 more, which `fastserve models verify` names" in log
 
 
 def test_who_is_not_answered_when_the_server_waits_no_longer_may_try_elsewhere(

@@ -80,6 +80,29 @@ def test_links_that_leave_the_registry_do_not_count(registry: Registry, tmp_path
         registry.versions("linked")
 
 
+def test_what_looks_like_a_model_and_is_none_is_named(registry: Registry, tmp_path: Path) -> None:
+    foreign(registry, "1")
+    for version in ("0", "01"):
+        foreign(registry, version)
+    for name in ("my model", "stats", ".hidden"):
+        foreign(registry, "1", name)
+    (foreign(registry, "2") / "model.onnx").rename(registry.path / "m" / "2" / "net.onnx")
+    elsewhere = foreign(Registry(tmp_path / "elsewhere"), "7")
+    (registry.path / "linked").symlink_to(elsewhere.parent)
+    (registry.path / "m" / "9").symlink_to(elsewhere)
+    for harmless in ("lost+found/x", "m/3", "m/notes", "empty"):
+        (registry.path / harmless).mkdir(parents=True)
+    (registry.path / "README").touch()
+    said = dict(registry.passed_over())
+    assert list(said) == ["linked", "m/0", "m/01", "m/2", "m/9", "my model", "stats"]
+    assert said["m/2"] == "has no model.onnx"
+    assert said["linked"] == said["m/9"] == "is a link out of the registry"
+    assert "without leading zeros" in said["m/01"]
+    assert "is an endpoint" in said["stats"]
+    assert registry.models() == ["m"]
+    assert registry.versions("m") == [1]
+
+
 def test_links_inside_the_registry_count(registry: Registry) -> None:
     # Kubernetes mounts a volume as links to a directory that it swaps.
     directory = foreign(registry, "..data", "..mount")

@@ -69,6 +69,8 @@ def verify(
     chosen = settings(registry, config)
     problems = [problem for one in models for problem in _about_model(store, chosen, one)]
     problems += [f"{one}/{version}/{what}" for one, version, what in store.damaged(model)]
+    if model is None:
+        problems += [f"{place!r}: {what}" for place, what in store.passed_over()]
     if model is not None and wanted is not None:
         checks = [_Check(model, version_of(store, model, wanted))]
     else:
