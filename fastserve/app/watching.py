@@ -178,7 +178,9 @@ class Watching:
                 stamp = self._registry.profile_stamp(served.name, served.number)
             except (FastserveError, OSError):
                 continue  # the version's directory is gone: it serves, and is watched, from memory
-            if stamp is not None and stamp != self._stamps.get(served):
+            # One that is gone is counted against on, but what could not be read no longer matters.
+            matters = stamp is not None or served.watch.watcher is None
+            if matters and stamp != self._stamps.get(served):
                 changed.append(served)
         return changed
 

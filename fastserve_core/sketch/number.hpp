@@ -234,13 +234,14 @@ public:
         for (int64_t f = 0; f < plan.features(); ++f) {
             const int64_t seen = finite(f);
             const double number = static_cast<double>(seen), sum = summed_[kSum][f];
+            const double least = summed_[kMinimum][f], most = summed_[kMaximum][f];
             const double rest = seen ? summed_[kSquares][f] - sum * sum / number : 0.0, m2 = rest < 0.0 ? 0.0 : rest;
             switch (moment) {
-                case kMean: out[f] = seen ? plan.shifts[f] + sum / number : NAN; break;
+                case kMean: out[f] = seen ? std::clamp(plan.shifts[f] + sum / number, least, most) : NAN; break;
                 case kM2: out[f] = m2; break;
                 case kVariance: out[f] = variance(f, seen, m2); break;
-                case kLeast: out[f] = seen ? summed_[kMinimum][f] : NAN; break;
-                default: out[f] = seen ? summed_[kMaximum][f] : NAN; break;
+                case kLeast: out[f] = seen ? least : NAN; break;
+                default: out[f] = seen ? most : NAN; break;
             }
         }
     }

@@ -305,7 +305,9 @@ def test_a_profile_that_comes_late_is_noticed_and_one_of_another_model_is_refuse
         narrow = tensor.model_copy(update={"features": tensor.features[:2]})
         registry.add_profile("scaled", 1, wrong.model_copy(update={"tensors": (narrow,)}).to_bytes())
         until(lambda: "has 2 columns, the model takes 3: 'b' is the last" in watched.about("unwatched"))
-        right = registry.add_profile("scaled", 1, make_profile().to_bytes(), replace=True)
+        (registry.path / "scaled" / "profiles" / "1.json").unlink()
+        until(lambda: "it has no profile" in watched.about("unwatched"))
+        right = registry.add_profile("scaled", 1, make_profile().to_bytes())
         until(lambda: watched.about("profile") == right)
         assert watched.about("unwatched") == ""
         send_all(watched.server, bodies(7))

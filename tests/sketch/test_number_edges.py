@@ -180,3 +180,10 @@ def test_memory_that_is_not_plain_numbers(values: Any) -> None:
     with pytest.raises(ValueError, match="values must be"):
         sketch.update(values)
     assert sketch.rows == 0 and sketch.counts.sum() == 0
+
+
+@given(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3), st.integers(1, 40))
+def test_the_mean_lies_between_the_extremes(value: float, shift: float, rows: int) -> None:
+    """Of equal values it is that value, and not one in the last place beside it."""
+    sketch = sketch_of([[]], np.full((rows, 1), value), [shift])
+    assert sketch.mean[0] == sketch.minimum[0] == sketch.maximum[0] == value
