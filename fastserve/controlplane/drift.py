@@ -62,12 +62,15 @@ class DriftWatch:
     def compare(self, version: Version, wall_ms: int) -> Drift | None:
         """Compare a version's last rows with its reference; None without any. In any thread.
 
+        Those of the window, from the beginning of the minute that it begins in, as in reports.
+
         Raises
         ------
         NotWatched, StoreUnavailable
         """
         end_ms = (wall_ms // MINUTE_MS + 1) * MINUTE_MS
-        live = self._summaries.live(*version, wall_ms - int(self._window_s * 1_000), end_ms)
+        start_ms = (wall_ms - int(self._window_s * 1_000)) // MINUTE_MS * MINUTE_MS
+        live = self._summaries.live(*version, start_ms, end_ms)
         if not live.rows:
             return None
         return Drift(live.profile.source, self._window_s, live.features())

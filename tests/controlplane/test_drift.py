@@ -2,9 +2,10 @@
 
 from fastserve.controlplane.drift import DriftWatch
 from fastserve.controlplane.fleet import Drift, Fleet, WorkerNow
+from fastserve.controlplane.store import Store
 from fastserve.controlplane.summary import Summaries
 from fastserve.monitoring.snapshot import ProcessFigures, VersionNow
-from tests.controlplane.snapshots import profile
+from tests.controlplane.snapshots import NOON_MS, Clock, delta, normal, profile, snapshot
 
 VERSION = ("m", 1)
 
@@ -48,3 +49,19 @@ def test_a_version_that_is_gone_has_no_distances() -> None:
     scene.fleet.workers.clear()
     assert not scene.compared(True, 100, None)
     assert VERSION not in scene.fleet.drift
+
+
+def test_a_window_holds_at_least_what_it_says(store: Store, clock: Clock) -> None:
+    reference = profile()
+    for second in range(0, 600, 5):
+        clock.now_ms = NOON_MS + second * 1_000
+        one = snapshot(second + 1, [delta(reference, normal(7))], to_ms=clock.now_ms, profiles=(reference,))
+        store.take_in([one])
+    summaries = Summaries(store.database, store.profiles)
+    watch = DriftWatch(summaries, Fleet(), 60.0, lambda: 0.0)
+    for second in (595, 540, 541, 570, 599):
+        found = watch.compare(VERSION, NOON_MS + second * 1_000)
+        assert found is not None
+        assert {feature.live.rows for feature in found.features} == {
+            7 * (595 - (second - 60) // 60 * 60 + 5) // 5
+        }
