@@ -54,7 +54,7 @@ class BatchingOptions(BaseModel):
         ge=0,
         le=1_000_000,
         description="A batch predicted to run this long or less runs on the event loop's own thread, in µs; "
-        "unset = 1000, or 5000 where a worker has one core and a thread could not run beside the loop "
+        "unset = 1000, or 10000 where a worker has one core and a thread could not run beside the loop "
         "anyway.",
     )
     max_shape_buckets: int = Field(

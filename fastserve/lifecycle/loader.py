@@ -19,7 +19,7 @@ from fastserve.runtime.memory import use_huge_pages
 log = logging.getLogger("fastserve.lifecycle")
 
 _INLINE_US = 1_000
-_INLINE_ONE_CORE_US = 5_000
+_INLINE_ONE_CORE_US = 10_000
 _LARGE_BYTES = 4 * 2**20
 
 
