@@ -52,7 +52,7 @@ def run_apart(runtime: Runtime, inputs: list[Array], parts: Sequence[Part], erro
 
 
 def show(watcher: Watcher, batch: Batch, inputs: list[Array], outcome: Outcome) -> None:
-    """Let a watcher see the rows that the model gave outputs for, whether or not anybody waits for them still."""
+    """Let a watcher see the rows that the model gave outputs for, whoever waits for them still."""
     if isinstance(outcome, list):
         # A request that runs alone is one row to the queue, however many it has.
         watcher.update(inputs, outcome, inputs[0].shape[0] if inputs[0].ndim else batch.rows)
