@@ -71,7 +71,11 @@ async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) ->
         The client went away; `work` is cancelled.
     """
     task = asyncio.ensure_future(work)
-    await asyncio.sleep(0)
+    try:
+        await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        await _end(task)
+        raise
     if task.done():
         return task.result()
     watcher = asyncio.ensure_future(_disconnected(request))
@@ -81,9 +85,14 @@ async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) ->
             return task.result()
         raise ClientDisconnect
     finally:
+        await _end(task, watcher)
+
+
+async def _end(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel tasks and take what they end with, of which asyncio would write a traceback otherwise."""
+    for task in tasks:
         task.cancel()
-        watcher.cancel()
-        await asyncio.gather(task, watcher, return_exceptions=True)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _disconnected(request: Request) -> None:

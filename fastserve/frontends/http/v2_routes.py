@@ -55,11 +55,12 @@ class V2Routes:
 
     def _unsupported_routes(self) -> list[BaseRoute]:
         memory = "shared memory is not supported; send tensors in the request"
+        trace = "trace settings are not supported; the server's configuration has them under `tracing`"
         texts = {
             "/v2/systemsharedmemory/{rest:path}": memory,
             "/v2/cudasharedmemory/{rest:path}": memory,
-            "/v2/trace/setting": "trace settings are not supported",
-            "/v2/models/{model}/trace/setting": "trace settings are not supported",
+            "/v2/trace/setting": trace,
+            "/v2/models/{model}/trace/setting": trace,
             "/v2/logging": "logging is set up by the server's configuration, not over HTTP",
         }
         return [Route(path, _refusal(text), methods=["GET", "POST"]) for path, text in texts.items()]
