@@ -5,7 +5,6 @@ and still every row is counted.
 """
 
 import math
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -305,7 +304,7 @@ class _NumberCounting:
                 negative_infinite=negative[f],
                 positive_infinite=positive[f],
                 mean=mean[f] if math.isfinite(mean[f]) else None,
-                m2=m2[f] if math.isfinite(m2[f]) else sys.float_info.max,
+                m2=m2[f] if math.isfinite(m2[f]) else None,
                 minimum=minimum[f] if math.isfinite(minimum[f]) else None,
                 maximum=maximum[f] if math.isfinite(maximum[f]) else None,
             )

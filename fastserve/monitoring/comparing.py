@@ -317,7 +317,7 @@ def _reference_of_number(feature: NumberFeature) -> Side:
     infinite = feature.negative_infinite + feature.positive_infinite
     counted = sum(feature.counts)
     finite = counted - infinite
-    variance = feature.m2 / (finite - 1) if finite > 1 else math.nan
+    variance = feature.m2 / (finite - 1) if finite > 1 and feature.m2 is not None else math.nan
     return Side(
         rows=counted + feature.missing,
         missing=feature.missing,

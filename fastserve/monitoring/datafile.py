@@ -86,7 +86,8 @@ class DataFile:
     ) -> Iterator[list[Any]]:
         """Give the columns' values, at most `block_rows` rows at a time: one Arrow array a column.
 
-        Empty cells of CSV, and NA, null, nan and the like, are missing, but not in the columns `verbatim`.
+        Empty cells of CSV, and NA, null, nan and the like, spaces around them or not, are missing, but not in
+        the columns `verbatim`.
 
         Raises
         ------
@@ -104,7 +105,7 @@ class DataFile:
         if self.kind != "CSV" or verbatim:
             return column
         compute = _arrow("compute")
-        absent = compute.is_in(column, value_set=_absent())
+        absent = compute.is_in(compute.utf8_trim_whitespace(column), value_set=_absent())
         return compute.if_else(absent, _arrow().scalar(None, column.type), column)
 
     def _schema(self) -> Any:
@@ -151,7 +152,8 @@ class DataFile:
                 column_names=names,
                 autogenerate_column_names=not self._header and names is None,
             ),
-            parse_options=csv.ParseOptions(delimiter=self._delimiter),
+            # Without the second, pyarrow splits blocks at any line end, within quotes too.
+            parse_options=csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
             convert_options=csv.ConvertOptions(
                 column_types=dict.fromkeys(columns, text), include_columns=columns
             ),

@@ -62,8 +62,8 @@ class NumberFeature(_Feature):
     positive_infinite: Count = 0
     mean: float | None
     """Of finite values; None where there was none."""
-    m2: Annotated[float, Field(ge=0)]
-    """Sum of squared distances from the mean."""
+    m2: Annotated[float, Field(ge=0)] | None
+    """Sum of squared distances from the mean; None where no double holds it."""
     minimum: float | None
     maximum: float | None
 

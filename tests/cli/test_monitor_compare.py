@@ -40,6 +40,9 @@ def test_compare_of_other_columns(call: Run, tmp_path: Path) -> None:
     fails(call("monitor", "compare", "a.csv", "b.csv"), 1, "b.csv has no column 'y'")
     fails(call("monitor", "compare", "a.csv", "b.csv", "--columns", "x"), 1, "column 'x', row 3: 'three'")
     fails(call("monitor", "compare", "a.csv", "b.csv", "--columns", "q"), 1, "a.csv has no column 'q'")
+    (tmp_path / "none.csv").write_text("x,y\n")
+    fails(call("monitor", "compare", "none.csv", "a.csv"), 1, "none.csv has no rows")
+    fails(call("monitor", "compare", "a.csv", "none.csv"), 1, "none.csv has no rows")
     fails(call("monitor", "compare", "a.csv", "b.csv", "--delimiter", ";;"), 2, "delimiter must be one")
     assert call("monitor", "compare", "a.csv", "b.csv", "--bins", 0).returncode == 2
 

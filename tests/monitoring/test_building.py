@@ -123,6 +123,12 @@ def test_values_at_the_ends_of_their_type() -> None:
     assert (feature.counts[0], sum(feature.counts), feature.counts[-1]) == (0, 4, 0)
 
 
+def test_a_spread_that_no_double_holds_is_none() -> None:
+    (x,) = built(np.array([[1.0], [1e300]]), DataType.FP64)
+    assert isinstance(x, NumberFeature)
+    assert (x.mean, x.m2) == (5e299, None)
+
+
 @pytest.mark.parametrize("datatype", [DataType.FP16, DataType.FP32, DataType.INT8, DataType.UINT64])
 def test_numbers_of_every_type(datatype: DataType) -> None:
     rows = np.arange(100).reshape(50, 2).astype(datatype.dtype)

@@ -105,6 +105,32 @@ def test_na_is_a_missing_number(tmp_path: Path) -> None:
     assert t[:, 0].tolist() == ["NA", "a", "b", "c"]
 
 
+def test_lines_may_end_within_quotes_in_large_files_too(tmp_path: Path) -> None:
+    """Where the blocks that a file is read in meet, above all."""
+    texts = ["x" * 50 + "\n" + "y" * 50 + '\nz,""q""'] * 60_000
+    file = csv(tmp_path, "x,t\n" + "".join(f'{row},"{text}"\n' for row, text in enumerate(texts)))
+    assert file.path.stat().st_size > 6 * 2**20
+    from fastserve.monitoring import datafile
+
+    rows = seen = 0
+    for small in (datafile._CSV_BLOCK_BYTES, 2**20):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(datafile, "_CSV_BLOCK_BYTES", small)
+            rows, seen = 0, set()
+            for numbers, words in file.blocks(["x", "t"], 10_000, verbatim={"t"}):
+                assert numbers.to_pylist() == [str(row) for row in range(rows, rows + len(numbers))]
+                rows += len(numbers)
+                seen |= set(words.unique().to_pylist())
+        assert rows == len(texts)
+        assert seen == {texts[0].replace('""', '"')}
+
+
+def test_spaces_are_no_value(tmp_path: Path) -> None:
+    file = csv(tmp_path, "x,t\n 1 , a \n  ,\tb\n NA ,  \n")
+    (block,) = file.blocks(["x", "t"], 10, verbatim={"t"})
+    assert [one.to_pylist() for one in block] == [[" 1 ", None, None], [" a ", "\tb", "  "]]
+
+
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "csv"])
 def test_rows_come_in_blocks_and_in_order(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastserve.monitoring.columns.BLOCK_ROWS", 10)

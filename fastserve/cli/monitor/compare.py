@@ -138,6 +138,8 @@ def _compared(
     builder = ProfileBuilder(described, bins=bins, max_categories=max_categories)
     for block in _read(first, mapped, first.rows, quiet):
         builder.look(block)
+    if not builder.rows:
+        raise FastserveError(f"{first.path.name} has no rows")
     for block in _read(first, mapped, builder.rows, quiet):
         builder.count(block)
     profile = builder.profile(description=first.path.name)
@@ -145,6 +147,8 @@ def _compared(
     for block in _read(second, mapped, second.rows, quiet):
         for sketch, rows in zip(sketches, block, strict=True):
             sketch.update(rows)
+    if not sketches[0].rows:
+        raise FastserveError(f"{second.path.name} has no rows")
     pairs = zip(profile.tensors, sketches, strict=True)
     found = [one for tensor, sketch in pairs for one in compare_tensor(tensor, sketch)]
     return _made_exact(found, first, second, mapped, quiet) if exact else found
@@ -218,12 +222,13 @@ def _print(found: "Sequence[FeatureComparison]") -> None:
         "MISSING",
         "OUTSIDE",
     ]
-    names = ["psi", "jensen_shannon", "hellinger", "total_variation", "kolmogorov_smirnov", "wasserstein"]
+    names = ["psi", "jensen_shannon", "hellinger", "total_variation", "kolmogorov_smirnov"]
     cells = [
         [
             one.feature,
             one.kind,
             *(_short(one.distances[name], 4) for name in names),
+            _figures(one.distances["wasserstein"]),
             _short(one.distances["chi_square"], 1),
             _short(one.distances["degrees"], 0),
             _change(one.reference, one.live, "missing"),
@@ -239,6 +244,11 @@ def _print(found: "Sequence[FeatureComparison]") -> None:
 
 def _short(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _figures(value: float | None) -> str:
+    """A distance in the feature's own unit, which may be millionths or millions."""
+    return "–" if value is None else f"{value:.4g}"
 
 
 def _change(reference: "Side", live: "Side", what: str) -> str:

@@ -253,7 +253,8 @@ def _rows(made: "Profile") -> Iterator[dict[str, Any]]:
                 bins = len(feature.edges) - 1
                 finite = sum(feature.counts) - feature.negative_infinite - feature.positive_infinite
                 mean = feature.mean
-                sd = math.sqrt(feature.m2 / (finite - 1)) if finite > 1 else None
+                if finite > 1 and feature.m2 is not None:
+                    sd = math.sqrt(feature.m2 / (finite - 1))
             yield {
                 "role": tensor.role,
                 "tensor": tensor.tensor,
