@@ -198,8 +198,11 @@ def check_url(url: str) -> URL:
         raise ConfigError(f"control.database is not a database URL; {_HOW}") from None
     if parsed.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"):
         raise ConfigError(f"control.database: '{parsed.drivername[:64]}' is not supported; {_HOW}")
-    if parsed.drivername.startswith("sqlite") and parsed.database:
-        _check_sqlite(Path(parsed.database))
+    if parsed.drivername.startswith("sqlite"):
+        if parsed.database:
+            _check_sqlite(Path(parsed.database))
+    elif "@" in f"{parsed.host}{parsed.database}":  # parts of a password, which errors would show
+        raise ConfigError("control.database: '@', '/' and ':' in a password are written %40, %2F and %3A")
     return parsed
 
 

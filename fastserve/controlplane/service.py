@@ -28,6 +28,7 @@ log = logging.getLogger("fastserve.controlplane")
 _T = TypeVar("_T")
 
 _RETRY_S = 1.0
+_NOT_READ = "it has not been read since this control plane began"
 _SWEEP_S = 1.0
 _DRIFT_S = 5.0
 _ROLLUP_S = 60.0
@@ -134,7 +135,9 @@ class Control:
         return ""
 
     def overview(self) -> list[dict[str, Any]]:
-        """List every version that was heard of, with the rows of it that were watched."""
+        """List every version that was heard of, with the rows of it that were watched; StoreUnavailable."""
+        if not self.fleet.totals and not self.ready:
+            raise StoreUnavailable(_NOT_READ)
         now = {
             (one.model, one.version): one for worker in self.fleet.workers.values() for one in worker.versions
         }
@@ -172,6 +175,8 @@ class Control:
             try:
                 await self.intake.prepare()
                 self.ready = True
+                if told:
+                    log.info("the database can be had now: what workers have kept is taken in")
             except StoreUnavailable as error:
                 if str(error) != told:
                     told = str(error)
@@ -211,7 +216,7 @@ class Control:
             if name == model
         ]
         if not versions and not self.ready:
-            raise StoreUnavailable("it has not been read since this control plane began")
+            raise StoreUnavailable(_NOT_READ)
         if not versions:
             raise NotWatched(model, None)
         return max(versions)[1]

@@ -6,6 +6,8 @@
 // NaN becomes the lowest key, which is above nothing. The histogram comes from differences of cumulative counts.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -139,6 +141,11 @@ FASTSERVE_INLINE Doubles read_doubles(const S* at) noexcept {
         constexpr double kOffset = kSigned ? 0x1p84 + 0x1p63 + 0x1p52 : 0x1p84 + 0x1p52;
         return (reinterpret_cast<Doubles>(high) - kOffset) + reinterpret_cast<Doubles>(low);
     }
+}
+
+// An average rounds; one that no double holds stays infinite or NaN.
+inline double between(double least, double mean, double most) noexcept {
+    return std::isfinite(mean) ? std::clamp(mean, least, most) : mean;
 }
 
 // What a panel of lanes has seen since it was last emptied: sums around the shift, extremes as keys.

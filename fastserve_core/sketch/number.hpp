@@ -237,7 +237,7 @@ public:
             const double least = summed_[kMinimum][f], most = summed_[kMaximum][f];
             const double rest = seen ? summed_[kSquares][f] - sum * sum / number : 0.0, m2 = rest < 0.0 ? 0.0 : rest;
             switch (moment) {
-                case kMean: out[f] = seen ? std::clamp(plan.shifts[f] + sum / number, least, most) : NAN; break;
+                case kMean: out[f] = seen ? between(least, plan.shifts[f] + sum / number, most) : NAN; break;
                 case kM2: out[f] = m2; break;
                 case kVariance: out[f] = variance(f, seen, m2); break;
                 case kLeast: out[f] = seen ? least : NAN; break;

@@ -106,9 +106,11 @@ def test_a_killed_one_is_followed_by_the_one_that_stood_by(cluster: Cluster, tmp
         wait_for(lambda: "another control plane works on it; trying again" in other.log.read_text(), True)
         health = other.request("GET", "/v2/control/health")
         assert health.status == 503 and b"another control plane works on it" in health.body
+        assert other.request("GET", "/v2/control/models").status == 503
         assert other.post(rows(2, 4))[0] == 503
         one.stop(signal.SIGKILL)
         wait_for(lambda: other.request("GET", "/v2/control/health").status, 200)
+        assert "the database can be had now" in other.log.read_text()
         assert other.post(rows(1, 3))[0] == 200
         assert other.post(rows(2, 4))[0] == 200
         assert b'code="200"} 7' in other.request("GET", "/metrics").body

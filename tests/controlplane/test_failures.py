@@ -177,6 +177,8 @@ def test_a_commit_that_nobody_heard_of(tmp_path: Path) -> None:
         ("sqlite:////dev/null", "not a regular file"),
         ("mysql://u:hush@h/d", "not supported"),
         ("hush hush", "not a database URL"),
+        ("postgresql://u:a@hush@h/d", "written %40"),
+        ("postgresql://u:a@hush/hush@h:5432/d", "written %40"),
     ],
 )
 def test_what_is_no_database(url: str, reason: str) -> None:

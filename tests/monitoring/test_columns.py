@@ -112,11 +112,10 @@ def test_lines_may_end_within_quotes_in_large_files_too(tmp_path: Path) -> None:
     assert file.path.stat().st_size > 6 * 2**20
     from fastserve.monitoring import datafile
 
-    rows = seen = 0
     for small in (datafile._CSV_BLOCK_BYTES, 2**20):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(datafile, "_CSV_BLOCK_BYTES", small)
-            rows, seen = 0, set()
+            rows, seen = 0, set[str]()
             for numbers, words in file.blocks(["x", "t"], 10_000, verbatim={"t"}):
                 assert numbers.to_pylist() == [str(row) for row in range(rows, rows + len(numbers))]
                 rows += len(numbers)

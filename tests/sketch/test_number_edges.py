@@ -187,3 +187,8 @@ def test_the_mean_lies_between_the_extremes(value: float, shift: float, rows: in
     """Of equal values it is that value, and not one in the last place beside it."""
     sketch = sketch_of([[]], np.full((rows, 1), value), [shift])
     assert sketch.mean[0] == sketch.minimum[0] == sketch.maximum[0] == value
+
+
+def test_a_mean_that_no_double_holds_is_not_made_up() -> None:
+    sketch = sketch_of([[]], np.array([[1.7e308], [1.7e308], [-1e308]]))
+    assert not np.isfinite([sketch.mean[0], sketch.m2[0], sketch.variance[0]]).any()
