@@ -42,7 +42,8 @@ def demo(
 
     from fastserve.demo.run import run
 
-    run(folder, settings.registry or folder / "registry", keep_serving, _show_report)
+    ports = settings.server.port, settings.server.control_port
+    run(folder, settings.registry or folder / "registry", keep_serving, ports, _show_report)
 
 
 def _show_report(answer: bytes, page: Path) -> None:

@@ -52,11 +52,15 @@ class _Published:
         return f"/v2/models/{MODEL}/versions/{self.version}/infer"
 
 
-def run(folder: Path, registry: Path, keep_serving: bool, show_report: ShowReport) -> None:
+def run(
+    folder: Path, registry: Path, keep_serving: bool, ports: tuple[int, int], show_report: ShowReport
+) -> None:
     """Run the whole demo in `folder`, publishing to `registry`.
 
     Parameters
     ----------
+    ports
+        Of a server that is started later, and of its control plane: for the commands to try then.
     show_report
         Shows what the control plane says of the rows that were sent.
 
@@ -83,7 +87,7 @@ def run(folder: Path, registry: Path, keep_serving: bool, show_report: ShowRepor
             rows = sum(step(console, client, made) for step in (_ask_all, _ask_some, _time))
         _compare(console, server, made, rows, folder, show_report)
         _write_bodies(folder, test)
-        ports = (server.port, server.control_port) if keep_serving else (8000, 8002)
+        ports = (server.port, server.control_port) if keep_serving else ports
         console.print(report.commands(*ports, folder), soft_wrap=True)
         if keep_serving:
             console.print(f"\nServing on http://{HOST}:{server.port}; Ctrl-C ends it.")
