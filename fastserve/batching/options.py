@@ -3,9 +3,10 @@
 from difflib import get_close_matches
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from fastserve.errors import ConfigError
+from fastserve.overriding import overridden
 
 
 class BatchingOptions(BaseModel):
@@ -77,9 +78,4 @@ class BatchingOptions(BaseModel):
                 near = get_close_matches(key, BatchingOptions.model_fields, 1)
                 hint = f"; did you mean '{near[0]}'?" if near else ""
                 raise ConfigError(f"batching.{key[:64]} is not a setting{hint}")
-        try:
-            return BatchingOptions.model_validate({**self.model_dump(), **settings})
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(f"batching.{where}: {first['msg']}") from error
+        return overridden(self, settings, "batching")

@@ -3,9 +3,10 @@
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from fastserve.errors import ConfigError
+from fastserve.overriding import overridden
 
 OF_A_MODEL = ("enabled", "pin_rows", "max_features")
 """What a model's own `model.yaml` may set."""
@@ -62,12 +63,7 @@ class MonitoringOptions(BaseModel):
         for key in settings:
             if key not in OF_A_MODEL:
                 raise ConfigError(f"monitoring.{key[:64]} is not one of {', '.join(OF_A_MODEL)}")
-        try:
-            return MonitoringOptions.model_validate({**self.model_dump(), **settings})
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(f"monitoring.{where}: {first['msg']}") from error
+        return overridden(self, settings, "monitoring")
 
     @field_validator("control_url")
     @classmethod

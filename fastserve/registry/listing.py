@@ -87,6 +87,8 @@ def _why_no_version(entry: "os.DirEntry[str]", root: Path) -> str | None:
         return "is no version: its number would have to be 1 or more, without leading zeros"
     if not _is_inside(entry, root):
         return "is a link out of the registry"
+    if _has_model(entry.path, root):
+        return None
     try:
         inside = set(os.listdir(entry.path))
     except OSError:

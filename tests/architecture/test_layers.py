@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "fastserve").rglob("*.py"))
 LAYERS = [
-    ["errors", "types", "clock", "log", "text", "fastserve"],
+    ["errors", "types", "clock", "log", "text", "overriding", "fastserve"],
     ["registry", "runtime", "tracing"],
     ["lifecycle", "batching", "monitoring"],
     ["dataplane"],
