@@ -33,7 +33,12 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(fields).decode()
+        # A path need not be UTF-8.
+        return orjson.dumps({name: _encodable(text) for name, text in fields.items()}).decode()
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def configure_logging(options: _Settings) -> None:

@@ -69,7 +69,7 @@ cdef class Lane:
     owner
         The batcher: `wake(deadline_ns)` is called when something must happen after a commit,
         `split(sink, rows)` wraps the sink of a request larger than a batch, `refuse(sink)` turns a request
-        away.
+        away, `broke(error)` hears what went wrong as a connection took its answer.
     clock : callable
         Nanoseconds, monotonic.
     default_timeout_ns : int
@@ -167,7 +167,10 @@ cdef class Lane:
             sink = self.entries.get(part.token)
             if type(sink) is Exchange:
                 del self.entries[part.token]
-                (<Exchange> sink).answer(outputs, <Py_ssize_t> at, <Py_ssize_t> part.rows)
+                try:
+                    (<Exchange> sink).answer(outputs, <Py_ssize_t> at, <Py_ssize_t> part.rows)
+                except Exception as error:  # whatever one of them does, the others get their answers
+                    self.owner.broke(error)
             elif sink is not None:
                 others.append((part.token, part.offset, part.rows, at))
             at += part.rows

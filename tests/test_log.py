@@ -1,7 +1,9 @@
 """What keeps a log short."""
 
 import asyncio
+import json
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -73,6 +75,14 @@ def test_what_libraries_say_of_every_request_is_logged_seldom(
     assert sum("Invalid tracestate x" in line for line in lines) == 1
     assert sum("ours" in line for line in lines) == 1_000
     assert max(map(len, lines)) < 1_200
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_a_path_that_is_not_utf_8_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Settings(format="json"))
+    logging.getLogger("fastserve.app").info("serving %s", os.fsdecode(b"/srv/mod\xe8les"))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["message"] == "serving /srv/mod\\udce8les"
 
 
 @pytest.mark.usefixtures("logging_as_before")

@@ -8,7 +8,7 @@ import signal
 import struct
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
@@ -44,17 +44,28 @@ class Nursery:
         self._slots = slots
         self._load = load
         self._give_up_s = give_up_s
-        self._lifelines = [os.pipe() for _ in slots]
-        self._born = os.pipe()
-        self._process = Child.start(self._raise)
+        with ExitStack() as opened:
+            self._lifelines = [_pipe(opened) for _ in slots]
+            self._born = _pipe(opened)
+            self._process = Child.start(self._raise)
+            opened.pop_all()
         for lifeline, _ in self._lifelines:
             os.close(lifeline)
         os.close(self._born[1])
 
     @classmethod
     def open(cls, slots: list[Slot], load: Callable[[], None], give_up_s: float) -> Self | None:
-        """Start it; None where a system cannot hand processes on (it takes Linux)."""
-        return cls(slots, load, give_up_s) if _adopt_orphans(True) else None
+        """Start it; None where a system cannot hand processes on (it takes Linux), or has no room for one."""
+        if not _adopt_orphans(True):
+            return None
+        try:
+            return cls(slots, load, give_up_s)
+        except OSError as error:
+            log.warning(
+                "models cannot be loaded once for all workers (%s); each loads its own", error.strerror
+            )
+            _adopt_orphans(False)
+            return None
 
     def done(self, now_s: float) -> bool:
         """Look whether it has ended, or has to; then the slots are filled as far as they will be."""
@@ -115,6 +126,14 @@ class Nursery:
                 os.close(lifeline)
         os.close(self._born[1])
         slot.work(slot, self._lifelines[number][0])
+
+
+def _pipe(opened: ExitStack) -> tuple[int, int]:
+    """Open a pipe that is closed with the stack."""
+    ends = os.pipe()
+    for end in ends:
+        opened.callback(os.close, end)
+    return ends
 
 
 def _alone() -> bool:

@@ -128,6 +128,8 @@ def bind(host: str, port: int, backlog: int, count: int, flag: str = "--port") -
             listeners.append(listener)
     except socket.gaierror as error:
         raise ConfigError(f"cannot find the host '{host}': {error.strerror}") from error
+    except UnicodeError as error:  # a part of it is empty, or longer than 63 characters
+        raise ConfigError(f"cannot find the host '{host[:64]}': it is no name of one") from error
     except OSError as error:
         reason = error.strerror or error
         if error.errno == errno.EADDRNOTAVAIL:

@@ -145,6 +145,8 @@ class Watching:
 
     def _pin(self, served: Served, pinner: "Pinner") -> None:
         """Make the rows gathered the version's profile, unless another worker was first."""
+        if served.watch.watcher is not pinner:
+            return
         self._plane.statistics.replace(served, None)
         self._loop.run_in_executor(None, self._store, served, pinner)
 

@@ -9,7 +9,7 @@ from fastserve.batching.bound import Bound, BoundRuns, Run
 from fastserve.batching.crowd import Crowd
 from fastserve.batching.options import BatchingOptions
 from fastserve.batching.ring import Ring, rows_to_hold
-from fastserve.batching.runs import Apart, Outcome, run_apart, run_batch, show
+from fastserve.batching.runs import Apart, Outcome, run_apart, run_batch, say_broken, show
 from fastserve.batching.sinks import FutureSink, Sink, SplitSink
 from fastserve.batching.target import Target
 from fastserve.clock import Clock, monotonic_ns
@@ -204,7 +204,7 @@ class Batcher:
                 self._run_next(now_ns)
         finally:
             self._dispatching = False
-        self._rest()
+            self._rest()
 
     def _rest(self) -> None:
         """Come back for what still waits, or sleep until the next commit."""
@@ -300,8 +300,7 @@ class Batcher:
         answer = run_batch(run, batch.rows) if run is not None else None
         outcome = answer if isinstance(answer, list) else self._run(batch, inputs)
         ended_ns = self._clock()
-        if self._watch.watcher is not None:
-            show(self._watch.watcher, batch, inputs, outcome)
+        show(self._watch, batch, inputs, outcome)
         self._finish(batch, outcome, began_ns, ended_ns)
 
     def _run(self, batch: Batch, inputs: list[Array]) -> Outcome:
@@ -315,8 +314,7 @@ class Batcher:
         began_ns = self._clock()
         outcome = self._run(batch, inputs)
         ended_ns = self._clock()
-        if self._watch.watcher is not None:
-            show(self._watch.watcher, batch, inputs, outcome)
+        show(self._watch, batch, inputs, outcome)
         self._loop.call_soon_threadsafe(self._threaded_done, batch, outcome, began_ns, ended_ns)
 
     def _threaded_done(self, batch: Batch, outcome: Outcome, began_ns: int, ended_ns: int) -> None:
@@ -324,8 +322,10 @@ class Batcher:
             return
         self._running = None
         self._disarm_expiry()
-        self._finish(batch, outcome, began_ns, ended_ns)
-        self._dispatch()
+        try:
+            self._finish(batch, outcome, began_ns, ended_ns)
+        finally:
+            self._dispatch()
 
     # -- answering ----------------------------------------------------------------------------------------
 
@@ -341,6 +341,8 @@ class Batcher:
             self.stats.histograms.observe(batch, run_ns, output_ns)
         else:
             self._deliver_apart(batch, outcome, run_ns)
+
+    broke = staticmethod(say_broken)
 
     def _deliver(self, token: int, offset: int, rows: int, outputs: list[Array], at: int) -> None:
         """Hand rows [at, at + rows) of the outputs to whoever waits for the token: nobody after a cancel."""

@@ -1,14 +1,19 @@
 """One run of a batch; when it fails its members run alone, so that one bad row harms nobody else."""
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from fastserve.batching.ring import Part
-from fastserve.batching.target import Watcher
+from fastserve.batching.target import Watch, Watcher
 from fastserve.errors import ModelFailed
+from fastserve.log import Seldom
 from fastserve.runtime.protocol import Runtime
 from fastserve.types import Array
 from fastserve_core.batching import Batch
+
+log = logging.getLogger("fastserve.batching")
+_seldom = Seldom()
 
 Apart = tuple[list[Array] | Exception, ...]
 """One answer, or the error, per part of a batch."""
@@ -51,8 +56,24 @@ def run_apart(runtime: Runtime, inputs: list[Array], parts: Sequence[Part], erro
     return tuple(answers)
 
 
-def show(watcher: Watcher, batch: Batch, inputs: list[Array], outcome: Outcome) -> None:
-    """Let a watcher see the rows that the model gave outputs for, whoever waits for them still."""
+def say_broken(error: Exception) -> None:
+    """Log what went wrong as a connection took its answer: it has none, its batch mates have theirs."""
+    log.error("an answer could not be given", exc_info=error)
+
+
+def show(watch: Watch, batch: Batch, inputs: list[Array], outcome: Outcome) -> None:
+    """Let a version's watcher see the rows that the model gave outputs for; they are answered in any case."""
+    watcher = watch.watcher
+    if watcher is None:
+        return
+    try:
+        _show(watcher, batch, inputs, outcome)
+    except Exception as error:
+        if (text := _seldom.admit(f"rows that ran were not watched: {error}")) is not None:
+            log.exception("%s", text)
+
+
+def _show(watcher: Watcher, batch: Batch, inputs: list[Array], outcome: Outcome) -> None:
     if isinstance(outcome, list):
         # A request that runs alone is one row to the queue, however many it has.
         watcher.update(inputs, outcome, inputs[0].shape[0] if inputs[0].ndim else batch.rows)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from fastserve.config.document import KeyPath
@@ -37,6 +37,15 @@ def is_number(field: FieldInfo) -> bool:
     """Whether a setting takes numbers, and truth values only by pydantic's leave."""
     kinds = {field.annotation, *get_args(field.annotation)}
     return bool(kinds & {int, float}) and bool not in kinds
+
+
+def is_secret(path: KeyPath) -> bool:
+    """Whether what is given for a setting, or for a part of one, must not be shown."""
+    fields = {key: field for key, field in settings() if key == path[: len(key)]}
+    return any(
+        SecretStr in (field.annotation, *get_args(field.annotation)) or not field.repr
+        for field in fields.values()
+    )
 
 
 def allowed(path: KeyPath) -> str:

@@ -73,6 +73,14 @@ def parse(text: str, name: str) -> Document:
         raise ConfigError(f"{name} is nested too deeply") from error
 
 
+def flow(text: str) -> Any:
+    """Read a list or a mapping that is written in one line; text that is none stays what it is."""
+    try:
+        return _Loader(text).get_single_data()
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return text
+
+
 def _keys(node: yaml.Node, path: KeyPath, name: str) -> Iterator[tuple[KeyPath, int]]:
     """Walk the mappings under `node`; YAML itself would let the second of two equal keys win in silence."""
     if isinstance(node, yaml.SequenceNode):

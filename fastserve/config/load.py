@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -122,12 +121,7 @@ def _environment_value(text: str) -> Any:
     """Lists, mappings and null are written as YAML; everything else is text that pydantic converts."""
     if text == "null":
         return None
-    if text.startswith(("[", "{")):
-        try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError:
-            return text
-    return text
+    return document.flow(text) if text.startswith(("[", "{")) else text
 
 
 def _sentences(errors: list[ErrorDetails], layers: _Layers) -> list[str]:
@@ -149,6 +143,8 @@ def _sentence(error: ErrorDetails, layers: _Layers) -> str:
         return f"{origin}{name}: {reason}"
     if error["type"] == "missing":
         return f"{origin}'{name}' must be given: {describe.allowed(path)}"
+    if describe.is_secret(path):
+        return f"{origin}{name} is something else (not shown), but it takes {describe.allowed(path)}"
     got = repr(error["input"])
     got = got if len(got) <= _SHOWN_CHARACTERS else got[:_SHOWN_CHARACTERS] + "…"
     return f"{origin}{name} is {got}, but it takes {describe.allowed(path)}"

@@ -14,7 +14,7 @@ from fastserve.controlplane.metrics import render
 from fastserve.controlplane.service import Control
 from fastserve.controlplane.spans import parse_since
 from fastserve.errors import InvalidRequest
-from fastserve.frontends.http.body import check_length, read_body
+from fastserve.frontends.http.body import check_length, content_encoding, read_body
 from fastserve.frontends.http.repository_routes import require_token
 from fastserve.monitoring.snapshot import MAX_SNAPSHOT_BYTES, Snapshot, read_snapshot
 from fastserve.registry import parse_version
@@ -22,6 +22,7 @@ from fastserve.registry import parse_version
 MAX_WINDOWS = 1_000
 """Windows by number of rows that are given at once."""
 
+_LIMIT_DIGITS = 9
 _BODY_S = 30.0
 _PARSE_HERE_BYTES = 256 * 1024
 """A larger snapshot is parsed in a thread, so that nobody else waits for it."""
@@ -62,8 +63,9 @@ class _Api:
             require_token(request, self._token)
         check_length(request, MAX_SNAPSHOT_BYTES)
         declared = request.headers.get("content-length")
+        known = declared is not None and content_encoding(request) is None
         intake = self._control.intake
-        with intake.room(int(declared) if declared else MAX_SNAPSHOT_BYTES):
+        with intake.room(int(declared or 0) if known else MAX_SNAPSHOT_BYTES):
             try:
                 snapshot = await _read(request)
             except InvalidRequest as error:
@@ -100,9 +102,10 @@ class _Api:
     async def by_count(self, request: Request) -> Response:
         """GET /v2/control/models/{model}/windows: the last windows by number of rows."""
         limit = request.query_params.get("limit", "60")
-        if not limit.isascii() or not limit.isdecimal() or not 1 <= int(limit[:6]) <= MAX_WINDOWS:
+        plain = limit.isascii() and limit.isdecimal() and len(limit) <= _LIMIT_DIGITS
+        if not plain or not 1 <= int(limit) <= MAX_WINDOWS:
             raise InvalidRequest(f"limit must be 1 to {MAX_WINDOWS}", "limit")
-        found = await self._control.by_count(*_which(request), int(limit[:6]))
+        found = await self._control.by_count(*_which(request), int(limit))
         return Response(found.model_dump_json(), media_type="application/json")
 
     async def metrics(self, _: Request) -> Response:

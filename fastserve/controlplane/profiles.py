@@ -5,6 +5,7 @@ import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from typing import Generic, TypeVar
 
 from sqlalchemy import Connection, bindparam, select
 
@@ -12,6 +13,8 @@ from fastserve.controlplane.errors import StoreUnavailable
 from fastserve.controlplane.tables import profiles
 from fastserve.errors import InvalidProfile, InvalidRequest
 from fastserve.monitoring.profile import Profile, Sketch, read_profile
+
+T = TypeVar("T")
 
 _MAX_KEPT = 256
 _MAX_KEPT_FEATURES = 262_144
@@ -21,12 +24,32 @@ _AT_ONCE = 500
 _KNOWN = select(profiles.c.digest).where(profiles.c.digest.in_(bindparam("digests", expanding=True)))
 
 
+class _LastUsed(Generic[T]):
+    """Values by digest, those used last: bounded in number and in features."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, tuple[T, int]] = OrderedDict()
+        self._features = 0
+
+    def get(self, digest: str) -> T | None:
+        found = self._kept.get(digest)
+        if found is None:
+            return None
+        self._kept.move_to_end(digest)
+        return found[0]
+
+    def put(self, digest: str, value: T, features: int) -> None:
+        self._features += features - self._kept.pop(digest, (value, 0))[1]
+        self._kept[digest] = (value, features)
+        while len(self._kept) > 1 and (len(self._kept) > _MAX_KEPT or self._features > _MAX_KEPT_FEATURES):
+            self._features -= self._kept.popitem(last=False)[1][1]
+
+
 class Profiles:
     """Parsed profiles of the database, those used last. Safe from any thread."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, Profile] = OrderedDict()
-        self._features = 0
+        self._kept: _LastUsed[Profile] = _LastUsed()
         self._lock = threading.Lock()
 
     def get(self, connection: Connection, digest: str) -> Profile | None:
@@ -36,9 +59,8 @@ class Profiles:
         """
         with self._lock:
             found = self._kept.get(digest)
-            if found is not None:
-                self._kept.move_to_end(digest)
-                return found
+        if found is not None:
+            return found
         content = connection.scalar(select(profiles.c.content).where(profiles.c.digest == digest))
         if content is None:
             return None
@@ -52,33 +74,23 @@ class Profiles:
     def keep(self, digest: str, profile: Profile) -> None:
         """Remember a profile that is in the database."""
         with self._lock:
-            if digest not in self._kept:
-                self._features += _width(profile)
-            self._kept[digest] = profile
-            self._kept.move_to_end(digest)
-            while len(self._kept) > 1 and (
-                len(self._kept) > _MAX_KEPT or self._features > _MAX_KEPT_FEATURES
-            ):
-                self._features -= _width(self._kept.popitem(last=False)[1])
+            self._kept.put(digest, profile, _width(profile))
 
 
 class Sketches:
     """Empty sketches to merge states in, one set a profile, used again and again. One thread only."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, list[Sketch]] = OrderedDict()
+        self._kept: _LastUsed[list[Sketch]] = _LastUsed()
 
     def of(self, digest: str, profile: Profile) -> list[Sketch]:
         """Give an empty sketch for each tensor; what was counted in them before is gone."""
-        found = self._kept.pop(digest, None)
+        found = self._kept.get(digest)
         if found is None:
             found = [tensor.sketch() for tensor in profile.tensors]
-        else:
-            for sketch in found:
-                sketch.reset()
-        self._kept[digest] = found
-        if len(self._kept) > _MAX_KEPT:
-            self._kept.popitem(last=False)
+            self._kept.put(digest, found, _width(profile))
+        for sketch in found:
+            sketch.reset()
         return found
 
 

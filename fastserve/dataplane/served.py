@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 
 from fastserve.batching import Batcher, BatchingOptions, LatencyModel, Target, TracedBatcher, Watch
-from fastserve.batching.ring import row_bytes
+from fastserve.batching.ring import RowShape, row_bytes
 from fastserve.clock import Clock
 from fastserve.dataplane.check import check_inputs
 from fastserve.errors import InvalidRequest
@@ -91,16 +91,25 @@ class Served:
                 if self._alone is None:
                     self._alone = self._make((), 0)
                 return self._alone
-            batcher = self._batchers[shapes] = self._make(shapes, self.max_batch_rows)
+            batcher = self._batchers[shapes] = self._make(shapes, self._batch_rows(shapes))
         return batcher
 
+    def _batch_rows(self, shapes: RowShapes) -> int:
+        """Rows of a batch: fewer where a client chose dimensions so large that no buffer may hold as many."""
+        if all(dim > 0 for spec in self.signature.inputs for dim in spec.shape[1:]):
+            return self.max_batch_rows
+        size = row_bytes(self._rows_of(shapes))
+        return max(1, min(self.max_batch_rows, self.options.max_queue_bytes // max(size, 1)))
+
+    def _rows_of(self, shapes: RowShapes) -> list[RowShape]:
+        return list(zip((spec.datatype for spec in self.signature.inputs), shapes, strict=True))
+
     def _make(self, shapes: RowShapes, max_batch_rows: int) -> Batcher:
-        datatypes = [spec.datatype for spec in self.signature.inputs]
         target = Target(
             model=self.name,
             version=self.version,
             runtime=self._runtime,
-            rows=list(zip(datatypes, shapes, strict=True)) if shapes else [],
+            rows=self._rows_of(shapes) if shapes else [],
             max_batch_rows=max_batch_rows,
             latency=self._latency,
             answer_row_bytes=self._answer_row_bytes,

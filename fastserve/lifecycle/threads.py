@@ -112,7 +112,11 @@ class LoadThreads(Generic[H]):
 
     def _submit(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
         def run() -> None:
-            outcome = job()
+            outcome = None
+            try:
+                outcome = job()
+            except Exception:  # the thread has others to do, and somebody waits for this one
+                log.exception("a job of a loading thread failed")
             with suppress(RuntimeError):  # the loop has ended, and with it whoever waited
                 self._loop.call_soon_threadsafe(done, outcome)
 

@@ -122,6 +122,6 @@ class Watcher:
             return []
         self._problem = ""
         if wishes != self._told:
-            self._told = wishes
             self._tell(wishes)
+            self._told = wishes
         return [self._root, *(self._root / name for name in wishes), *self._scanner.waiting()]

@@ -1,6 +1,7 @@
 """A reference for a version that came without one: the first rows that it serves."""
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -48,20 +49,23 @@ class Pinner:
             np.empty((self.wanted, len(one.columns)), one.spec.datatype.dtype) for one in tensors
         ]
         self._full = full
+        self._lock = threading.Lock()
 
     def update(self, inputs: Sequence[Array], outputs: Sequence[Array], rows: int) -> None:
-        """Keep rows of a batch that ran; never raises."""
-        taken = min(rows, self.wanted - self.rows)
-        if taken <= 0:
-            return
+        """Keep rows of a batch that ran. Safe from any thread: rows of two shapes may run at once."""
         values = [inputs[place] for place, _ in self._inputs] + [outputs[place] for place, _ in self._outputs]
-        try:
-            for kept, array in zip(self._kept, values, strict=True):
-                kept[self.rows : self.rows + taken] = array[:taken].reshape(taken, -1)
-        except ValueError:
-            return  # a batch whose outputs are not what the model says
-        self.rows += taken
-        if self.rows == self.wanted:
+        with self._lock:
+            taken = min(rows, self.wanted - self.rows)
+            if taken <= 0:
+                return
+            try:
+                for kept, array in zip(self._kept, values, strict=True):
+                    kept[self.rows : self.rows + taken] = array[:taken].reshape(taken, -1)
+            except (ValueError, IndexError):
+                return  # a batch whose outputs are not what the model says
+            self.rows += taken
+            full = self.rows == self.wanted
+        if full:
             self._full(self)
 
     def profile(self) -> Profile:

@@ -1,6 +1,7 @@
 """Counts every row that a version answers, in the pass that answers it."""
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ log = logging.getLogger("fastserve.monitoring")
 
 
 class Recorder:
-    """The sketches of one version in one worker. `update` on any one thread at a time, `take` on any.
+    """The sketches of one version in one worker. Safe from any thread: rows of two shapes may run at once.
 
     Parameters
     ----------
@@ -37,6 +38,7 @@ class Recorder:
         """Why nothing is counted any more; empty while rows are."""
         self._label = label
         self._rows = 0
+        self._lock = threading.Lock()
         self._taken_rows = 0
         self._sketches: list[Sketch] = [one.sketch() for one in profile.tensors]
         self._inputs = self._counters("input", [spec.name for spec in signature.inputs])
@@ -63,7 +65,8 @@ class Recorder:
             self.failure = f"its rows could not be counted: {error}"
             log.error("%s is not watched any more: %s", self._label, self.failure)
             return
-        self._rows += rows
+        with self._lock:
+            self._rows += rows
 
     def take(self) -> tuple[int, list[bytes]]:
         """Give the rows counted since the last `take`, and a state for each tensor of the profile."""

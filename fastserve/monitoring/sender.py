@@ -100,6 +100,7 @@ class Sender:
             self._awake.wait(_RETRY_S if self._outbox.waiting else None)
             self._awake.clear()
             self._work()
+        self._work()  # what was offered while the thread was busy
         # The control plane may have been started a moment ago: it gets time to listen.
         while self._outbox.waiting and time.monotonic() < self._give_up_s:
             time.sleep(_LAST_RETRY_S)

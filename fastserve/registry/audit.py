@@ -4,6 +4,7 @@ A line is appended and synced, then the change is made visible by one rename, th
 A line beyond the head belongs to a writer at work or killed: whether it counts, what it says decides.
 """
 
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,8 @@ from fastserve.errors import RegistryError
 from fastserve.registry import chain, files
 from fastserve.registry.chain import MAX_LINE_BYTES, AuditLine, Head
 from fastserve.registry.state import is_visible
+
+log = logging.getLogger("fastserve.registry")
 
 LOG_FILE = "audit.jsonl"
 HEAD_FILE = ".audit-head"
@@ -83,7 +86,13 @@ class AuditLog:
         ):  # what is no Exception, such as Ctrl-C, leaves it to the next writer, as a kill does
             self._cut()
             raise
-        self._replace_head(head)
+        try:
+            self._replace_head(head)
+        except OSError as error:
+            if apply is None:
+                raise
+            # The change is made, and its line counts; the next writer finds both.
+            log.warning("%s was not replaced: %s", _label(self._directory, HEAD_FILE), error.strerror)
         return line
 
     def newest_version(self) -> int:

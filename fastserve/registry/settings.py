@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fastserve.errors import RegistryError
+from fastserve.registry import files
 
 SETTINGS_FILE = "model.yaml"
 MAX_SETTINGS_BYTES = 64 * 1024
@@ -35,18 +36,12 @@ class ModelSettings(BaseModel):
     )
 
 
-def load_settings(path: Path) -> ModelSettings:
-    """Read the file if it is there; RegistryError names whatever in it is wrong."""
+def load_settings(path: Path, root: Path) -> ModelSettings:
+    """Read the file if it is there; RegistryError names whatever in it is wrong, and one outside `root`."""
     where = f"{path.parent.name}/{path.name}"
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_SETTINGS_BYTES + 1)
-    except FileNotFoundError:
+    data = files.read_inside(path, root, MAX_SETTINGS_BYTES, where)
+    if data is None:
         return ModelSettings()
-    except OSError as error:
-        raise RegistryError(f"{where} cannot be read: {error.strerror}") from error
-    if len(data) > MAX_SETTINGS_BYTES:
-        raise RegistryError(f"{where} is larger than {MAX_SETTINGS_BYTES} bytes")
     try:
         content = parse_yaml(data)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:

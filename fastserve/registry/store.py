@@ -16,7 +16,6 @@ from fastserve.registry import (
     changes,
     checking,
     collecting,
-    files,
     holding,
     listing,
     profiles,
@@ -145,10 +144,7 @@ class Registry:
     def settings(self, model: str) -> ModelSettings:
         """Read the model's `model.yaml`; defaults without one, RegistryError naming what is wrong in it."""
         directory, root = self._find(model)
-        path = directory / SETTINGS_FILE
-        if path.is_symlink() and not files.is_regular_inside(path, root):
-            raise RegistryError(f"{model}/{SETTINGS_FILE} is a link that leaves the registry")
-        return load_settings(path)
+        return load_settings(directory / SETTINGS_FILE, root)
 
     def fingerprint(self, model: str) -> tuple[object, ...]:
         """Give what differs once anything of a model has changed, at three system calls; or ModelNotFound."""

@@ -86,6 +86,25 @@ def test_answers_are_those_of_the_rows_asked(where: dict[str, Any]) -> None:
     run(test)
 
 
+@pytest.mark.parametrize("where", [INLINE, THREADED], ids=["inline", "threaded"])
+def test_a_watcher_that_fails_costs_nobody_an_answer(
+    where: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing:
+        def update(self, *_: object) -> None:
+            raise RuntimeError(f"with {where}")
+
+    async def test() -> None:
+        async with bench(**where) as b:
+            b.batcher.target.watch.watcher = Failing()
+            for i in range(10):
+                (y,) = await b.ask(float(i))
+                assert y[0, 0] == 2.0 * i
+
+    run(test)
+    assert caplog.text.count(f"rows that ran were not watched: with {where}") == 1
+
+
 def test_an_idle_model_runs_what_arrived_in_this_turn_together() -> None:
     async def test() -> None:
         async with bench() as b:

@@ -141,6 +141,21 @@ def test_mistakes_in_the_environment_and_the_flags() -> None:
     )
 
 
+@pytest.mark.parametrize("section", ["http.admin_token", "control.token", "monitoring.control_token"])
+@pytest.mark.parametrize("given", ["5555666677778888", "[secret-one, secret-two]", "{secret: 1}"])
+def test_a_secret_is_never_shown(write: Write, section: str, given: str) -> None:
+    section, key = section.split(".")
+    text = message(write(f"{section}: {{{key}: {given}}}"))
+    assert f"{section}.{key} is something else (not shown), but it takes text" in text
+    assert "5555" not in text and "secret" not in text
+
+
+@pytest.mark.parametrize("text", ["[2013-13-45]", "[" * 5_000, "[*a]", "[&a [x, x], *a]", "{a: {b"])
+def test_a_variable_that_is_no_list_is_said_with_its_name(text: str) -> None:
+    told = message(None, {"FASTSERVE_SERVER__PORT": text})
+    assert told.startswith(f"FASTSERVE_SERVER__PORT: server.port is {text[:4]!r}"[:42])
+
+
 def test_of_very_many_mistakes_the_first_are_told(write: Write) -> None:
     lines = message(write("".join(f"unknown_{n}: 1\n" for n in range(5_000)))).splitlines()
     assert len(lines) == 21

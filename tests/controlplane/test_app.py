@@ -85,6 +85,7 @@ def test_a_worker_is_heard_and_shown(control: ControlProcess) -> None:
         ("/v2/control/models/m/windows?limit=0", 400),
         ("/v2/control/models/m/windows?limit=1001", 400),
         ("/v2/control/models/m/windows?limit=-1", 400),
+        ("/v2/control/models/m/windows?limit=0000001001", 400),
         ("/v2/control/models/m/windows?limit=99999999999999999999", 400),
         ("/v2/control/models/..%2F..%2Fetc/report", 404),
         ("/v2/control/models/%00/report?version=1", 404),

@@ -1,5 +1,7 @@
 """Recorders: every row once, inputs and outputs, and never an exception into the data path."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -38,6 +40,26 @@ def test_every_row_is_counted_once() -> None:
         assert isinstance(sketch, NumberSketch) and isinstance(expected, NumberSketch)
         assert sketch.counts.tolist() == expected.counts.tolist()
         assert sketch.rows == expected.rows == 308
+
+
+def test_two_threads_lose_no_row() -> None:
+    one = recorder(profiles.profile())
+    x = np.zeros((3, 3), np.float32)
+
+    def work() -> None:
+        for _ in range(2_000):
+            one.update([x], [x], 3)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rows, states = one.take()
+    assert rows == 24_000
+    sketch = one.profile.tensors[0].sketch()
+    sketch.merge_bytes(states[0])
+    assert sketch.rows == rows
 
 
 def test_text_several_inputs_and_half_floats() -> None:

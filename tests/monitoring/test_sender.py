@@ -177,6 +177,26 @@ def test_the_last_words_are_sent_before_the_end(control: ControlPlane, path: Pat
     assert counted(control) == 5
 
 
+def test_the_last_words_are_sent_when_they_come_while_the_thread_is_busy(
+    control: ControlPlane, path: Path
+) -> None:
+    go_on = threading.Event()
+
+    def answer(one: Snapshot) -> Answer:
+        go_on.wait(10)
+        return 200, {"number": one.number, "wanted": []}
+
+    control.answer = answer
+    one = Sender(lambda: Link(path), WHO, 5)
+    one.start()
+    one.offer(report(delta(1)))
+    until(lambda: len(control.received) == 1)
+    one.offer(report(delta(41)))
+    threading.Timer(0.2, go_on.set).start()
+    one.stop(5)
+    assert counted(control) == 42
+
+
 def test_a_thread_that_is_stuck_is_said_to_be_behind(path: Path) -> None:
     one = Sender(lambda: Link(path), WHO, 5)
     assert not one.behind

@@ -295,8 +295,9 @@ def test_a_truncated_body_is_answered(way: Running) -> None:
         assert connection.closed()
 
 
-def test_upgrade_is_ignored_and_the_body_kept(way: Running) -> None:
-    h2c = ["Connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"]
+@pytest.mark.parametrize("name", ["upgrade", "Upgrade", "UPGRADE", "uPGRade"])
+def test_upgrade_is_ignored_and_the_body_kept(way: Running, name: str) -> None:
+    h2c = ["Connection: Upgrade, HTTP2-Settings", f"{name}: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"]
     with way.connect() as connection:
         for _ in range(2):
             assert first(connection.ask(infer(4.0, *h2c))) == 8.0

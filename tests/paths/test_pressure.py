@@ -120,6 +120,18 @@ def test_a_full_queue_is_refused_with_retry_after(way: Running) -> None:
     assert stats(way).rejected > 0
 
 
+def test_hundreds_of_requests_in_a_row_that_are_refused_at_once(way: Running) -> None:
+    """None of them is answered within the call that answers the one before."""
+    slow = Slow(way)
+    one = ask(np.zeros((1, WIDTH), np.float32))
+    with way.connect() as connection:
+        connection.raw.sendall(one * 300)
+        answers = [status(connection.response()) for _ in range(300)]
+        assert answers.count(503) > 200 and set(answers) <= {200, 503}
+        slow.finish()
+        assert len(outputs(connection.ask(one))) == 8
+
+
 def test_a_deadline_passes_while_the_model_is_busy_and_its_rows_never_run(busy: SimpleNamespace) -> None:
     """Deadlines come before everything else, so a request with one is let in ahead of the huge one and runs in time;
     one whose deadline is shorter than a run is refused and leaves no trace in the counters of rows."""

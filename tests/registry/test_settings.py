@@ -1,5 +1,7 @@
 """model.yaml: what a person may write, and what the answer is when it is wrong."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -65,11 +67,13 @@ def test_what_is_wrong_is_named(published: Registry, content: str | bytes, messa
 def test_a_link_that_leaves_the_registry(published: Registry, tmp_path: Path) -> None:
     (tmp_path / "elsewhere.yaml").write_text("owner: someone\n")
     (published.path / "m/model.yaml").symlink_to(tmp_path / "elsewhere.yaml")
-    with pytest.raises(RegistryError, match=r"m/model.yaml is a link that leaves the registry"):
+    with pytest.raises(RegistryError, match=r"m/model.yaml is not a regular file inside the registry"):
         published.settings("m")
 
 
-def test_a_directory_of_that_name(published: Registry) -> None:
-    (published.path / "m/model.yaml").mkdir()
-    with pytest.raises(RegistryError, match=r"m/model.yaml cannot be read"):
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_no_file_of_that_name(published: Registry, make: Callable[[Path], None]) -> None:
+    """A pipe, for one, would keep whoever reads it waiting for ever."""
+    make(published.path / "m/model.yaml")
+    with pytest.raises(RegistryError, match=r"m/model.yaml is not a regular file inside the registry"):
         published.settings("m")

@@ -278,7 +278,7 @@ def test_what_is_no_file(four: Registry, tmp_path: Path, name: str) -> None:
     assert four.state("m") == ModelState()
 
 
-@pytest.mark.parametrize("name", ["fsync", "write", "sync_directory"])
+@pytest.mark.parametrize("name", ["fsync", "write"])
 def test_a_full_disk_changes_nothing(four: Registry, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     four.set_alias("m", "champion", 3)
     state, lines = four.state("m"), four.audit("m")
@@ -288,15 +288,30 @@ def test_a_full_disk_changes_nothing(four: Registry, monkeypatch: pytest.MonkeyP
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(files if name == "sync_directory" else os, name, full)
+        patched.setattr(os, name, full)
         with pytest.raises(RegistryError, match=r"model 'm' cannot be changed: No space left on device"):
             four.set_alias("m", "champion", 4)
-    if name == "sync_directory":
-        # By then the change was in its place: it stands, together with its line.
-        assert four.state("m").aliases == {"champion": 4}
-    else:
-        assert (four.state("m"), four.audit("m")) == (state, lines)
-        assert sorted(os.listdir(four.path / "m")) == before
+    assert (four.state("m"), four.audit("m")) == (state, lines)
+    assert sorted(os.listdir(four.path / "m")) == before
+    assert replay(four.audit("m")) == four.state("m")
+    assert four.check_audit("m") == []
+    four.set_alias("m", "champion", 2)
+    assert four.check_audit("m") == []
+
+
+def test_a_change_in_its_place_stands_though_the_disk_promises_nothing(
+    four: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    four.set_alias("m", "champion", 3)
+
+    def failing(_: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "sync_directory", failing)
+        four.set_alias("m", "champion", 4)
+    assert "m/.audit-head was not replaced: Input/output error" in caplog.text
+    assert four.state("m").aliases == {"champion": 4}
     assert replay(four.audit("m")) == four.state("m")
     assert four.check_audit("m") == []
     four.set_alias("m", "champion", 2)

@@ -48,6 +48,9 @@ def _parse(change: str) -> tuple[str, str | None]:
     key, equals, value = change.partition("=")
     if not key or not equals:
         raise ConfigError(f"'{change}': write key=value, or key= to remove a tag")
+    from fastserve.registry.state import check_tag
+
+    check_tag(key, value or None)  # all of them before the first is put on
     return key, value or None
 
 

@@ -76,7 +76,7 @@ class GatedProtocol(HttpToolsProtocol):
         self._env = self.environment
         self._pending = bytearray()
         self._received = 0
-        self._closing = False
+        self._closing = self._stepping = False
         self._remaining = 0
         self._chunks: ChunkScanner | None = None
         self._task: asyncio.Task[None] | None = None
@@ -127,8 +127,17 @@ class GatedProtocol(HttpToolsProtocol):
         self._received = 0
         if self.flow.read_paused:
             self.flow.resume_reading()
-        if self._pending:
-            self._begin(self._take_pending())
+        if self._stepping:
+            return  # the loop further up the stack goes on
+        self._stepping = True
+        try:
+            # Answers may come at once, thousands of refusals in a row: no call is made within another.
+            left = -1
+            while self._phase == Phase.HEAD and not self._closing and len(self._pending) not in (0, left):
+                left = len(self._pending)
+                self._begin(self._take_pending())
+        finally:
+            self._stepping = False
 
     # -- the hand-over ------------------------------------------------------------------------------------
 
@@ -147,7 +156,7 @@ class GatedProtocol(HttpToolsProtocol):
         self._chunks = ChunkScanner() if head.chunked else None
         self._remaining = 1 if head.chunked else max(head.content_length, 0)
         stop = head.head_length
-        if b"pgrade:" in data[:stop]:
+        if b"upgrade:" in data[:stop].lower():
             # A server may ignore Upgrade (RFC 9110, 7.8); uvicorn's parser would lose the body over it.
             head_text = _UPGRADE.sub(b"", data[:stop])
             data = head_text + data[stop:]

@@ -21,6 +21,7 @@ from fastserve.errors import (
     UnsupportedEncoding,
 )
 from fastserve.log import Seldom
+from fastserve.text import visible
 
 log = logging.getLogger("fastserve.http")
 _seldom = Seldom()
@@ -120,9 +121,10 @@ async def on_error(_: Request, error: Exception) -> Response:
 def log_failure(error: Exception) -> None:
     """Log what is not the client's doing; the rest only when asked to, and nothing thousands of times."""
     if isinstance(error, (*_CLIENTS_DOING, *_OVERLOAD, Unsupported)):
-        log.debug("request refused: %s", error)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("request refused: %s", visible(str(error)[:_SENTENCE_LIMIT]))
     elif isinstance(error, FastserveError):
-        if (text := _seldom.admit(str(error))) is not None:
+        if (text := _seldom.admit(visible(str(error)[:_SENTENCE_LIMIT]))) is not None:
             log.warning("request failed: %s", text)
     elif (text := _seldom.admit(f"{type(error).__name__}: {error}")) is not None:
         log.error("request failed: %s", text, exc_info=error)
