@@ -28,7 +28,12 @@ SLOW_ROWS = 50_000
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     root = tmp_path_factory.mktemp("busy")
     registry = Registry(root / "registry")
-    for name, data in (("large", models.mlp(WIDTH, 1024, 1024, 8)), ("ragged", models.variable_inner())):
+    files = {
+        "large": models.mlp(WIDTH, 1024, 1024, 8),
+        "narrow": models.mlp(1, 1024, 1024, 8),
+        "ragged": models.variable_inner(),
+    }
+    for name, data in files.items():
         (root / "model.onnx").write_bytes(data)
         registry.publish(name, root / "model.onnx", inspect=inspect)
     batching = {"inline_max_us": 0, "max_batch_rows": 256, "max_queue_rows": LIMIT_ROWS}
@@ -66,7 +71,7 @@ def ask(values: np.ndarray[Any, Any], *headers: str, model: str = "large", **mor
     return post(f"/v2/models/{model}/infer", json.dumps({"inputs": [tensor], **more}).encode(), *headers)
 
 
-def binary(values: np.ndarray[Any, Any]) -> bytes:
+def binary(values: np.ndarray[Any, Any], model: str = "large") -> bytes:
     tensor = {
         "name": "x",
         "shape": list(values.shape),
@@ -75,7 +80,7 @@ def binary(values: np.ndarray[Any, Any]) -> bytes:
     }
     text = json.dumps({"inputs": [tensor]}).encode()
     return post(
-        "/v2/models/large/infer", text + values.tobytes(), f"Inference-Header-Content-Length: {len(text)}"
+        f"/v2/models/{model}/infer", text + values.tobytes(), f"Inference-Header-Content-Length: {len(text)}"
     )
 
 
@@ -95,12 +100,12 @@ def stats(way: Running, model: str = "large") -> Any:
 class Slow:
     """Keeps the model busy with one huge request."""
 
-    def __init__(self, way: Running) -> None:
+    def __init__(self, way: Running, model: str = "large", width: int = WIDTH) -> None:
         self.connection = way.connect()
-        before = stats(way).execution_count
+        before = stats(way, model).execution_count
         self.connection.raw.settimeout(60)
-        self.connection.raw.sendall(binary(np.zeros((SLOW_ROWS, WIDTH), np.float32)))
-        until(lambda: stats(way).execution_count > before)
+        self.connection.raw.sendall(binary(np.zeros((SLOW_ROWS, width), np.float32), model))
+        until(lambda: stats(way, model).execution_count > before)
 
     def finish(self) -> None:
         assert len(outputs(self.connection.response())) == SLOW_ROWS * 8
@@ -122,8 +127,8 @@ def test_a_full_queue_is_refused_with_retry_after(way: Running) -> None:
 
 def test_hundreds_of_requests_in_a_row_that_are_refused_at_once(way: Running) -> None:
     """None of them is answered within the call that answers the one before."""
-    slow = Slow(way)
-    one = ask(np.zeros((1, WIDTH), np.float32))
+    slow = Slow(way, "narrow", 1)
+    one = ask(np.zeros((1, 1), np.float32), model="narrow")
     with way.connect() as connection:
         connection.raw.sendall(one * 300)
         answers = [status(connection.response()) for _ in range(300)]
