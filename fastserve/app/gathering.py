@@ -2,6 +2,7 @@
 
 import logging
 
+from fastserve.app.limits import raise_descriptor_limit
 from fastserve.app.supervisor import bind
 from fastserve.config import Config
 from fastserve.errors import ConfigError
@@ -19,6 +20,7 @@ def control(config: Config) -> int:
         The address or the database cannot be had, or no token is set that servers could show.
     """
     configure_logging(config.log)
+    raise_descriptor_limit()
     registry, options, port = config.registry_dir(), config.control, config.server.control_port
     if not port:
         raise ConfigError(

@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 
+from fastserve.app.limits import raise_descriptor_limit
 from fastserve.app.nursery import Nursery
 from fastserve.app.slot import Slot
 from fastserve.app.watching import Post
@@ -44,6 +45,7 @@ def serve(config: Config) -> int:
         Before anything is started.
     """
     configure_logging(config.log)
+    raise_descriptor_limit()
     require_runtime()
     require_tracing(config.tracing)
     if not config.registry_dir().is_dir():

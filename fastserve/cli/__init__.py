@@ -1,5 +1,6 @@
 """The `fastserve` command: one file per verb, nothing heavy imported before a verb needs it."""
 
+import os
 import sys
 from typing import Annotated
 
@@ -47,8 +48,19 @@ def _root(
     pass
 
 
+def _open_standard_streams() -> None:
+    """Have something behind descriptors 0 to 2: were they closed, a socket might get what is printed."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
 def main() -> None:
     """Run the command line; the exit code is 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+    _open_standard_streams()
     try:
         app(prog_name="fastserve")
     except ConfigError as error:

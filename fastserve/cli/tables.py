@@ -63,7 +63,7 @@ def model_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     cells = [
         [
             row["model"],
-            str(row["version"]),
+            "–" if row["version"] is None else str(row["version"]),
             _standing(row),
             _pairs(row["tags"]),
             row["created_at"] or "–",

@@ -24,6 +24,7 @@ _LOCK = 0x66617374_73657276
 """Of PostgreSQL's advisory locks: the control plane that writes holds it as long as its connection lives."""
 _LOCK_WAIT = "1s"
 _LOCK_NOT_AVAILABLE = "55P03"
+_UNDEFINED_TABLE = "42P01"
 _SESSION = (
     "SET lock_timeout = '5s'; SET statement_timeout = '30s'; "
     # Of a machine that is gone the lock is free after half a minute.
@@ -315,6 +316,7 @@ def _guarded() -> Iterator[None]:
         yield
     except DBAPIError as error:
         lines = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
-        raise StoreUnavailable(lines[0][:300]) from error
+        gone = getattr(error.orig, "sqlstate", None) == _UNDEFINED_TABLE
+        raise StoreUnavailable(lines[0][:300], has_no_tables=gone) from error
     except PoolTimeout as error:
         raise StoreUnavailable("all its connections are in use") from error

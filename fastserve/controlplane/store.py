@@ -72,6 +72,8 @@ class Store:
         self._in_doubt = True
         """A commit may have happened that nobody heard of: totals are to be read anew."""
         self._tenure = 0
+        self._is_bare = False
+        """Nothing is left in the database, which somebody made anew."""
 
     def prepare(self) -> None:
         """Make the tables, or bring them to this release; ConfigError, StoreUnavailable."""
@@ -132,6 +134,10 @@ class Store:
         if self.database.renew():
             log.error("the database's file was taken away: what it held is lost, a new one is begun")
             self.prepare()
+        elif self._is_bare:
+            log.error("the database's tables were taken away: what they held is lost, new ones are begun")
+            self.prepare()
+        self._is_bare = False
         try:
             with self.database.writing() as connection:
                 if self._tenure != self.database.tenure:
@@ -139,8 +145,9 @@ class Store:
                     self._committed.clear()
                     self._in_doubt = True
                 yield connection
-        except BaseException:
+        except BaseException as error:
             self._committed.clear()
+            self._is_bare = isinstance(error, StoreUnavailable) and error.has_no_tables
             raise
 
     def _windows(self, connection: Connection) -> Windows:

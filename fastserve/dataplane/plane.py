@@ -11,7 +11,7 @@ from fastserve.clock import Clock, monotonic_ns
 from fastserve.dataplane.served import Served
 from fastserve.dataplane.statistics import Statistics, Taken
 from fastserve.errors import ModelNotFound, NotReady, VersionNotFound
-from fastserve.lifecycle import Loaded, Manager, Route
+from fastserve.lifecycle import Loaded, Manager, Route, VersionState
 from fastserve.tracing import BatchTrace
 from fastserve.types import Array
 from fastserve_core.batching import NO_DEADLINE
@@ -149,6 +149,9 @@ class DataPlane:
         return [
             IndexEntry(record.model, str(record.version), str(record.state), record.reason)
             for record in self._manager.records()
+        ] + [
+            IndexEntry(name, "", str(VersionState.UNAVAILABLE), problem)
+            for name, problem in self._manager.problems().items()
         ]
 
     def ready(self) -> bool:
@@ -184,6 +187,8 @@ class DataPlane:
         """Say why nothing can be served."""
         known = [record for record in self._manager.records() if record.model == model]
         if not known:
+            if (problem := self._manager.problems().get(model)) is not None:
+                return NotReady(model, version or "", problem)
             if not self._manager.settled():
                 return NotReady(model, version or "", "the server is still loading its models")
             return ModelNotFound(model)

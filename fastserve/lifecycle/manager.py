@@ -112,8 +112,16 @@ class Manager(Generic[H]):
         return self._settled and all(
             model.route.default is not None
             for model in self._models.values()
-            if model.wish is not None and model.wish.loaded and model.wish.versions
+            if model.wish is not None and model.wish.loaded and (model.wish.versions or model.wish.problem)
         )
+
+    def problems(self) -> dict[str, str]:
+        """Why nothing of a model could be read since the start, of each of which that is so."""
+        return {
+            name: model.wish.problem
+            for name, model in sorted(self._models.items())
+            if model.wish is not None and model.wish.problem
+        }
 
     def settled_on(self, model: str, loaded: bool) -> bool:
         """Tell whether a model has reached what a person asked for by load or unload, or has failed to."""

@@ -198,7 +198,7 @@ class _Process:
 
     def __init__(self) -> None:
         self._lost = False
-        self._control, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control, far = _socketpair(socket.SOCK_SEQPACKET)
         try:
             with far:
                 self._popen = subprocess.Popen(
@@ -244,7 +244,7 @@ class _Process:
 
     def ask(self, request: dict[str, Any]) -> Any:
         """Have one model test-loaded; None when the process ended before it could answer."""
-        near, far = socket.socketpair()
+        near, far = _socketpair(socket.SOCK_STREAM)
         with near:
             with far:
                 try:
@@ -273,6 +273,13 @@ class _Process:
         except subprocess.TimeoutExpired:
             self._popen.kill()
             self._popen.wait()
+
+
+def _socketpair(kind: socket.SocketKind) -> tuple[socket.socket, socket.socket]:
+    try:
+        return socket.socketpair(socket.AF_UNIX, kind)
+    except OSError as error:
+        raise ModelRejected(f"no process to test-load it in can be asked: {error.strerror}") from error
 
 
 def _line(near: socket.socket, until_s: float) -> bytes:

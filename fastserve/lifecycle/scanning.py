@@ -162,13 +162,13 @@ class Scanner:
     def _stays(self, name: str, known: _Known | None, problem: str) -> Wish:
         """Something of the model cannot be read: what was wished for before stays wished for."""
         if known is None:
-            known = _Known((), 0, Wish(()))
-            self._known[name] = known
+            known = self._known[name] = _Known((), 0, Wish((), problem=problem))
         if known.problem != problem:
             known.problem = problem
-            log.error("model %s: %s; what it served before stays", name, problem)
+            stays = "nothing of it is served" if known.wish.problem else "what it served before stays"
+            log.error("model %s: %s; %s", name, problem, stays)
         known.fingerprint = ()
-        known.wish = replace(known.wish, coming=False)
+        known.wish = replace(known.wish, coming=False, problem=problem if known.wish.problem else "")
         return known.wish
 
 

@@ -20,6 +20,8 @@ log = logging.getLogger("fastserve.lifecycle")
 _GATHER_MS = 50
 _STEP_MS = 50
 _UNSETTLED_S = 0.2
+_BLIND_S = 60.0
+"""What the system has too few of now, such as descriptors, it may have again after so long."""
 
 
 class Watcher:
@@ -43,7 +45,7 @@ class Watcher:
         self._asked = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fastserve-watch", daemon=True)
         self._told: Mapping[str, Wish] | None = None
-        self._blind = False
+        self._blind_until_s = -math.inf
         self._problem = ""
 
     def start(self) -> None:
@@ -72,7 +74,7 @@ class Watcher:
     def _follow(self) -> None:
         """Watch until the set of directories changes."""
         directories = self._scan()
-        if self._blind or not directories:
+        if time.monotonic() < self._blind_until_s or not directories:
             self._asked.wait(self._pause_s())
             self._asked.clear()
             return
@@ -85,8 +87,8 @@ class Watcher:
                     if self._scan() != directories:
                         return
         except (OSError, RuntimeError) as error:
-            self._blind = True
-            log.warning(
+            said, self._blind_until_s = self._blind_until_s > -math.inf, time.monotonic() + _BLIND_S
+            (log.debug if said else log.warning)(
                 "the system does not announce changes in the registry (%s); it is scanned every %g s",
                 error,
                 self._options.poll_s,

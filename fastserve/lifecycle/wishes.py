@@ -17,6 +17,8 @@ class Wish:
     """False: a person has unloaded the model."""
     coming: bool = False
     """None of its versions is whole yet, but one was being written when the server started."""
+    problem: str = ""
+    """Why nothing is known of what to serve: the model could not be read, not once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ def wished(wish: Wish, newest: int, failed: Collection[int]) -> list[int]:
     The champion, the other aliases' versions, then the `newest` newest. One that has failed stays wished for,
     but does not count among the newest: the one before it is taken besides.
     """
-    if not wish.loaded:
+    if not wish.loaded or wish.problem:
         return []
     chosen: dict[int, None] = {}
     present = set(wish.versions)

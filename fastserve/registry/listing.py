@@ -12,9 +12,19 @@ from fastserve.registry.names import is_model, parse_version, why_no_model
 
 
 def models(path: Path) -> list[str]:
-    """Names of the models that have a whole version, sorted; RegistryError without a registry."""
+    """Names of the models that have a whole version, sorted; RegistryError without a registry.
+
+    A directory that cannot be read may have one: whoever looks into it is told, and no other model suffers.
+    """
     root = path.resolve()
-    return [name for name in directories(path) if any(True for _ in versions(path / name, root))]
+    return [name for name in directories(path) if _may_have_version(path / name, root)]
+
+
+def _may_have_version(directory: Path, root: Path) -> bool:
+    try:
+        return any(True for _ in versions(directory, root))
+    except RegistryError:
+        return True
 
 
 def directories(path: Path) -> list[str]:
@@ -100,10 +110,17 @@ def _visible(path: Path) -> "list[os.DirEntry[str]]":
     """The directories in one, links to some too, sorted; none where it cannot be read."""
     try:
         with os.scandir(path) as entries:
-            found = [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+            found = [entry for entry in entries if not entry.name.startswith(".") and _is_directory(entry)]
     except OSError:
         return []
     return sorted(found, key=lambda entry: entry.name)
+
+
+def _is_directory(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that points to itself
+        return False
 
 
 def is_whole(directory: Path, root: Path) -> bool:

@@ -291,7 +291,8 @@ def _varint(data: bytes, at: int, stop: int) -> tuple[int, int]:
 def _dull(kind: int) -> re.Pattern[bytes]:
     """Match a run of fields that say nothing here: trees have millions, which take Python alone too long.
 
-    Fields 1 to 15, and 20: the type of an attribute. Possessive, so that the run's length costs no memory.
+    Fields 1 to 15, and 20: the type of an attribute. An atomic group, so that nothing is tried twice; as a
+    possessive repetition the same goes wrong before Python 3.11.5 (gh-106052).
     """
     interesting = {*_CHILDREN[kind], *_TEXTS.get(kind, _NONE)}
 
@@ -300,7 +301,7 @@ def _dull(kind: int) -> re.Pattern[bytes]:
 
     short = b"|".join(b"\\x%02x.{%d}" % (size, size) for size in range(128))
     return re.compile(
-        b"(?s)(?:(?:%s|\\xa0\\x01)[\\x80-\\xff]{0,9}+[\\x00-\\x7f]|%s.{4}|%s.{8}|%s(?:%s))++"
+        b"(?s)(?>(?:(?:%s|\\xa0\\x01)[\\x80-\\xff]{0,9}[\\x00-\\x7f]|%s.{4}|%s.{8}|%s(?:%s))+)"
         % (
             tags(_VARINT, _NUMBERS.get(kind, _NONE)),
             tags(_FIXED32, _NONE),

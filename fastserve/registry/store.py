@@ -6,6 +6,7 @@ moment at which half of it can be seen, whatever dies; and what has a name is ne
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,14 +97,15 @@ class Registry:
     def damaged(self, model: str | None = None) -> list[tuple[str, int, str]]:
         """Versions that do not count because of their model file: model, number and what is the matter.
 
-        One model's, or those of all directories that may be models'. ModelNotFound, RegistryError.
+        One model's (ModelNotFound, RegistryError), or those of all models' directories that can be read.
         """
-        names = listing.directories(self.path) if model is None else [model]
-        return [
-            (name, version, problem)
-            for name in names
-            for version, problem in sorted(listing.damaged(*self._find(name)))
-        ]
+        if model is not None:
+            return [(model, *one) for one in sorted(listing.damaged(*self._find(model)))]
+        found: list[tuple[str, int, str]] = []
+        for name in listing.directories(self.path):
+            with suppress(RegistryError):  # it is told of where its versions are asked for
+                found += self.damaged(name)
+        return found
 
     def passed_over(self) -> list[tuple[str, str]]:
         """What looks like a model or a version but counts as none: where it lies, and what is the matter."""

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import resource
 import shutil
 import signal
 import threading
@@ -77,6 +78,17 @@ def test_a_killed_worker_is_replaced_and_the_other_goes_on(pair: Server) -> None
     ready_everywhere(pair)
     assert [ask(pair) for _ in range(20)] == [200] * 20
     assert "starting it again" in pair.log.read_text()
+
+
+def test_processes_may_have_as_many_descriptors_as_the_system_allows(registry: Path, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        with running(registry, tmp_path, {"server": {"workers": 2}}) as server:
+            for pid in (server.process.pid, *children(server.process.pid)):
+                assert resource.prlimit(pid, resource.RLIMIT_NOFILE)[0] == min(before[1], 2**20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_sigterm_under_load_answers_everything_in_flight(pair: Server) -> None:

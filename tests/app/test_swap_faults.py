@@ -48,6 +48,28 @@ def everywhere(site: Site, version: str) -> bool:
         return False
 
 
+def test_a_model_that_cannot_be_read_at_the_start_is_not_forgotten(
+    registry: Registry, tmp_path: Path
+) -> None:
+    """No load balancer shall send traffic to a server that answers 404 for it."""
+    (registry.path / "m" / "aliases.json").write_text('{"champion": ')
+    file = tmp_path / "other.onnx"
+    file.write_bytes(models.scaled(3.0))
+    registry.publish("other", file, inspect=inspect)
+    with running(registry.path, tmp_path, {**PAIR, "server": {"workers": 1}}, ready=False) as server:
+        until(lambda: server.request("GET", "/v2/models/other/ready").status == 200)
+        assert server.request("GET", "/v2/health/ready").status == 503
+        for path in ("/v2/models/m", "/v2/models/m/ready"):
+            answer = server.request("GET", path)
+            assert answer.status == 503, path
+        assert "aliases.json" in server.request("GET", "/v2/models/m").error
+        rows = server.request("POST", "/v2/repository/index", b"{}").json()
+        (row,) = [row for row in rows if row["name"] == "m"]
+        assert row["state"] == "UNAVAILABLE" and "aliases.json" in row["reason"]
+        (registry.path / "m" / "aliases.json").write_text('{"champion": 1}')
+        until(lambda: server.request("GET", "/v2/health/ready").status == 200)
+
+
 def test_a_worker_killed_in_the_middle_of_a_swap_comes_back_with_the_champion(pair: Site) -> None:
     until(lambda: len(workers(pair)) == 2 and everywhere(pair, "1"))
     for round_ in range(3):

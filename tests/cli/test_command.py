@@ -1,5 +1,6 @@
 """The command itself: help, version, what it imports, how it ends."""
 
+import contextlib
 import http.client
 import json
 import signal
@@ -15,6 +16,31 @@ from fastserve.registry import Registry, SigningKey
 from fastserve.registry.signing import generate
 from tests.cli.conftest import Run, environment, publish
 from tests.servers import free_port, running
+from tests.waiting import until
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_server_whose_standard_streams_are_closed(tmp_path: Path, closed: str) -> None:
+    port = free_port()
+    command = (
+        f"exec '{sys.executable}' -m fastserve.cli serve --registry '{tmp_path}' --port {port} --workers 2"
+    )
+    process = subprocess.Popen(
+        ["sh", "-c", f"{command} --control-port 0 {closed}"], env=environment(), stderr=subprocess.DEVNULL
+    )
+    try:
+        until(lambda: is_live(port))
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def is_live(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    with contextlib.suppress(OSError), contextlib.closing(connection):
+        connection.request("GET", "/v2/health/live")
+        return connection.getresponse().status == 200
+    return False
 
 
 @pytest.mark.parametrize(

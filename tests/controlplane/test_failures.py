@@ -146,6 +146,21 @@ def test_postgresql_restarted_in_the_middle(cluster: Cluster) -> None:
     database.close()
 
 
+def test_a_postgresql_database_that_was_made_anew(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
+    database = open_database(cluster.new_database())
+    store = make_store(database)
+    store.take_in([snapshot(1, [delta(REFERENCE, normal(10))], profiles=(REFERENCE,))])
+    with database.writing() as connection:
+        connection.exec_driver_sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    second = snapshot(2, [delta(REFERENCE, normal(5))], profiles=(REFERENCE,))
+    with pytest.raises(StoreUnavailable, match="does not exist"):
+        store.take_in([second])
+    taken = store.take_in([second])
+    assert taken.totals["m", 1].watched_rows == 5 and taken.all_totals
+    assert caplog.text.count("tables were taken away") == 1
+    database.close()
+
+
 def test_a_commit_that_nobody_heard_of(tmp_path: Path) -> None:
     """The commit happens and the connection breaks: the retry counts nothing, and totals are read anew."""
     database = open_database(f"sqlite:///{tmp_path / 'a.db'}")

@@ -1,8 +1,10 @@
 """Test loads happen in real processes: files that crash, hang or eat memory, and processes that are killed."""
 
+import errno
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -10,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -44,6 +47,22 @@ def version(tmp_path: Path, data: bytes, model: str = "m", number: int = 1) -> V
     directory.mkdir(parents=True)
     (directory / "model.onnx").write_bytes(data)
     return VersionRecord(model, number, directory / "model.onnx", None)
+
+
+def test_a_system_without_descriptors_is_a_reason(
+    prober: Prober, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = version(tmp_path, models.scaled())
+
+    def socketpair(*_: object) -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(socket, "socketpair", socketpair)
+    for _ in range(2):
+        with pytest.raises(ModelRejected, match="can be asked: Too many open files"):
+            prober.check(record)
+    monkeypatch.undo()
+    prober.check(record)
 
 
 def children(parent: int) -> list[int]:

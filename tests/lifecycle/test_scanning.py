@@ -1,15 +1,18 @@
 """From directories to wishes: what counts, when it counts, and what happens when something cannot be read."""
 
+import errno
 import logging
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fastserve.clock import NS_PER_S, ManualClock
 from fastserve.errors import RegistryError
 from fastserve.lifecycle import LifecycleOptions, Scanner, Wish
+from fastserve.lifecycle.wishes import wished
 from fastserve.registry import Registry
 from tests import models
 from tests.registry.conftest import glance
@@ -191,6 +194,40 @@ def test_what_cannot_be_read_leaves_the_wish_as_it_was(look: Look, caplog: pytes
     assert "aliases.json" in caplog.text
     (look.registry.path / "m" / "aliases.json").write_text('{"champion": 1, "challenger": 1}')
     assert look.scanner.scan()["m"].aliases == {"champion": 1, "challenger": 1}
+
+
+def test_what_could_never_be_read_is_wished_for_without_being_served(
+    look: Look, caplog: pytest.LogCaptureFixture
+) -> None:
+    look.publish()
+    (look.registry.path / "m" / "aliases.json").write_text('{"champion": ')
+    for _ in range(3):
+        wish = look.scanner.scan()["m"]
+        assert "aliases.json" in wish.problem and wished(wish, 1, ()) == []
+    assert caplog.text.count("nothing of it is served") == 1
+    (look.registry.path / "m" / "aliases.json").write_text('{"champion": 1}')
+    assert look.scanner.scan()["m"] == Wish((1,), {"champion": 1})
+
+
+def test_a_model_that_cannot_be_listed_harms_no_other(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    look.publish("good")
+    look.publish("lost")
+    real = os.scandir
+
+    def scandir(path: str | Path) -> Any:
+        if str(path).endswith("/lost"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    wishes = look.scanner.scan()
+    assert wishes["good"] == Wish((1,))
+    assert wishes["lost"].problem == "model 'lost' cannot be read: Permission denied"
+    assert look.registry.damaged() == []
+    look.publish("good")
+    assert look.versions("good") == (2, 1)
+    monkeypatch.undo()
+    assert look.scanner.scan()["lost"] == Wish((1,))
 
 
 def test_a_deleted_version_or_model_is_gone(look: Look) -> None:

@@ -93,6 +93,7 @@ def test_what_looks_like_a_model_and_is_none_is_named(registry: Registry, tmp_pa
     for harmless in ("lost+found/x", "m/3", "m/notes", "empty"):
         (registry.path / harmless).mkdir(parents=True)
     (registry.path / "README").touch()
+    (registry.path / "loop").symlink_to("loop")
     said = dict(registry.passed_over())
     assert list(said) == ["linked", "m/0", "m/01", "m/2", "m/9", "my model", "stats"]
     assert said["m/2"] == "has no model.onnx"

@@ -51,26 +51,19 @@ def _rows(store: "RegistryStore", model: str) -> Iterator[dict[str, Any]]:
         state = store.state(model)
     except FastserveError as error:
         problem = str(error)
-    for version in reversed(store.versions(model)):
+    try:
+        versions = store.versions(model)
+    except FastserveError as error:
+        yield {**_blank(model, None, None), "problem": str(error)}
+        return
+    for version in reversed(versions):
         row = _row(store, model, version, state)
         yield {**row, "problem": row["problem"] or problem}
 
 
 def _row(store: "RegistryStore", model: str, version: int, state: "ModelState | None") -> dict[str, Any]:
     """One line of the list; a version that cannot be described says why instead of hiding the others."""
-    row: dict[str, Any] = {
-        "model": model,
-        "version": version,
-        "aliases": sorted(alias for alias, at in state.aliases.items() if at == version) if state else [],
-        "archived": state is not None and version in state.archived,
-        "tags": dict(state.tags.get(version, {})) if state else {},
-        "loaded": state is None or state.loaded,
-        "created_at": None,
-        "bytes": None,
-        "inputs": None,
-        "outputs": None,
-        "problem": None,
-    }
+    row = _blank(model, version, state)
     try:
         record = store.describe(model, version)
     except FastserveError as error:
@@ -84,6 +77,23 @@ def _row(store: "RegistryStore", model: str, version: int, state: "ModelState | 
         "bytes": sum(file.bytes for file in manifest.files.values()),
         "inputs": [tensor.name for tensor in manifest.signature.inputs],
         "outputs": [tensor.name for tensor in manifest.signature.outputs],
+    }
+
+
+def _blank(model: str, version: int | None, state: "ModelState | None") -> dict[str, Any]:
+    """A line with nothing but what the registry says beside a version; None: its versions cannot be read."""
+    return {
+        "model": model,
+        "version": version,
+        "aliases": sorted(alias for alias, at in state.aliases.items() if at == version) if state else [],
+        "archived": state is not None and version in state.archived,
+        "tags": dict(state.tags.get(version, {})) if state and version else {},
+        "loaded": state is None or state.loaded,
+        "created_at": None,
+        "bytes": None,
+        "inputs": None,
+        "outputs": None,
+        "problem": None,
     }
 
 

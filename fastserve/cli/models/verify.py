@@ -87,7 +87,11 @@ def _to_check(store: "RegistryStore", model: str, everything: bool) -> Iterator[
         archived = store.state(model).archived
     except FastserveError:  # told by _about_model
         archived = frozenset()
-    for version in store.versions(model):
+    try:
+        versions = store.versions(model)
+    except FastserveError:  # told by _about_model
+        return
+    for version in versions:
         if everything or version not in archived:
             yield _Check(model, version)
 
