@@ -60,7 +60,9 @@ def configure_logging(options: _Settings) -> None:
 
 
 def _not_cancelled(record: logging.LogRecord) -> bool:
-    """A request given up because the server ends is no error of anybody's."""
+    """What is given up because the server ends is no error of anybody's."""
+    if isinstance(record.msg, str) and record.msg.startswith("Cancel %s running task"):  # of uvicorn
+        return False
     return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 

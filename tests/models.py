@@ -121,6 +121,38 @@ def centred() -> bytes:
 
 
 @cache
+def counting_twins() -> bytes:
+    """How many rows of the run equal a row of `x` FP32 [batch, 1]: 1 for everyone as long as all differ."""
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["all"], perm=[1, 0]),
+        helper.make_node("Equal", ["x", "all"], ["same"]),
+        helper.make_node("Cast", ["same"], ["ones"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceSum", ["ones", "axes"], ["y"], keepdims=1),
+    ]
+    return model_bytes(
+        nodes,
+        [tensor("x", TensorProto.FLOAT, ["batch", 1])],
+        [tensor("y", TensorProto.FLOAT, ["batch", 1])],
+        [numpy_helper.from_array(np.array([1], np.int64), "axes")],
+    )
+
+
+@cache
+def any_flag() -> bytes:
+    """`x` FP32 [batch, 1], plus one where any row of the run has its BOOL `flag` [batch, 1] set."""
+    nodes = [
+        helper.make_node("Cast", ["flag"], ["ones"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMax", ["ones"], ["any"], axes=[0], keepdims=1),
+        helper.make_node("Add", ["x", "any"], ["y"]),
+    ]
+    return model_bytes(
+        nodes,
+        [tensor("x", TensorProto.FLOAT, ["batch", 1]), tensor("flag", TensorProto.BOOL, ["batch", 1])],
+        [tensor("y", TensorProto.FLOAT, ["batch", 1])],
+    )
+
+
+@cache
 def dynamically_quantised(width: int = 4) -> bytes:
     """A layer whose input is rounded to 256 steps between the least and the largest value of a whole run."""
     rng = np.random.default_rng(0)

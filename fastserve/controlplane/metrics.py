@@ -83,7 +83,7 @@ def _durations(totals: Sequence[tuple[str, VersionTotals]]) -> Lines:
     family = HistogramLines(
         HistogramMetricFamily(
             "fastserve_request_duration_seconds",
-            "Time of requests: waiting (queue), in the model (compute), from first byte to answer (total).",
+            "Time of requests: waiting (queue), in the model (compute), both and the writing (total).",
         ),
         _DURATIONS,
     )

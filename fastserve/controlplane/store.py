@@ -132,11 +132,11 @@ class Store:
     def _writing(self) -> Iterator[Connection]:
         """Give the one transaction that writes; what it finds in memory is what the database holds."""
         if self.database.renew():
+            self.prepare()
             log.error("the database's file was taken away: what it held is lost, a new one is begun")
-            self.prepare()
         elif self._is_bare:
-            log.error("the database's tables were taken away: what they held is lost, new ones are begun")
             self.prepare()
+            log.error("the database's tables were taken away: what they held is lost, new ones are begun")
         self._is_bare = False
         try:
             with self.database.writing() as connection:

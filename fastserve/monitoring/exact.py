@@ -16,7 +16,7 @@ _WAITING_VALUES = 2**20
 
 
 class DistinctValues:
-    """How often each finite value of each feature came on one side; not thread-safe."""
+    """How often each value of each feature came on one side, infinities too; not thread-safe."""
 
     def __init__(self, features: int) -> None:
         self._values: list[NDArray[np.float64]] = [np.empty(0)] * features
@@ -25,7 +25,7 @@ class DistinctValues:
         self._wait = 0
 
     def add(self, rows: Array) -> None:
-        """Take in a block: float64 [rows, features]; what is not finite is left out.
+        """Take in a block: float64 [rows, features]; what is missing is left out.
 
         Raises
         ------
@@ -50,7 +50,7 @@ class DistinctValues:
         self._waiting, self._wait = [], 0
         for f in range(rows.shape[1]):
             column = rows[:, f]
-            values, counts = np.unique(column[np.isfinite(column)], return_counts=True)
+            values, counts = np.unique(column[~np.isnan(column)], return_counts=True)
             self._values[f], self._counts[f] = _sum(
                 np.concatenate([self._values[f], values]), np.concatenate([self._counts[f], counts])
             )
@@ -64,7 +64,10 @@ class DistinctValues:
 def exact_distances(
     reference: DistinctValues, live: DistinctValues, features: int
 ) -> list[tuple[float | None, float | None]]:
-    """Give each feature's Kolmogorov–Smirnov and Wasserstein distance; None without rows on one side."""
+    """Give each feature's Kolmogorov–Smirnov and Wasserstein distance; None without rows on one side.
+
+    An infinity is a value like another to the first; the second is of the finite values.
+    """
     found: list[tuple[float | None, float | None]] = []
     for f in range(features):
         (first, first_counts), (second, second_counts) = reference.of(f), live.of(f)
@@ -72,15 +75,25 @@ def exact_distances(
             found.append((None, None))
             continue
         values = np.union1d(first, second)
-        measured = distances(
-            _at(values, first, first_counts),
-            _at(values, second, second_counts),
-            np.array([0, values.size], np.int64),
-            np.append(values, values[-1]),
-            steps=True,
-        )
-        found.append((_finite(measured.kolmogorov_smirnov), _finite(measured.wasserstein)))
+        counts = _at(values, first, first_counts), _at(values, second, second_counts)
+        finite = np.isfinite(values)
+        if finite.all():
+            found.append(_measured(values, *counts))
+        else:
+            rises = [np.cumsum(each) / each.sum() for each in counts]
+            wasserstein = _measured(values[finite], counts[0][finite], counts[1][finite])[1]
+            found.append((float(np.abs(rises[0] - rises[1]).max()), wasserstein))
     return found
+
+
+def _measured(
+    values: NDArray[np.float64], first: NDArray[np.int64], second: NDArray[np.int64]
+) -> tuple[float | None, float | None]:
+    if not first.any() or not second.any():
+        return None, None
+    offsets, edges = np.array([0, values.size], np.int64), np.append(values, values[-1])
+    measured = distances(first, second, offsets, edges, steps=True)
+    return _finite(measured.kolmogorov_smirnov), _finite(measured.wasserstein)
 
 
 def _sum(

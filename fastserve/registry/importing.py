@@ -31,6 +31,7 @@ _MAX_TEXT_BYTES = 1024 * 1024
 _MAX_DEPTH = 6
 """mlruns/<experiment>/models/<id>/artifacts is five below its root."""
 _MAX_DIRECTORIES = 100_000
+_TOLD = 20
 _FILENAME = re.compile(r'^\s*default_model_filename\s*:\s*(?:"([^"\n]*)"|\'([^\'\n]*)\')', re.MULTILINE)
 _FACTS = ("run_id", "model_id", "model_uuid", "mlflow_version", "utc_time_created", "signature")
 
@@ -96,10 +97,12 @@ def _find_one(directory: Path, root: Path) -> Iterator[Importable]:
 
 def _find_tree(root: Path) -> Iterator[Importable]:
     """Take the directory for a repository of models, or for what MLflow keeps its runs in."""
-    pending, seen = [(root, 0)], 0
+    pending, seen = [(root, 0, root)], 0
+    without = set(_directories(root, root))
     while pending:
-        directory, depth = pending.pop()
+        directory, depth, top = pending.pop()
         for path in _directories(directory, root):
+            top = path if depth == 0 else top
             seen += 1
             if seen > _MAX_DIRECTORIES:
                 raise RegistryError(
@@ -107,11 +110,14 @@ def _find_tree(root: Path) -> Iterator[Importable]:
                 )
             found = list(_find_one(path, root))
             if not found and depth + 1 < _MAX_DEPTH:
-                pending.append((path, depth + 1))
+                pending.append((path, depth + 1, top))
             # Models with versions lie directly in a repository; deeper ones are somebody else's.
             for one in found:
                 if depth == 0 or "mlflow" in one.provenance:
+                    without.discard(top)
                     yield one
+    for path in sorted(without)[:_TOLD]:
+        log.warning("%s is not imported: no ONNX model is in it", path)
 
 
 def _directories(directory: Path, root: Path) -> list[Path]:

@@ -64,10 +64,11 @@ def damaged(directory: Path, root: Path) -> Iterator[tuple[int, str]]:
         if whole:
             continue
         if os.path.lexists(place / MODEL_FILE):
-            yield (
-                version,
-                f"{MODEL_FILE} is no file inside the registry, but a link out of it or special",
+            what = (
+                "a directory, which `fastserve models import` takes" if (place / MODEL_FILE).is_dir() else ""
             )
+            what = what or "no file inside the registry, but a link out of it or special"
+            yield version, f"{MODEL_FILE} is {what}"
         elif os.path.lexists(place / MANIFEST_FILE):
             yield version, f"{MODEL_FILE} is missing"
 

@@ -68,8 +68,9 @@ def varied(array: Array) -> Array:
 
 
 def strange_company(batch: Sequence[Array]) -> Iterator[list[Array]]:
-    """Make the batch with its last row far off, once for each kind of values: floats, texts, integers."""
-    for kind in "fOiu":
+    """Make the batch with its last row the first again; then far off, once for each kind of values in it."""
+    yield [np.concatenate([array[:-1], array[:1]]) for array in batch]
+    for kind in "fOiub":
         if any(array.dtype.kind == kind for array in batch):
             yield [_far_off(array) if array.dtype.kind == kind else array for array in batch]
 
@@ -80,6 +81,8 @@ def _far_off(array: Array) -> Array:
         out[-1] = "some words, 12 of them; and-others"
     elif array.dtype.kind == "f":
         out[-1] = (array[-1] + 2) * array.dtype.type(FAR)
+    elif array.dtype.kind == "b":
+        out[-1] = ~array[-1]
     else:
         out[-1] = 7
     return out

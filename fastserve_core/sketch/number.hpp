@@ -246,11 +246,12 @@ public:
         }
     }
 
-    // NaN too where values lie so far from the shift that their squares, some 1e-16 each, tell no differences.
+    // NaN too where values lie so far from the shift, or from 0, that their squares or they tell no differences.
     double variance(int64_t f, int64_t seen, double m2) const noexcept {
         if (seen < 2) return NAN;
-        if (summed_[kMinimum][f] == summed_[kMaximum][f]) return 0.0;
-        return m2 > 1e-9 * summed_[kSquares][f] ? m2 / static_cast<double>(seen - 1) : NAN;
+        const double least = summed_[kMinimum][f], most = summed_[kMaximum][f], step = step_at(least, most);
+        const double found = least == most ? 0.0 : m2 / static_cast<double>(seen - 1);
+        return least == most || (m2 > 1e-9 * summed_[kSquares][f] && found > 256 * step * step) ? found : NAN;
     }
 
     // Memory held, tables of the dtypes seen so far included.

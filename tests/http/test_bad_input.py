@@ -62,7 +62,6 @@ BODIES: dict[str, tuple[Any, str]] = {
     "list in flat data": (tensor(data=[1, [2], 3]), "inputs[0].data"),
     "out of FP32": (tensor(data=[1, 3.5e38, 3]), "inputs[0].data"),
     "id a number": ({**tensor(), "id": 7}, "id"),
-    "id null": ({**tensor(), "id": None}, "id"),
     "parameters a list": ({**tensor(), "parameters": []}, "parameters"),
     "tensor parameters a list": (tensor(parameters=[]), "inputs[0].parameters"),
     "timeout negative": ({**tensor(), "parameters": {"timeout": -1}}, "parameters.timeout"),

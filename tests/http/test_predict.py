@@ -168,7 +168,10 @@ def test_the_deadline_comes_from_the_header(client: Client, plane: PlainDataPlan
 
 def test_status_of_versions(client: Client, plane: PlainDataPlane) -> None:
     plane.broken.append(IndexEntry("scaled", "3", "UNAVAILABLE", "the checksum is wrong"))
-    statuses = client.get("/v1/models/scaled").json()["model_version_status"]
+    answer = client.get("/v1/models/scaled").json()
+    assert (answer["name"], answer["ready"]) == ("scaled", True)
+    assert client.get("/v1/models/scaled/versions/3").json()["ready"] is False
+    statuses = answer["model_version_status"]
     assert [status["version"] for status in statuses] == ["3", "2", "1"]
     assert statuses[0]["state"] == "END"
     assert statuses[0]["status"] == {"error_code": "UNKNOWN", "error_message": "the checksum is wrong"}

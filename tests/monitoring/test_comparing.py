@@ -286,6 +286,19 @@ samples = hnp.arrays(
 )
 
 
+def test_an_infinity_is_a_value_to_kolmogorov_and_smirnov() -> None:
+    sides = DistinctValues(1), DistinctValues(1)
+    values = np.arange(100.0)[:, None]
+    sides[0].add(values)
+    sides[1].add(np.where(values < 50, values, np.inf))
+    assert exact_distances(*sides, 1)[0] == (0.5, pytest.approx(25.0))
+    sides[0].add(np.full((100, 1), -np.inf))
+    assert exact_distances(*sides, 1)[0] == (0.5, pytest.approx(25.0))
+    only = DistinctValues(1)
+    only.add(np.full((3, 1), np.inf))
+    assert exact_distances(sides[0], only, 1) == [(1.0, None)]
+
+
 @given(samples, samples)
 def test_exact_distances_are_those_of_the_samples(first: NDArray[Any], second: NDArray[Any]) -> None:
     sides = DistinctValues(2), DistinctValues(2)

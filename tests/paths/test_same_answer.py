@@ -154,6 +154,27 @@ def test_bad_input(
         assert json.loads(body(fast.ask(good)))["outputs"][0]["data"] == [2.0, 5.0, 6.0]
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        request(x(), id=None, parameters=None, outputs=None),
+        request(x(parameters=None)),
+        request(x(), outputs=[{"name": "y", "parameters": None}]),
+    ],
+)
+def test_a_key_that_is_null_is_not_there(both: SimpleNamespace, sent: bytes) -> None:
+    """Clients whose types have every key, KServe's for one, write it so."""
+    with both.fast.connect() as fast, both.ordinary.connect() as ordinary:
+        for bytes_ in (post("/v2/models/scaled/infer", sent), post("/v2/models/scaled/infer", GOOD)):
+            answers = {
+                fast.ask(bytes_),
+                ordinary.ask(bytes_),
+                fast.ask(post("/v2/models/scaled/infer", GOOD)),
+            }
+            assert len({body(answer) for answer in answers}) == 1
+            assert {status(answer) for answer in answers} == {200}
+
+
 # Malformed at the level of HTTP: answered with JSON, then the connection ends.
 HOSTILE: list[tuple[str, bytes, int, str]] = [
     ("two Content-Lengths", b"POST /v2/models/scaled/infer HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", 400, "Content-Length"),

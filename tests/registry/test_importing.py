@@ -63,7 +63,7 @@ def found(directory: Path) -> list[tuple[str, str]]:
     return [(one.name, str(one.file.relative_to(directory))) for one in find_models(directory)]
 
 
-def test_a_triton_repository(tmp_path: Path) -> None:
+def test_a_triton_repository(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for version in ("1", "2", "10"):
         put(tmp_path / "resnet" / version / "model.onnx")
     put(tmp_path / "resnet/config.pbtxt", 'name: "resnet"\nplatform: "onnxruntime_onnx"\nmax_batch_size: 8\n')
@@ -85,6 +85,8 @@ def test_a_triton_repository(tmp_path: Path) -> None:
         ("resnet", "resnet/2/model.onnx"),
         ("resnet", "resnet/10/model.onnx"),
     ]
+    assert f"{tmp_path / 'trt'} is not imported: no ONNX model is in it" in caplog.text
+    assert "ant is not imported" not in caplog.text
     last = find_models(tmp_path)[-1]
     assert last.provenance == {
         "imported_from": str(tmp_path / "resnet/10/model.onnx"),

@@ -132,6 +132,8 @@ def test_real_models_are_batchable(tmp_path: Path, data: bytes, largest: int) ->
         (models.unique_rows(), "output 'y' has 1 rows for 2 input rows"),
         (models.centred(), "output 'y' of a row depends on which rows share its run"),
         (models.dynamically_quantised(), "output 'y' of a row depends on which rows share its run"),
+        (models.counting_twins(), "output 'y' of a row depends on which rows share its run"),
+        (models.any_flag(), "output 'y' of a row depends on which rows share its run"),
         (models.baked_in(), "it runs one row, but not two: the model failed: "),
         (models.words(), "the shape of output 'y' depends on which rows share a run"),
     ],

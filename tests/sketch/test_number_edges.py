@@ -145,6 +145,13 @@ def test_a_variance_that_the_squares_have_lost_is_none(at: float) -> None:
         np.testing.assert_allclose(near.variance, values.var(ddof=1), rtol=1e-9)
 
 
+def test_whole_numbers_that_a_double_rounds_together_have_no_variance() -> None:
+    near = np.arange(1_000)
+    assert np.isnan(sketch_of([[]], 2**62 + near, [2.0**62]).variance).all()
+    wide = sketch_of([[]], 2**62 + 2**20 * near, [2.0**62])
+    np.testing.assert_allclose(wide.variance, (2.0**20 * near).var(ddof=1), rtol=1e-3)
+
+
 def test_squares_of_large_floats_do_not_overflow() -> None:
     values = np.full((100, 9), 3e38, np.float32)
     np.testing.assert_allclose(sketch_of([[]] * 9, values, [-3e38] * 9).mean, float(values[0, 0]), rtol=1e-12)

@@ -90,4 +90,6 @@ class V1Routes:
             }
             for entry in reversed(chosen)
         ]
-        return json_response({"model_version_status": statuses})
+        # TensorFlow Serving has the statuses only; clients of KServe look for the other two.
+        ready = any(entry.state == "READY" for entry in chosen)
+        return json_response({"name": model, "ready": ready, "model_version_status": statuses})

@@ -91,20 +91,24 @@ def decode(body: bytes, json_length: int | None, signature: Signature, max_depth
     return InferRequest(
         inputs,
         rows,
-        _id(document.get("id", "")),
-        _selection(document.get("outputs", []), parameters, signature),
+        _id(document.get("id")),
+        _selection(document.get("outputs"), parameters, signature),
         _timeout(parameters),
     )
 
 
 def _id(value: object) -> bytes | None:
+    if value is None:
+        return None
     if not isinstance(value, str):
         raise InvalidRequest("id must be a string", "id")
     return orjson.dumps(value) if value else None
 
 
 def _parameters(owner: dict[str, Any], name: str) -> dict[str, Any]:
-    value = owner.get("parameters", {})
+    value = owner.get("parameters")
+    if value is None:  # as clients write it whose types have the key in any case
+        return {}
     if not isinstance(value, dict):
         raise InvalidRequest(f"{name} must be an object", name)
     for key in value:
@@ -222,7 +226,7 @@ def _tensor(
 
 def _selection(entries: object, parameters: dict[str, Any], signature: Signature) -> Selection:
     all_binary = _boolean(parameters, "binary_data_output", "parameters", False)
-    if not isinstance(entries, list):
+    if entries is not None and not isinstance(entries, list):
         raise InvalidRequest("outputs must be a list", "outputs")
     if not entries:
         return _all_binary(signature.outputs) if all_binary else None
