@@ -24,7 +24,7 @@ from fastserve.lifecycle import (
     load_ahead,
     load_small,
 )
-from fastserve.registry import FileRules, Registry, TrustedKeys
+from fastserve.registry import Registry, TrustedKeys
 from fastserve.runtime import available_cores
 from fastserve.tracing import BatchTrace
 
@@ -43,11 +43,8 @@ def open_registry(config: Config) -> Registry:
         No registry is named; a public key cannot be read.
     """
     options = config.lifecycle
-    rules = FileRules(
-        max_version_bytes=options.max_version_bytes, allowed_domains=frozenset(options.allowed_domains)
-    )
     trusted = TrustedKeys.load(list(options.require_signature)) if options.require_signature else None
-    return Registry(config.registry_dir(), rules=rules, trusted=trusted)
+    return Registry(config.registry_dir(), rules=options.file_rules(), trusted=trusted)
 
 
 def load_all(config: Config, threads: int, until_s: float, meanwhile: Callable[[], None]) -> Ahead:

@@ -12,6 +12,7 @@ from fastserve.dataplane.served import Served
 from fastserve.dataplane.statistics import Statistics, Taken
 from fastserve.errors import ModelNotFound, NotReady, VersionNotFound
 from fastserve.lifecycle import Loaded, Manager, Route, VersionState
+from fastserve.registry import parse_version
 from fastserve.tracing import BatchTrace
 from fastserve.types import Array
 from fastserve_core.batching import NO_DEADLINE
@@ -24,11 +25,10 @@ _NOWHERE = Route()
 
 @dataclass(slots=True)
 class Context:
-    """What surrounds a request: when it stops mattering, and its name in logs."""
+    """What surrounds a request: when it stops mattering."""
 
     deadline_ns: int | None = None
     """On the data plane's monotonic clock, nanoseconds; None: never."""
-    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ class DataPlane:
         ModelNotFound, VersionNotFound, NotReady
         """
         route = self._routes.get(model, _NOWHERE)
-        number = route.default if version is None else _number(version)
+        number = route.default if version is None else parse_version(version)
         if number is None and version is not None:
             number = route.aliases.get(version)
         served = self._served.get(model, {}).get(number) if number is not None else None
@@ -192,7 +192,7 @@ class DataPlane:
             if not self._manager.settled():
                 return NotReady(model, version or "", "the server is still loading its models")
             return ModelNotFound(model)
-        number = self._manager.wished_for(model, version) if version is None else _number(version)
+        number = self._manager.wished_for(model, version) if version is None else parse_version(version)
         if version is not None and number is None:
             number = self._manager.wished_for(model, version)
         for record in reversed(known):
@@ -226,10 +226,3 @@ class DataPlane:
         """Fail what waits; used when the process ends."""
         for served in [*self.served(), *self._retired]:
             served.close()
-
-
-def _number(version: str) -> int | None:
-    """Read a version number as addresses write it; None for anything else, an alias for one."""
-    if version.isdecimal() and version.isascii() and len(version) < 20 and version == str(int(version)):
-        return int(version)
-    return None

@@ -7,15 +7,13 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
-
 from fastserve.demo.flights import Flights
 from fastserve.demo.server import Client, Server
 from fastserve.errors import FastserveError
 from fastserve.monitoring import Profile
 from fastserve.monitoring.building import Described, build_profile
+from fastserve.monitoring.columns import value_names
 from fastserve.runtime import OnnxRuntime, available_cores
-from fastserve.types import TensorSpec
 
 ShowReport = Callable[[bytes, Path], None]
 """Prints a report, given as the control plane's JSON, and writes it to a path as HTML."""
@@ -47,7 +45,7 @@ def describe(model: Path, flights: Flights) -> Profile:
     finally:
         runtime.close()
     tensors = [Described(spec, "input", (spec.name,)) for spec in signature.inputs]
-    tensors += [Described(spec, "output", _places(spec)) for spec in signature.outputs]
+    tensors += [Described(spec, "output", value_names(spec)) for spec in signature.outputs]
     profile = build_profile(
         tensors, lambda: [[*inputs, *outputs]], description="flights of January and February 2013"
     )
@@ -82,11 +80,3 @@ def report(server: Server, model: str, version: int, profile: Profile, rows: int
         f"the control plane has not counted {rows} rows within {_PATIENCE_S:.0f} s ({said}): "
         f"{server.last_words()}"
     )
-
-
-def _places(spec: TensorSpec) -> tuple[str, ...]:
-    """Name the values of a row as `fastserve monitor profile` does."""
-    places = list(np.ndindex(*spec.shape[1:]))
-    if len(places) == 1:
-        return (spec.name,)
-    return tuple(f"{spec.name}[{','.join(map(str, place))}]" for place in places)

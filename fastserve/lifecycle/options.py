@@ -1,9 +1,12 @@
 """Settings of the lifecycle room; the only list of them."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from fastserve.registry import FileRules
 
 
 class LifecycleOptions(BaseModel):
@@ -86,3 +89,10 @@ class LifecycleOptions(BaseModel):
         le=2**50,
         description="Memory that a test load may take, in bytes; 0 = 1 GiB and four times its size.",
     )
+
+    def file_rules(self) -> "FileRules":
+        """What the files of a version may be."""
+        from fastserve.registry import FileRules
+
+        domains = frozenset(self.allowed_domains)
+        return FileRules(max_version_bytes=self.max_version_bytes, allowed_domains=domains)

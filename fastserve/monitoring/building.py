@@ -25,6 +25,7 @@ from fastserve.monitoring.profile import (
     TensorProfile,
 )
 from fastserve.monitoring.sampling import CommonValues, NumberRanges
+from fastserve.overriding import place_and_problem
 from fastserve.types import Array, DataType, TensorSpec
 from fastserve_core.sketch import CategorySketch, NumberSketch
 from fastserve_core.sketch.category import MAX_CATEGORIES
@@ -173,9 +174,7 @@ class ProfileBuilder:
                 tensors=tuple(tensor.profile() for tensor in self._tensors),
             )
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise InvalidProfile(f"these rows make no profile: {where}: {first['msg']}") from error
+            raise InvalidProfile(f"these rows make no profile: {place_and_problem(error)}") from error
         size = len(made.to_bytes())
         if size > MAX_PROFILE_BYTES:
             raise InvalidProfile(

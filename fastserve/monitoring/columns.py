@@ -33,6 +33,14 @@ def row_width(spec: TensorSpec, role: str = "input") -> int:
     return math.prod(row)
 
 
+def value_names(spec: TensorSpec) -> tuple[str, ...]:
+    """Name the values of a row, of which there is a fixed number: by their places, a lone one by its tensor."""
+    places = list(np.ndindex(*spec.shape[1:]))
+    if len(places) == 1:
+        return (spec.name,)
+    return tuple(f"{spec.name}[{','.join(map(str, place))}]" for place in places)
+
+
 def map_columns(
     file: DataFile, inputs: Sequence[TensorSpec], wanted: Sequence[str] | None = None
 ) -> list[InputColumns]:

@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from fastserve.monitoring.building import Described, build_profile
+from fastserve.monitoring.columns import value_names
 from fastserve.monitoring.profile import Profile
-from fastserve.types import Array, Signature, TensorSpec
+from fastserve.types import Array, Signature
 
 _MAX_BYTES = 256 * 2**20
 
@@ -89,11 +90,7 @@ def _described(
 ) -> list[tuple[int, Described]]:
     specs = signature.inputs if role == "input" else signature.outputs
     return [
-        (place, Described(spec, role, _columns(spec, width)))
+        (place, Described(spec, role, value_names(spec)))
         for place, spec in enumerate(specs)
-        if all(size > 0 for size in spec.shape[1:]) and (width := math.prod(spec.shape[1:])) <= max_features
+        if all(size > 0 for size in spec.shape[1:]) and math.prod(spec.shape[1:]) <= max_features
     ]
-
-
-def _columns(spec: TensorSpec, width: int) -> tuple[str, ...]:
-    return (spec.name,) if width == 1 else tuple(f"{spec.name}[{i}]" for i in range(width))

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from fastserve.errors import InvalidProfile
+from fastserve.overriding import place_and_problem
 from fastserve.types import Signature
 from fastserve_core.sketch import CategorySketch, NumberSketch
 
@@ -190,11 +191,7 @@ def read_profile(data: bytes, label: str = PROFILE_FILE) -> Profile:
     try:
         return Profile.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InvalidProfile(
-            f"{label} is not a profile: {where + ': ' if where else ''}{first['msg']}"
-        ) from error
+        raise InvalidProfile(f"{label} is not a profile: {place_and_problem(error)}") from error
 
 
 def _check_tensor(profile: TensorProfile, signature: Signature) -> None:

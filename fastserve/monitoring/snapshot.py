@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fastserve import __version__
 from fastserve.errors import InvalidRequest
+from fastserve.overriding import first_problem
 from fastserve_core.histogram import BUCKETS
 
 FORMAT = 1
@@ -144,8 +145,8 @@ def read_snapshot(data: bytes) -> Snapshot:
         snapshot = Snapshot.model_validate(head)
         _cut(snapshot, memoryview(data)[_HEAD.size + size :], lengths, profiles)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidRequest(first["msg"], ".".join(str(part) for part in first["loc"])) from error
+        where, problem = first_problem(error)
+        raise InvalidRequest(problem, where) from error
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise InvalidRequest(f"the snapshot's head cannot be read: {error}", "head") from error
     return snapshot

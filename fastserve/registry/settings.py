@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fastserve.errors import RegistryError
+from fastserve.overriding import place_and_problem
 from fastserve.registry import files
 
 SETTINGS_FILE = "model.yaml"
@@ -82,5 +83,4 @@ def _validated(where: str, content: dict[Any, Any]) -> ModelSettings:
     try:
         return ModelSettings.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise RegistryError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise RegistryError(f"{where}: {place_and_problem(error)}") from error

@@ -11,6 +11,7 @@ import orjson
 from pydantic import ValidationError
 
 from fastserve.errors import RegistryError
+from fastserve.overriding import place_and_problem
 from fastserve.registry import files
 from fastserve.registry.manifest import (
     MANIFEST_FILE,
@@ -94,12 +95,8 @@ def _parse(directory: Path, data: bytes) -> Manifest:
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RegistryError(
-            f"{_label(directory, MANIFEST_FILE)} is not a manifest: "
-            f"{where + ': ' if where else ''}{first['msg']}"
-        ) from error
+        label = _label(directory, MANIFEST_FILE)
+        raise RegistryError(f"{label} is not a manifest: {place_and_problem(error)}") from error
 
 
 def _files_of(directory: Path) -> Iterator[Path]:

@@ -39,7 +39,6 @@ cdef extern from "infer.hpp" namespace "fastserve" nogil:
         void add_input(const string&, int, const vector[int64_t]&) except +
         void add_output(const string&) except +
         size_t input_count()
-        size_t output_count()
         int kind(size_t)
         int64_t row_elements(size_t)
         int64_t read(const char*, int64_t, int64_t, const Destination&)

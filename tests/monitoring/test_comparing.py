@@ -291,9 +291,9 @@ def test_an_infinity_is_a_value_to_kolmogorov_and_smirnov() -> None:
     values = np.arange(100.0)[:, None]
     sides[0].add(values)
     sides[1].add(np.where(values < 50, values, np.inf))
-    assert exact_distances(*sides, 1)[0] == (0.5, pytest.approx(25.0))
+    assert exact_distances(*sides, 1)[0] == pytest.approx((0.5, 25.0))
     sides[0].add(np.full((100, 1), -np.inf))
-    assert exact_distances(*sides, 1)[0] == (0.5, pytest.approx(25.0))
+    assert exact_distances(*sides, 1)[0] == pytest.approx((0.5, 25.0))
     only = DistinctValues(1)
     only.add(np.full((3, 1), np.inf))
     assert exact_distances(sides[0], only, 1) == [(1.0, None)]

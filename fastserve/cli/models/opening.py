@@ -28,13 +28,10 @@ def open_registry(
     """
     chosen = settings(registry, config)
     path, options = chosen.registry_dir(), chosen.lifecycle
-    from fastserve.registry import FileRules, Registry, TrustedKeys
+    from fastserve.registry import Registry, TrustedKeys
 
-    rules = FileRules(
-        max_version_bytes=options.max_version_bytes, allowed_domains=frozenset(options.allowed_domains)
-    )
     trusted = list(keys or options.require_signature) if checks else []
-    return Registry(path, rules=rules, trusted=TrustedKeys.load(trusted) if trusted else None)
+    return Registry(path, rules=options.file_rules(), trusted=TrustedKeys.load(trusted) if trusted else None)
 
 
 def inspector(config: Path | None) -> "Callable[[Path], Signature]":

@@ -98,6 +98,7 @@ def ask(base: str, name: str, since: str) -> "Report":
     from pydantic import ValidationError
 
     from fastserve.controlplane.reporting import Report
+    from fastserve.overriding import place_and_problem
 
     model, wanted = split(name)
     query = {"since": since}
@@ -107,10 +108,8 @@ def ask(base: str, name: str, since: str) -> "Report":
     try:
         return Report.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise FastserveError(
-            f"{base} answered no report that this release reads ({where}: {first['msg']}): "
+            f"{base} answered no report that this release reads ({place_and_problem(error)}): "
             "is it a control plane of the same release?"
         ) from None
 

@@ -68,14 +68,10 @@ def open_file(model: str, config: Path | None, *, run: bool) -> "Iterator[Opened
         )
     chosen = settings(None, config)
     from fastserve.lifecycle.probe import inspect_apart
-    from fastserve.registry import FileRules
     from fastserve.registry.rules import check_model_file
 
     options = chosen.lifecycle
-    rules = FileRules(
-        max_version_bytes=options.max_version_bytes, allowed_domains=frozenset(options.allowed_domains)
-    )
-    check_model_file(path, rules, str(path))
+    check_model_file(path, options.file_rules(), str(path))
     signature = inspect_apart(path, options)
     runtime = _load(path, chosen.runtime) if run else None
     try:

@@ -105,7 +105,7 @@ def _parts(inputs: "Sequence[Array]") -> "Iterator[list[Array]]":
 
 def _output_names(spec: "TensorSpec") -> tuple[str, ...] | None:
     """Name an output's values, or say why they are not described."""
-    from fastserve.monitoring.columns import row_width
+    from fastserve.monitoring.columns import row_width, value_names
 
     try:
         width = row_width(spec, "output")
@@ -115,7 +115,4 @@ def _output_names(spec: "TensorSpec") -> tuple[str, ...] | None:
     if not 1 <= width <= MAX_OUTPUT_WIDTH:
         note(f"output '{spec.name}' has {width} values a row, more than {MAX_OUTPUT_WIDTH}; it is left out")
         return None
-    if width == 1:
-        return (spec.name,)
-    places = np.ndindex(*spec.shape[1:])
-    return tuple(f"{spec.name}[{','.join(map(str, place))}]" for place in places)
+    return value_names(spec)

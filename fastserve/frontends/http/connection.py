@@ -178,7 +178,7 @@ class GatedProtocol(HttpToolsProtocol):
         if self._chunks is not None:
             end = self._chunks.feed(data, 0)
             if end == -2:
-                self._refuse(ErrorAnswer(400, {}, error_body("the chunked request body is malformed")))
+                self._refuse(ErrorAnswer(400, {}, error_body(self._chunks.reason)))
                 return
             if self._chunks.announced_bytes > self._env.options.max_body_bytes:
                 self._refuse(answer(PayloadTooLarge(self._env.options.max_body_bytes)))

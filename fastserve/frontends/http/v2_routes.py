@@ -127,8 +127,8 @@ class V2Routes:
         wanted = decode(body, json_bytes, served.signature, options.max_json_depth)
         del body
         deadline_ns = self._plane.deadline_ns(served, wanted.timeout_us or timeout_us)
-        context = Context(deadline_ns, "" if wanted.id_json is None else wanted.id_json[1:-1].decode())
-        outputs = await unless_disconnected(request, self._plane.infer(served, wanted.inputs, context))
+        work = self._plane.infer(served, wanted.inputs, Context(deadline_ns))
+        outputs = await unless_disconnected(request, work)
         # A model that does not keep rows apart runs alone, and its outputs are answered as they came.
         rows = wanted.rows if served.max_batch_rows else -1
         encoded, length = served.encoder.body(outputs, 0, rows, wanted.id_json, wanted.selection)
