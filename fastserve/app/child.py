@@ -6,12 +6,16 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn, Self
 
 log = logging.getLogger("fastserve.app")
 
 _POLL_S = 0.02
+_OOM_ADJUSTMENT = Path("/proc/self/oom_score_adj")
+_OOM_MORE, _OOM_MOST = 300, 1_000
 _STOP = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -100,6 +104,7 @@ def _run(work: Callable[[], None]) -> NoReturn:
     try:
         # Ctrl-C reaches the whole foreground group; the supervisor alone decides when workers stop.
         os.setsid()
+        _offer_to_the_oom_killer()
         for number in _STOP:
             signal.signal(number, _leave)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
@@ -111,6 +116,13 @@ def _run(work: Callable[[], None]) -> NoReturn:
         log.exception("this worker ends")
     finally:
         end_process(code)
+
+
+def _offer_to_the_oom_killer() -> None:
+    """Where memory runs out, let Linux end this process before the supervisor, which starts it again."""
+    with suppress(OSError, ValueError):
+        adjustment = int(_OOM_ADJUSTMENT.read_text())
+        _OOM_ADJUSTMENT.write_text(str(min(_OOM_MOST, adjustment + _OOM_MORE)))
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

@@ -120,8 +120,10 @@ class Worker:
                 if load_first:
                     await lifecycle.settled.wait()
                 elif self._born_loaded:
+                    # Not wait_for: in Python 3.11 it may swallow the cancellation of a stop that comes now.
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(lifecycle.looked.wait(), _LOOK_S)
+                        async with asyncio.timeout(_LOOK_S):
+                            await lifecycle.looked.wait()
                 await server.serve(sockets=[listener])
             finally:
                 sweeper.cancel()

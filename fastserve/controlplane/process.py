@@ -167,6 +167,7 @@ def _unix_listener(path: Path | None) -> Iterator[socket.socket | None]:
         yield None
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as local:
+        path.parent.mkdir(mode=0o700, exist_ok=True)  # what cleans /tmp may have taken it away
         mask = os.umask(0o177)
         try:
             _remove_stale(path)

@@ -34,7 +34,7 @@ def row_width(spec: TensorSpec, role: str = "input") -> int:
 
 
 def value_names(spec: TensorSpec) -> tuple[str, ...]:
-    """Name the values of a row, of which there is a fixed number: by their places, a lone one by its tensor."""
+    """Name the values of a row, a fixed number of them: by their places, a lone one by its tensor."""
     places = list(np.ndindex(*spec.shape[1:]))
     if len(places) == 1:
         return (spec.name,)

@@ -87,6 +87,12 @@ def test_processes_may_have_as_many_descriptors_as_the_system_allows(registry: P
         with running(registry, tmp_path, {"server": {"workers": 2}}) as server:
             for pid in (server.process.pid, *children(server.process.pid)):
                 assert resource.prlimit(pid, resource.RLIMIT_NOFILE)[0] == min(before[1], 2**20)
+            # The one that starts the others again is the last to go when memory runs out.
+            adjusted = [
+                int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+                for pid in (server.process.pid, *children(server.process.pid))
+            ]
+            assert all(one > adjusted[0] for one in adjusted[1:])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 

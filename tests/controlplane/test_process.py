@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fastserve.controlplane.options import ControlOptions
-from fastserve.controlplane.process import database_url
+from fastserve.controlplane.process import _unix_listener, database_url
 from fastserve.errors import ConfigError
 from fastserve.monitoring.snapshot import VersionNow
 from tests.controlplane.processes import START_S, ControlProcess, control_process
@@ -192,3 +192,10 @@ def test_two_do_not_work_on_one_file(tmp_path: Path) -> None:
         one.stop(signal.SIGKILL)
     with control_process(second, database=database) as one:
         assert one.request("GET", "/v2/control/health").status == 200
+
+
+def test_a_directory_that_was_taken_away_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "fastserve-x" / "s.sock"
+    with _unix_listener(path) as local:
+        assert local is not None and path.is_socket()
+        assert path.parent.stat().st_mode & 0o777 == 0o700

@@ -46,4 +46,5 @@ class QuietServer(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         while not await self.on_tick(0):
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._told.wait(), _TICK_S)
+                async with asyncio.timeout(_TICK_S):
+                    await self._told.wait()
