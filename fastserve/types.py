@@ -40,6 +40,11 @@ class DataType(StrEnum):
         """Bytes per element on the wire; 0 for BYTES, whose elements carry their own length."""
         return 0 if self is DataType.BYTES else self.dtype.itemsize
 
+    @property
+    def is_float(self) -> bool:
+        """Whether elements are floating-point numbers."""
+        return self in (DataType.FP16, DataType.FP32, DataType.FP64)
+
 
 _DTYPES: dict[DataType, np.dtype[Any]] = {
     DataType.BOOL: np.dtype(np.bool_),
@@ -66,6 +71,10 @@ class TensorSpec:
     datatype: DataType
     shape: tuple[int, ...]
 
+    def described(self) -> dict[str, Any]:
+        """Name, datatype and shape as JSON has them."""
+        return {"name": self.name, "datatype": str(self.datatype), "shape": list(self.shape)}
+
 
 @dataclass(frozen=True, slots=True)
 class Signature:
@@ -74,6 +83,14 @@ class Signature:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     batched: bool
+
+    def described(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        return {
+            "inputs": [spec.described() for spec in self.inputs],
+            "outputs": [spec.described() for spec in self.outputs],
+            "batched": self.batched,
+        }
 
 
 @dataclass(slots=True)

@@ -9,7 +9,6 @@ import numpy as np
 from fastserve.errors import FastserveError
 from fastserve.types import Array, DataType
 
-_FLOATS = (DataType.FP16, DataType.FP32, DataType.FP64)
 _SHOWN = 40
 
 
@@ -41,7 +40,7 @@ def read_cells(column: Any, datatype: DataType, label: str, first_row: int) -> A
     cells = _Cells(column, datatype, label, first_row)
     if datatype is DataType.BYTES:
         return cells.text()
-    if datatype in _FLOATS:
+    if datatype.is_float:
         return cells.floats()
     return cells.bools() if datatype is DataType.BOOL else cells.whole()
 

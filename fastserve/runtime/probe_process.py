@@ -23,7 +23,6 @@ from fastserve.errors import FastserveError, ModelFailed, ModelRejected, Runtime
 from fastserve.runtime import OnnxRuntime, Provider, RuntimeOptions, inspect
 from fastserve.runtime._ort import built_in
 from fastserve.runtime.examples import SIZES, first_that_runs
-from fastserve.types import Signature
 
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_REPLY_BYTES = 4 * 2**20
@@ -200,18 +199,7 @@ def _report(path: Path, *, run: bool) -> dict[str, Any]:
         return {"rejected": text, "final": built_in() == [Provider.CPU]}
     except (FastserveError, OSError, ValueError) as error:
         return {"rejected": _printable(str(error)), "final": True}
-    return {"signature": _described(signature)}
-
-
-def _described(signature: Signature) -> dict[str, Any]:
-    def tensors(specs: Any) -> list[dict[str, Any]]:
-        return [{"name": s.name, "datatype": s.datatype.value, "shape": list(s.shape)} for s in specs]
-
-    return {
-        "inputs": tensors(signature.inputs),
-        "outputs": tensors(signature.outputs),
-        "batched": signature.batched,
-    }
+    return {"signature": signature.described()}
 
 
 def _printable(text: str) -> str:

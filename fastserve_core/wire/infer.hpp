@@ -72,8 +72,10 @@ class InferReader {
     }
 
     size_t input_count() const noexcept { return inputs_.size(); }
+    size_t output_count() const noexcept { return outputs_.size(); }
     int kind(size_t input) const noexcept { return static_cast<int>(inputs_[input].kind); }
     int64_t row_elements(size_t input) const noexcept { return inputs_[input].row_elements; }
+    int64_t row_bytes(size_t input) const noexcept { return inputs_[input].row_bytes(); }
 
     // Rows written (1 or more) or a reason. `json_length` -1: all of it is JSON; 0: one input's bytes and nothing else.
     int64_t read(const char* body, int64_t json_length, int64_t length, const Destination& to) noexcept {

@@ -14,7 +14,6 @@ from fastserve.errors import FastserveError
 if TYPE_CHECKING:
     from fastserve.registry import Registry as RegistryStore
     from fastserve.registry import VersionRecord
-    from fastserve.types import Signature
 
 _EPILOG = (
     "Example: [bold]fastserve models show flights@champion --registry ./registry[/bold]"
@@ -73,7 +72,7 @@ def _facts(store: "RegistryStore", record: "VersionRecord", config: Path | None)
         "loaded": state.loaded,
         "signed": is_signed(record),
         "profile": _profile(store, record),
-        "signature": _signature(signature),
+        "signature": signature.described(),
         "files": files,
         "provenance": manifest.provenance if manifest else None,
     }
@@ -97,17 +96,6 @@ def _hashed(record: "VersionRecord") -> dict[str, Any]:
     with record.path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
     return {"sha256": digest.hexdigest(), "bytes": record.path.stat().st_size}
-
-
-def _signature(signature: "Signature") -> dict[str, Any]:
-    def described(tensors: Any) -> list[dict[str, Any]]:
-        return [{"name": t.name, "datatype": t.datatype.value, "shape": list(t.shape)} for t in tensors]
-
-    return {
-        "inputs": described(signature.inputs),
-        "outputs": described(signature.outputs),
-        "batched": signature.batched,
-    }
 
 
 def add_to(app: typer.Typer) -> None:

@@ -52,14 +52,12 @@ def describe_tensors(
     ConfigError when `codes` names what the model has not, or floats.
     """
     from fastserve.monitoring.building import Described
-    from fastserve.types import DataType
 
     specs = signature.inputs + signature.outputs
     unknown = next((name for name in codes if all(name != spec.name for spec in specs)), None)
     if unknown is not None:
         raise ConfigError(f"--codes: the model has no input or output '{unknown[:128]}'")
-    floats = (DataType.FP16, DataType.FP32, DataType.FP64)
-    wrong = next((spec for spec in specs if spec.name in codes and spec.datatype in floats), None)
+    wrong = next((spec for spec in specs if spec.name in codes and spec.datatype.is_float), None)
     if wrong is not None:
         raise ConfigError(f"--codes: '{wrong.name}' is {wrong.datatype}, whose values are no codes")
     tensors = [Described(one.spec, "input", one.columns, one.spec.name in codes) for one in mapped]

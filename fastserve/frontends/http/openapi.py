@@ -101,18 +101,14 @@ def _operation(one: Served, kind: str, request: Json, response: Json, example: J
         "x-model": {
             "name": one.name,
             "version": one.version,
-            "inputs": [_listed(spec) for spec in one.signature.inputs],
-            "outputs": [_listed(spec) for spec in one.signature.outputs],
+            "inputs": [spec.described() for spec in one.signature.inputs],
+            "outputs": [spec.described() for spec in one.signature.outputs],
         },
     }
 
 
 def _ref(name: str) -> Json:
     return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _listed(spec: TensorSpec) -> Json:
-    return {"name": spec.name, "datatype": str(spec.datatype), "shape": list(spec.shape)}
 
 
 # -- v2 ---------------------------------------------------------------------------------------------------
@@ -240,7 +236,7 @@ def _value_schema(spec: TensorSpec, skip: int) -> Json:
         schema: Json = {"type": "string"}
     elif spec.datatype is DataType.BOOL:
         schema = {"type": "boolean"}
-    elif spec.datatype in (DataType.FP16, DataType.FP32, DataType.FP64):
+    elif spec.datatype.is_float:
         schema = {"type": ["number", "null"], "description": "null stands for a missing number (NaN)."}
     else:
         schema = {"type": "integer"}
@@ -264,7 +260,7 @@ def _example_shape(spec: TensorSpec) -> tuple[int, ...]:
 
 
 def _example_value(spec: TensorSpec) -> object:
-    return _EXAMPLES.get(spec.datatype, 0.5 if spec.datatype.startswith("FP") else 1)
+    return _EXAMPLES.get(spec.datatype, 0.5 if spec.datatype.is_float else 1)
 
 
 def _is_single(spec: TensorSpec, skip: int) -> bool:

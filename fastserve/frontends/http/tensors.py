@@ -11,7 +11,6 @@ from fastserve.errors import InvalidRequest
 from fastserve.frontends.http.errors import as_json
 from fastserve.types import Array, DataType
 
-_FLOATS = (DataType.FP16, DataType.FP32, DataType.FP64)
 _MAX_RANK = 32
 _MOST_ITEM_BYTES = 8
 _MOST_EMPTY = 65_536
@@ -29,7 +28,7 @@ def from_json(data: object, datatype: DataType, shape: tuple[int, ...], field: s
         C-contiguous, of shape `shape` and `datatype`'s dtype; object dtype holding `str` for BYTES.
     """
     flat = flatten(data, shape, field)
-    if datatype in _FLOATS:
+    if datatype.is_float:
         array = _floats(flat, datatype, field)
     elif datatype is DataType.BYTES:
         array = _strings(flat, field)

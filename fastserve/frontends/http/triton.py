@@ -17,13 +17,9 @@ def metadata(served: Served, versions: list[str]) -> dict[str, Any]:
         "name": served.name,
         "versions": versions,
         "platform": PLATFORM,
-        "inputs": [_tensor(spec) for spec in served.signature.inputs],
-        "outputs": [_tensor(spec) for spec in served.signature.outputs],
+        "inputs": [spec.described() for spec in served.signature.inputs],
+        "outputs": [spec.described() for spec in served.signature.outputs],
     }
-
-
-def _tensor(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "datatype": str(spec.datatype), "shape": list(spec.shape)}
 
 
 def config(served: Served) -> dict[str, Any]:
