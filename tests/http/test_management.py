@@ -19,6 +19,11 @@ def test_health(client: Client, plane: PlainDataPlane) -> None:
     assert client.get("/healthz").json() == {"live": True, "ready": False}
 
 
+def test_the_root_says_that_it_lives(client: Client) -> None:
+    """As KServe's v1 clients ask for it."""
+    assert client.get("/").json() == {"status": "alive", "docs": "/docs"}
+
+
 def test_server_metadata(client: Client) -> None:
     document = client.get("/v2").json()
     assert document["name"] == "fastserve"
@@ -149,7 +154,7 @@ def test_what_is_left_out_on_purpose_says_so(client: Client, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v2/", "/v3", "/v2/models/scaled/nothing", "/v2/models//infer", "/v2/infer"]
+    "path", ["/v2/", "/v3", "/v2/models/scaled/nothing", "/v2/models//infer", "/v2/infer"]
 )
 def test_unknown_addresses_are_404(client: Client, path: str) -> None:
     answer = client.get(path)

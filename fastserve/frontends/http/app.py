@@ -23,7 +23,12 @@ def create_app(plane: DataPlane, options: HttpOptions, control: LoadControl | No
         """GET /healthz: the process answers; whether every model serves is in the body."""
         return json_response({"live": True, "ready": plane.ready()})
 
+    async def root(_: Request) -> Response:
+        """GET /: KServe's v1 clients ask here whether the server lives, and people where they are."""
+        return json_response({"status": "alive", **({"docs": "/docs"} if options.docs else {})})
+
     routes = [
+        Route("/", root, methods=["GET"]),
         *V2Routes(plane, options).routes(),
         *V1Routes(plane, options).routes(),
         *RepositoryRoutes(plane, options, control).routes(),

@@ -57,6 +57,7 @@ def document(served: Iterable[Served]) -> Json:
 
 def _server_paths() -> Json:
     texts = {
+        "/": "The process answers, and where its documentation is",
         "/healthz": "The process answers",
         "/v2": "Name, version and extensions of the server",
         "/v2/health/live": "The process answers",
@@ -65,7 +66,8 @@ def _server_paths() -> Json:
         "/v2/models/stats": "Statistics of all models",
     }
     paths: Json = {
-        path: {"get": _get(text, path.strip("/").replace("/", "-"), "server")} for path, text in texts.items()
+        path: {"get": _get(text, path.strip("/").replace("/", "-") or "root", "server")}
+        for path, text in texts.items()
     }
     paths["/v2/health/ready"]["get"]["responses"]["503"] = {"description": "A model does not serve yet."}
     paths["/v2/repository/index"] = {
