@@ -89,6 +89,13 @@ class Nursery:
             self._process.send(signal.SIGKILL)
         self._take_over()
 
+    def disown(self) -> None:
+        """In a process that is forked meanwhile: drop what only the supervisor may hold."""
+        self._process.disown()
+        os.close(self._born[0])
+        for _, held in self._lifelines:
+            os.close(held)
+
     def _take_over(self) -> None:
         """Make the workers this process's own. Those whose birth went unreported end with their lifelines."""
         self._process.wait(_KILL_S)

@@ -168,6 +168,7 @@ class Supervisor:
         self._control = None if control is None else Slot("the control plane", control, self._gather)
         self._ingest = directory / "statistics.sock"
         self._settled = Signal()
+        self._nursery: Nursery | None = None
         self._ahead: Ahead | None = None
         """What the workers are born with: set in the process that they are forked from, not in this one."""
         self._stopping = False
@@ -179,15 +180,15 @@ class Supervisor:
         # What is imported by now is shared with the workers, as long as no collection writes to it.
         gc.freeze()
         gc.enable()
-        nursery = self._open_nursery()
+        self._nursery = self._open_nursery()
         import_worker()
         control_at_s = time.monotonic() + _CONTROL_DELAY_S
         try:
             while not self._stopping:
                 now_s = time.monotonic()
-                if nursery is not None and nursery.done(now_s):
-                    nursery = None
-                if nursery is None:
+                if self._nursery is not None and self._nursery.done(now_s):
+                    self._nursery = None
+                if self._nursery is None:
                     for slot in self._workers:
                         slot.tend(now_s)
                 # Not while the first models load: these need the cores more.
@@ -196,8 +197,8 @@ class Supervisor:
                     self._control.tend(now_s)
                 time.sleep(_POLL_S)
         finally:
-            if nursery is not None:
-                nursery.end()
+            if self._nursery is not None:
+                self._nursery.end()
             self._stop()
         return 0
 

@@ -8,7 +8,7 @@ from fastserve.monitoring.profile import Profile, Sketch
 from fastserve.monitoring.snapshot import Snapshot, VersionDelta
 from fastserve.registry import is_model
 
-MAX_VERSIONS = 5_000
+MAX_VERSIONS = 100_000
 """Versions in one snapshot."""
 MAX_WINDOW_ROWS = 2**38
 """Rows of one version in one minute; ten thousand days of them still fit 63 bits."""

@@ -131,13 +131,11 @@ class Store:
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         """Give the one transaction that writes; what it finds in memory is what the database holds."""
-        if self.database.renew():
+        self._is_bare |= self.database.renew()
+        if self._is_bare:
             self.prepare()
-            log.error("the database's file was taken away: what it held is lost, a new one is begun")
-        elif self._is_bare:
-            self.prepare()
-            log.error("the database's tables were taken away: what they held is lost, new ones are begun")
-        self._is_bare = False
+            self._is_bare = False
+            log.error("the database was taken away: what it held is lost, a new one is begun")
         try:
             with self.database.writing() as connection:
                 if self._tenure != self.database.tenure:

@@ -6,6 +6,7 @@ that tests drive it by hand.
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from operator import itemgetter
 from typing import Generic, Protocol, TypeVar
 
@@ -19,6 +20,9 @@ from fastserve.lifecycle.states import UNLOADED, Record, VersionState
 from fastserve.lifecycle.wishes import CHAMPION, Route, Wish
 
 log = logging.getLogger("fastserve.lifecycle")
+
+_GRAIN_NS = 1_000_000
+"""What a loop's timers count in."""
 
 H = TypeVar("H")
 Hc = TypeVar("Hc", contravariant=True)
@@ -272,7 +276,7 @@ class Manager(Generic[H]):
         self._settle()
 
     def _serve(self, entry: Entry[H], held: H) -> None:
-        entry.state, entry.reason, entry.held = VersionState.READY, "", held
+        entry.state, entry.reason, entry.held, entry.fits = VersionState.READY, "", held, True
         self._on_stage().add(held)
 
     def _failed(self, name: str, model: Model[H], version: int, error: Exception) -> None:
@@ -296,10 +300,16 @@ class Manager(Generic[H]):
         options = self._options
         delay_s = min(options.retry_s * 2 ** min(entry.failures, 32), options.retry_max_s)
         delay_ns = int(delay_s * 1e9)
-        self._jobs.later(delay_ns, self._retry)
-        return self._clock() + delay_ns
+        due_ns = self._clock() + delay_ns
+        self._jobs.later(delay_ns, partial(self._retry, due_ns))
+        return due_ns
 
-    def _retry(self) -> None:
+    def _retry(self, due_ns: int) -> None:
+        """Try again what is due by now; a loop's own clock is coarse and may call too early."""
+        left_ns = due_ns - self._clock()
+        if left_ns > 0:
+            self._jobs.later(max(left_ns, _GRAIN_NS), partial(self._retry, due_ns))
+            return
         for name in list(self._models):
             self._reconcile(name)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
+from fastserve.controlplane.checking import MAX_VERSIONS
 from fastserve.controlplane.database import Database
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.profiles import Profiles
@@ -112,7 +113,7 @@ def _too_many_rows(one: Any) -> None:
 
 
 def _too_many_versions(one: Any) -> None:
-    one.deltas += [VersionDelta(model="n", version=n) for n in range(1, 6_000)]
+    one.deltas += [VersionDelta(model="n", version=n) for n in range(1, MAX_VERSIONS + 2)]
 
 
 @pytest.mark.parametrize(
