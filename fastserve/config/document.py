@@ -11,6 +11,9 @@ from fastserve.errors import ConfigError
 
 MAX_BYTES = 1 << 20
 
+_OF_CONSTRUCTORS = (ValueError, OverflowError, LookupError, AttributeError, TypeError)
+"""What PyYAML's safe constructors raise on scalars such as 2013-13-45, as if a date, and `!!int ""`."""
+
 KeyPath = tuple[str, ...]
 
 
@@ -66,9 +69,8 @@ def parse(text: str, name: str) -> Document:
         return Document(loader.construct_document(node), lines)
     except yaml.MarkedYAMLError as error:
         raise ConfigError(f"{name}{_at(error.problem_mark)}: {error.problem or error.context}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        # ValueError: the safe constructor on scalars such as 2013-13-45, which look like dates.
-        raise ConfigError(f"{name} is not valid YAML: {str(error).splitlines()[0]}") from error
+    except (yaml.YAMLError, *_OF_CONSTRUCTORS) as error:
+        raise ConfigError(f"{name} is not valid YAML: {' '.join(str(error).split())[:200]}") from error
     except RecursionError as error:
         raise ConfigError(f"{name} is nested too deeply") from error
 
@@ -77,7 +79,7 @@ def flow(text: str) -> Any:
     """Read a list or a mapping that is written in one line; text that is none stays what it is."""
     try:
         return _Loader(text).get_single_data()
-    except (yaml.YAMLError, ValueError, RecursionError):
+    except (yaml.YAMLError, *_OF_CONSTRUCTORS, RecursionError):
         return text
 
 

@@ -92,7 +92,7 @@ class Rollup:
         return gone
 
     def _old(self, now_ms: int) -> list[ColumnElement[bool]]:
-        """Choose windows past their time; of minutes whole hours, of hours and days whole days.
+        """Choose windows past their time that those above hold; of minutes whole hours, else whole days.
 
         Of a window by count it is the last row that counts: it may have been filling for long.
         """
@@ -101,9 +101,9 @@ class Rollup:
         hours_ms = (now_ms - int(options.keep_hours_d * DAY_MS)) // DAY_MS * DAY_MS
         days_ms = (now_ms - int(options.keep_days_d * DAY_MS)) // DAY_MS * DAY_MS
         return [
-            and_(table.level == "minute", table.start_ms < minutes_ms),
-            and_(table.level == "hour", table.start_ms < hours_ms),
-            and_(table.level == "day", table.start_ms < days_ms),
+            and_(table.level == "minute", table.start_ms < minutes_ms, table.rolled),
+            and_(table.level.in_(("minute", "hour")), table.start_ms < hours_ms, table.rolled),
+            and_(table.level != "count", table.start_ms < days_ms),
             and_(table.level == "count", table.end_ms < days_ms),
         ]
 

@@ -164,7 +164,10 @@ class Control:
         now_ms = self._clock_ms()
         for level in ("hour", "day"):
             for due in await loop.run_in_executor(self._writer, self._rollup.due, level, now_ms):
-                await loop.run_in_executor(self._writer, self._rollup.roll, due)
+                try:
+                    await loop.run_in_executor(self._writer, self._rollup.roll, due)
+                except StoreUnavailable as error:  # of this one alone, or of all: then the next says so too
+                    log.warning("one %s of model %s is not summed up: %s", level, due.key[0], error)
         held = self.fleet.present()
         for gone in await loop.run_in_executor(self._writer, self._rollup.forget, now_ms, held):
             self.fleet.totals.pop(gone, None)

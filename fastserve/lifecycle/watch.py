@@ -86,6 +86,8 @@ class Watcher:
                     looked_s = time.monotonic()
                     if self._scan() != directories:
                         return
+        except FileNotFoundError:  # a directory went between the scan and the watch
+            self._stop.wait(_UNSETTLED_S)
         except (OSError, RuntimeError) as error:
             said, self._blind_until_s = self._blind_until_s > -math.inf, time.monotonic() + _BLIND_S
             (log.debug if said else log.warning)(

@@ -70,7 +70,10 @@ def parse_yaml(data: bytes) -> Any:
         depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
         if depth > _MAX_DEPTH:  # the parser takes quadratic time over depth
             raise ValueError(f"it is nested deeper than {_MAX_DEPTH} levels")
-    return yaml.safe_load(data)
+    try:
+        return yaml.safe_load(data)
+    except (OverflowError, LookupError, AttributeError, TypeError) as error:  # of a tag's own constructor
+        raise ValueError(f"a value is not what its tag says: {error}") from error
 
 
 def _validated(where: str, content: dict[Any, Any]) -> ModelSettings:

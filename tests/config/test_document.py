@@ -70,3 +70,20 @@ def test_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "bom.yaml"
     path.write_bytes(b"\xef\xbb\xbfa: 1")
     assert read(path).values == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "1" + ":0" * 250 + ".5",
+        '!!int ""',
+        '!!float ""',
+        "!!bool perhaps",
+        "!!timestamp x",
+        "!!omap [a]",
+        "2013-13-45",
+    ],
+)
+def test_a_scalar_that_its_constructor_cannot_take(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"^c\.yaml"):
+        parse(f"log: {value}\n", "c.yaml")

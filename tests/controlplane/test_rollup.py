@@ -157,3 +157,19 @@ def test_windows_by_count_are_limited(open_store: Callable[[ControlOptions], Sto
     with store.database.reading() as connection:
         query = select(windows.c.rows).where(windows.c.level == "count").order_by(windows.c.start_ms)
         assert connection.scalars(query).all() == [105, 106, 107]
+
+
+def test_rows_that_come_late_are_kept_until_they_are_summed_up(
+    open_store: Callable[[ControlOptions], Store], clock: Clock
+) -> None:
+    """They may come between the sums and the deletion of one housekeeping, past the time of their minute."""
+    options = ControlOptions(keep_minutes_h=2.0)
+    store = open_store(options)
+    rollup = Rollup(store, options)
+    clock.now_ms = NOON_MS + 30 * MINUTE_MS
+    late_ms = clock.now_ms - 170 * MINUTE_MS
+    store.take_in([snapshot(1, [delta(REFERENCE, normal(50, 0, 32))], to_ms=late_ms, profiles=(REFERENCE,))])
+    rollup.forget(clock.now_ms, {("m", 1)})
+    assert rows_in(store, "minute") == 50
+    keep_house(rollup, clock.now_ms)
+    assert (rows_in(store, "minute"), rows_in(store, "hour")) == (0, 50)

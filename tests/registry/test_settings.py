@@ -77,3 +77,12 @@ def test_no_file_of_that_name(published: Registry, make: Callable[[Path], None])
     make(published.path / "m/model.yaml")
     with pytest.raises(RegistryError, match=r"m/model.yaml is not a regular file inside the registry"):
         published.settings("m")
+
+
+@pytest.mark.parametrize(
+    "value", ["1" + ":0" * 250 + ".5", '!!int ""', '!!float ""', "!!bool perhaps", "!!timestamp x"]
+)
+def test_a_scalar_that_its_constructor_cannot_take(published: Registry, value: str) -> None:
+    write(published, f"description: {value}\n")
+    with pytest.raises(RegistryError, match=r"m/model.yaml is not valid YAML"):
+        published.settings("m")
