@@ -119,13 +119,17 @@ cdef class Lane:
         """
         if rows < 1 or rows > self.queue.queue.ring.room_rows():
             raise ValueError(f"commit of {rows} rows into a room of {self.queue.queue.ring.room_rows()}")
-        cdef int64_t top = self.queue.queue.ring.room_row() + rows
+        self.scribble(rows)
         cdef int64_t token = self.queue.queue.add(rows, deadline_ns, now_ns, True)
         if token >= 0:
-            if top > self.high_row:
-                self.high_row = top
             self.enrol(token, rows, deadline_ns, sink)
         return token
+
+    cdef void scribble(self, int64_t rows):
+        """Rows behind the last may have been written to, and hold memory."""
+        cdef int64_t top = self.queue.queue.ring.room_row() + rows
+        if top > self.high_row:
+            self.high_row = top
 
     cdef bint is_full(self, int64_t rows):
         """Whether the queue would refuse so many rows more."""
@@ -277,6 +281,8 @@ cdef class Exchange:
             lane.owner.refuse(self)
             return 0
         if rows < 0:
+            # What is refused in the middle may have written any of its rows.
+            lane.scribble(min(room, <int64_t> self.envelope.rows))
             return -1
         cdef int64_t timeout_us = self.envelope.timeout_us
         if timeout_us <= 0:

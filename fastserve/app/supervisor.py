@@ -261,6 +261,8 @@ class Supervisor:
 
     def _let_go(self, slot: Slot) -> None:
         """In a child: close what belongs to its siblings."""
+        if self._nursery is not None:
+            self._nursery.disown()
         for other in self._slots:
             if other is not slot:
                 other.listener.close()

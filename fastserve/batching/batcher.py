@@ -19,6 +19,7 @@ from fastserve_core.batching import NO_DEADLINE, Batch, BatchQueue
 from fastserve_core.lane import Lane
 
 _NEVER = -(2**63)
+_TIMER_NS = 2_000_000  # that the loop's timers may be late
 
 
 class Batcher:
@@ -66,6 +67,7 @@ class Batcher:
         self._dispatching = False
         self._closed = False
         self._expiry: asyncio.TimerHandle | None = None
+        self._hold: asyncio.TimerHandle | None = None
 
     # -- the two doors ------------------------------------------------------------------------------------
 
@@ -153,7 +155,7 @@ class Batcher:
         if ring.trim(self.lane.high_row):
             self._bound.clear()
             self.lane.buffers = ring.buffers
-            self.lane.high_row = 0
+        self.lane.high_row = 0
 
     # -- scheduling ---------------------------------------------------------------------------------------
 
@@ -178,8 +180,9 @@ class Batcher:
             return
         if not self._scheduled:
             self._schedule()
-        if self.queue.waiting_rows >= self.max_batch_rows and not self._dispatching:
-            # A full batch gains nothing by waiting for the end of the turn, and its rows are still cached.
+        full = self.queue.waiting_rows >= self.max_batch_rows
+        if (full or deadline_ns < self.lane.alarm_ns) and not self._dispatching:
+            # A full batch gains nothing by waiting, and its rows are still cached; a deadline may be near.
             self._dispatch()
 
     def _schedule(self) -> None:
@@ -241,23 +244,22 @@ class Batcher:
 
     def _hold_back(self, now_ns: int) -> bool:
         queue = self.queue
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold, self._scheduled, self.lane.alarm_ns = None, False, _NEVER
         if not queue.waiting_requests or queue.waiting_rows >= self.max_batch_rows:
             return False
-        ready_ns = queue.oldest_arrival_ns + self._delay_ns
-        if queue.next_deadline_ns != NO_DEADLINE:
-            latest = queue.next_deadline_ns - int(self._latency.estimate_ns(queue.waiting_rows + 1))
-            ready_ns = min(ready_ns, latest)
+        run_ns = int(self._latency.estimate_ns(queue.waiting_rows + 1)) + _TIMER_NS
+        ready_ns = min(queue.oldest_arrival_ns + self._delay_ns, queue.next_deadline_ns - run_ns)
         if ready_ns <= now_ns:
             return False
-        self._scheduled = True
-        self._loop.call_later((ready_ns - now_ns) * 1e-9, self._on_turn_end)
+        self._scheduled, self.lane.alarm_ns = True, ready_ns + run_ns
+        self._hold = self._loop.call_later((ready_ns - now_ns) * 1e-9, self._on_turn_end)
         return True
 
     def _arm_expiry(self) -> None:
         """While the model is busy, answer a passing deadline when it passes, not when the run ends."""
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
+        self._disarm_expiry()
         alarm_ns = self.lane.alarm_ns = self.queue.next_deadline_ns
         if alarm_ns != NO_DEADLINE:
             delay_s = max(0.0, (alarm_ns - self._clock()) * 1e-9)
@@ -281,7 +283,7 @@ class Batcher:
             self.stats.fail.add(0)
             self._fail(token, DeadlineExceeded(self.target.model))
 
-    # -- running ------------------------------------------------------------------------------------------
+    # -- running and answering ----------------------------------------------------------------------------
 
     def _prepare(self, batch: Batch, inline: bool) -> Bound:
         """The rows of a batch, and a run that is bound to them where there is one."""
@@ -326,8 +328,6 @@ class Batcher:
             self._finish(batch, outcome, began_ns, ended_ns)
         finally:
             self._dispatch()
-
-    # -- answering ----------------------------------------------------------------------------------------
 
     def _finish(self, batch: Batch, outcome: Outcome, began_ns: int, ended_ns: int) -> None:
         run_ns = ended_ns - began_ns

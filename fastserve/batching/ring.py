@@ -17,6 +17,8 @@ RowShape = tuple[DataType, tuple[int, ...]]
 """Datatype of an input, and the shape of one of its rows."""
 
 _TRIM_BYTES = 8 * 2**20
+_OBJECT_BYTES = 8 * 2**20
+"""Of references to strings in one ring: unlike numbers they are written at once when it is made."""
 
 
 def row_bytes(rows: Sequence[RowShape]) -> int:
@@ -28,6 +30,8 @@ def rows_to_hold(target: Target, options: BatchingOptions) -> int:
     """Give the rows of a ring: a batch at least, else what may wait, may lie there, may be answered."""
     most = min(options.max_queue_rows, options.max_queue_bytes // max(row_bytes(target.rows), 1))
     most = min(most, options.max_answer_bytes // max(target.answer_row_bytes, 1))
+    if any(datatype is DataType.BYTES for datatype, _ in target.rows):
+        most = min(most, _OBJECT_BYTES // max(row_bytes(target.rows), 1))
     return max(target.max_batch_rows, most)
 
 
@@ -78,9 +82,13 @@ class Ring:
     def trim(self, high_row: int) -> bool:
         """Give memory back after a burst that reached ring row `high_row`; true if the arrays were replaced.
 
-        Only while no row waits or runs.
+        Only while no row waits or runs. Strings are let go in any case.
         """
         if high_row * row_bytes(self._rows) <= _TRIM_BYTES:
+            self._staging = None if any(array.dtype == object for array in self.arrays) else self._staging
+            for array in self.arrays:
+                if array.dtype == object:
+                    array[:high_row] = None
             return False
         self._staging = None
         self.arrays = self._allocate(self.ring_rows)

@@ -13,6 +13,14 @@ class StoreUnavailable(FastserveError):
         self.retry_after_s = retry_after_s
 
 
+class ProfileUnavailable(StoreUnavailable):
+    """One profile in the database is damaged or missing; it concerns what was counted against it alone."""
+
+    def __init__(self, digest: str, reason: str) -> None:
+        super().__init__(f"the profile {digest[:12]} in it is {reason}")
+        self.digest = digest
+
+
 class StateDamaged(FastserveError):
     """A window's counts cannot be read: damaged, or of another release's sketches."""
 

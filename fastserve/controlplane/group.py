@@ -1,5 +1,6 @@
 """One transaction of the store: checks snapshots one by one, counts those that are right, writes once."""
 
+import logging
 import zlib
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from sqlalchemy import Connection, bindparam, select, tuple_
 from fastserve.controlplane import profiles as stored_profiles
 from fastserve.controlplane.checking import MAX_WINDOW_ROWS, check_snapshot, check_states
 from fastserve.controlplane.committed import Committed, Key, Place
+from fastserve.controlplane.errors import ProfileUnavailable
 from fastserve.controlplane.fleet import Version, VersionTotals, WorkerNow
 from fastserve.controlplane.profiles import Profiles, Sketches, check_given, parse_given
 from fastserve.controlplane.rows import SOURCES, TOTALS, WORKERS, write_rows
@@ -17,6 +19,8 @@ from fastserve.controlplane.windows import HOUR_MS, Windows
 from fastserve.errors import InvalidRequest
 from fastserve.monitoring.profile import Profile
 from fastserve.monitoring.snapshot import Snapshot, VersionDelta
+
+log = logging.getLogger("fastserve.controlplane")
 
 LATEST_MS = 60_000
 """How far ahead of the control plane's clock a worker's may be."""
@@ -68,17 +72,22 @@ class Group:
             check_snapshot(snapshot)
             check_given(snapshot.profiles)
             needed = {delta.profile: delta for delta in snapshot.deltas if delta.profile and delta.states}
-            wanted = needed.keys() - self._known - self._fresh.keys() - snapshot.profiles.keys()
-            if wanted:
-                return Answer(snapshot.number, tuple(sorted(wanted)))
+            lacking = needed.keys() - self._known - self._fresh.keys()
             given = {
-                digest: (parse_given(snapshot.profiles[digest]), snapshot.profiles[digest], delta)
-                for digest, delta in needed.items()
-                if digest not in self._known and digest not in self._fresh
+                digest: (parse_given(snapshot.profiles[digest]), snapshot.profiles[digest], needed[digest])
+                for digest in lacking & snapshot.profiles.keys()
             }
+            if wanted := lacking - given.keys():
+                self._fresh.update(given)  # kept, since not all of them need fit into one snapshot
+                return Answer(snapshot.number, tuple(sorted(wanted)))
             rows = self._check_rows(snapshot, {digest: each[0] for digest, each in given.items()})
         except InvalidRequest as error:
             return Answer(snapshot.number, refused=error)
+        except ProfileUnavailable as error:  # who counts against it still has it
+            log.error("%s; it is asked for again", error)
+            self._connection.execute(profiles.delete().where(profiles.c.digest == error.digest))
+            self._known.discard(error.digest)
+            return Answer(snapshot.number, (error.digest,))
         self._fresh.update(given)
         self._count(snapshot, rows)
         return Answer(snapshot.number)

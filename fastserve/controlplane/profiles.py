@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from sqlalchemy import Connection, bindparam, select
 
-from fastserve.controlplane.errors import StoreUnavailable
+from fastserve.controlplane.errors import ProfileUnavailable
 from fastserve.controlplane.tables import profiles
 from fastserve.errors import InvalidProfile, InvalidRequest
 from fastserve.monitoring.profile import Profile, Sketch, read_profile
@@ -55,7 +55,7 @@ class Profiles:
     def get(self, connection: Connection, digest: str) -> Profile | None:
         """Give a profile; None when the database has none of this digest.
 
-        StoreUnavailable when what it has is damaged.
+        ProfileUnavailable when what it has is damaged.
         """
         with self._lock:
             found = self._kept.get(digest)
@@ -67,7 +67,7 @@ class Profiles:
         try:
             profile = read_profile(zlib.decompress(content))
         except (zlib.error, InvalidProfile) as error:
-            raise StoreUnavailable(f"the profile {digest[:12]} in it is damaged ({error})") from error
+            raise ProfileUnavailable(digest, f"damaged ({error})") from error
         self.keep(digest, profile)
         return profile
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from fastserve.controlplane.database import Database
 from fastserve.controlplane.drift import DriftWatch
-from fastserve.controlplane.errors import NotWatched, StoreUnavailable
+from fastserve.controlplane.errors import NotWatched, ProfileUnavailable, StoreUnavailable
 from fastserve.controlplane.fleet import Fleet
 from fastserve.controlplane.intake import Intake
 from fastserve.controlplane.options import ControlOptions
@@ -166,7 +166,7 @@ class Control:
             for due in await loop.run_in_executor(self._writer, self._rollup.due, level, now_ms):
                 try:
                     await loop.run_in_executor(self._writer, self._rollup.roll, due)
-                except StoreUnavailable as error:  # of this one alone, or of all: then the next says so too
+                except ProfileUnavailable as error:
                     log.warning("one %s of model %s is not summed up: %s", level, due.key[0], error)
         held = self.fleet.present()
         for gone in await loop.run_in_executor(self._writer, self._rollup.forget, now_ms, held):
@@ -196,7 +196,7 @@ class Control:
             compare = self._drift.compare
             try:
                 found = await loop.run_in_executor(self._readers, compare, version, self._clock_ms())
-            except NotWatched:
+            except (NotWatched, ProfileUnavailable):
                 found = None
             except StoreUnavailable:
                 raise

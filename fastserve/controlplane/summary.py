@@ -11,7 +11,7 @@ from sqlalchemy import Connection, and_, func, select
 
 from fastserve.controlplane.committed import Key
 from fastserve.controlplane.database import Database
-from fastserve.controlplane.errors import NotWatched, StateDamaged, StoreUnavailable
+from fastserve.controlplane.errors import NotWatched, ProfileUnavailable, StateDamaged
 from fastserve.controlplane.profiles import Profiles
 from fastserve.controlplane.reporting import CountWindows, Report, TimePoint
 from fastserve.controlplane.spans import Place, Span, choose
@@ -161,7 +161,7 @@ class Summaries:
             raise NotWatched(model, version)
         profile = self._profiles.get(connection, digest)
         if profile is None:
-            raise StoreUnavailable(f"the profile {digest[:12]} in it is missing")
+            raise ProfileUnavailable(digest, "missing")
         return Live(digest, profile, [tensor.sketch() for tensor in profile.tensors])
 
     def _timeline(self, connection: Connection, key: Key, span: Span, live: Live) -> list[TimePoint]:

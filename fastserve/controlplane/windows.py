@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, or_, select, update
 
 from fastserve.controlplane.committed import Committed, Key, Window
-from fastserve.controlplane.errors import StateDamaged, StoreUnavailable
+from fastserve.controlplane.errors import ProfileUnavailable, StateDamaged
 from fastserve.controlplane.profiles import Profiles, Sketches
 from fastserve.controlplane.rows import WINDOWS, write_rows
 from fastserve.controlplane.states import merge_into, pack, unpack
@@ -157,7 +157,7 @@ class Windows:
             return window.stored or b""
         profile = self._profiles.get(self._connection, key[2])
         if profile is None:
-            raise StoreUnavailable(f"the profile {key[2][:12]} in it is missing")
+            raise ProfileUnavailable(key[2], "missing")
         sketches = self._sketches.of(key[2], profile)
         for part in [window.stored or b"", *window.parts]:
             try:

@@ -3,7 +3,13 @@
 from dataclasses import dataclass, field
 
 from fastserve.monitoring.profile import Profile
-from fastserve.monitoring.snapshot import ProcessFigures, Snapshot, VersionDelta, VersionNow
+from fastserve.monitoring.snapshot import (
+    MAX_SNAPSHOT_BYTES,
+    ProcessFigures,
+    Snapshot,
+    VersionDelta,
+    VersionNow,
+)
 
 _MINUTE_MS = 60_000
 
@@ -40,7 +46,7 @@ class Outbox:
         self._limit = limit
         self._pending: list[_Pending] = []
         self._sent: Snapshot | None = None
-        self._number = 0
+        self._number = self._asked = 0
         self._profiles: dict[str, Profile] = {}
         self._now: list[VersionNow] = []
         self._process: ProcessFigures | None = None
@@ -72,6 +78,7 @@ class Outbox:
         if self._sent is None and self._pending and self._process is not None:
             oldest = self._pending.pop(0)
             self._number += 1
+            self._asked = 0
             self._sent = Snapshot(
                 host=self._identity.host,
                 worker=self._identity.worker,
@@ -86,15 +93,26 @@ class Outbox:
         return self._sent
 
     def attach(self, digests: list[str]) -> bool:
-        """Put profiles that the control plane asked for beside the snapshot.
+        """Put profiles that the control plane asked for beside the snapshot, as many as fit in at once.
 
         False when one is not known, or when all of them were there already: asking again leads nowhere.
         """
         assert self._sent is not None
-        found = {digest: self._profiles[digest] for digest in digests if digest in self._profiles}
-        fresh = found.keys() - self._sent.profiles.keys()
-        self._sent.profiles |= {digest: found[digest].to_bytes() for digest in fresh}
-        return len(found) == len(digests) and bool(fresh)
+        fresh = [digest for digest in digests if digest not in self._sent.profiles]
+        self._asked += 1
+        known = all(digest in self._profiles for digest in digests)
+        if not fresh or not known or self._asked > 2 * len(self._profiles):
+            return False
+        most = MAX_SNAPSHOT_BYTES // 2 - sum(len(state) for one in self._sent.deltas for state in one.states)
+        room = most - sum(map(len, self._sent.profiles.values()))
+        for place, digest in enumerate(fresh):
+            data = self._profiles[digest].to_bytes()
+            if len(data) > room and place:
+                break  # it is asked for again
+            if len(data) > room:  # those of the last time are kept there
+                self._sent.profiles, room = {}, most
+            self._sent.profiles[digest], room = data, room - len(data)
+        return True
 
     def acknowledge(self) -> None:
         """The snapshot that `next` gave is in the control plane's hands, or will never be."""

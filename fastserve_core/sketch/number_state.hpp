@@ -38,7 +38,8 @@ inline void Counts::write(const Plan& plan, char* out, bool then_clear) noexcept
     if (then_clear) clear();
 }
 
-// Whether a feature's counts are not negative, sum to the rows and leave room for its infinities.
+// Whether a feature's counts are not negative, sum to the rows and leave room for its infinities, and its extremes are
+// those of as many values.
 inline Problem check_feature(const Plan& plan, const char* body, int64_t f) noexcept {
     const int64_t features = plan.features();
     const uint64_t rows = load(body);
@@ -55,7 +56,9 @@ inline Problem check_feature(const Plan& plan, const char* body, int64_t f) noex
     }
     if (sum != rows || negative > load(counts) || positive > load(counts + 8 * plan.number(f))) return kDisagree;
     if (negative + positive > rows - missing) return kDisagree;
-    return std::isnan(from_bits(word(5))) || std::isnan(from_bits(word(6))) ? kDisagree : kFine;
+    const double least = from_bits(word(5)), most = from_bits(word(6));
+    if (negative + positive == rows - missing) return least == kInfinity && most == -kInfinity ? kFine : kDisagree;
+    return std::isfinite(least) && std::isfinite(most) && least <= most ? kFine : kDisagree;
 }
 
 inline Problem check_state(const Plan& plan, const char* state, size_t size) noexcept {

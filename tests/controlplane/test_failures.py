@@ -13,6 +13,7 @@ from fastserve.controlplane.errors import StoreUnavailable
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.profiles import Profiles
 from fastserve.controlplane.store import Store
+from fastserve.controlplane.tables import profiles
 from fastserve.errors import ConfigError
 from tests.controlplane.conftest import Cluster
 from tests.controlplane.snapshots import Clock, delta, normal, profile, snapshot
@@ -253,4 +254,53 @@ def test_only_the_owner_reads_the_file(tmp_path: Path) -> None:
     with database.reading() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA auto_vacuum").scalar() == 2
+    database.close()
+
+
+def test_profiles_that_come_in_parts_are_kept(tmp_path: Path) -> None:
+    """All of them need not fit into one snapshot."""
+    database = open_database(f"sqlite:///{tmp_path / 'a.db'}")
+    store = make_store(database)
+    references = [profile(salt=f"{place}") for place in range(3)]
+    deltas = [delta(one, normal(10), model=f"m{place}") for place, one in enumerate(references)]
+    wanted = {one.digest() for one in references}
+    for one in references:
+        (answer,) = store.take_in([snapshot(1, deltas, profiles=(one,))]).answers
+        wanted.discard(one.digest())
+        assert set(answer.wanted) == wanted
+    totals = store.load().totals
+    assert [totals[f"m{place}", 1].watched_rows for place in range(3)] == [10, 10, 10]
+    database.close()
+
+
+def test_a_damaged_profile_is_had_again_from_who_counts_against_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = profile(salt="another")
+    database = open_database(f"sqlite:///{tmp_path / 'a.db'}")
+    make_store(database).take_in(
+        [
+            snapshot(
+                1,
+                [delta(REFERENCE, normal(10)), delta(other, normal(3), model="n")],
+                profiles=(REFERENCE, other),
+            )
+        ]
+    )
+    with database.writing() as connection:
+        connection.execute(
+            profiles.update().where(profiles.c.digest == REFERENCE.digest()).values(content=b"rot")
+        )
+    store = make_store(database)  # which has none of them in memory
+    store.load()
+    group = [
+        snapshot(2, [delta(REFERENCE, normal(5))]),
+        snapshot(1, [delta(other, normal(4), model="n")], incarnation=7, worker=7),
+    ]
+    first, second = store.take_in(group).answers
+    assert first.wanted == (REFERENCE.digest(),) and second.wanted == () and second.refused is None
+    assert "is damaged" in caplog.text
+    again = snapshot(2, [delta(REFERENCE, normal(5))], profiles=(REFERENCE,))
+    assert store.take_in([again]).totals["m", 1].watched_rows == 15
+    assert store.load().totals["n", 1].watched_rows == 7
     database.close()

@@ -1,10 +1,12 @@
 """What waits for the control plane: nothing lost, nothing twice, bounded."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fastserve.monitoring import Profile
+from fastserve.monitoring import outbox as outbox_module
 from fastserve.monitoring.outbox import Identity, Outbox
 from fastserve.monitoring.snapshot import HistogramDelta, ProcessFigures, Snapshot, VersionDelta, VersionNow
 from fastserve_core.sketch import NumberSketch
@@ -112,3 +114,25 @@ def test_a_clock_set_back_loses_nothing() -> None:
     add(outbox, 100, delta(2))
     add(outbox, 1_001, delta(4))
     assert sum(rows_of(one) for one in drain(outbox)) == 7
+
+
+def test_profiles_that_do_not_fit_together_go_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    references = {one.digest(): one for one in (profiles.profile(profiles.tensor(f"x{n}")) for n in range(5))}
+    largest = max(len(one.to_bytes()) for one in references.values())
+    monkeypatch.setattr(outbox_module, "MAX_SNAPSHOT_BYTES", 2 * (2 * largest + 500))
+    outbox = Outbox(WHO, 10)
+    deltas = [VersionDelta(model=digest[:8], version=1, profile=digest) for digest in references]
+    outbox.add(deltas, [], FIGURES, (0, 1_000), references)
+    sent = outbox.next()
+    assert sent is not None
+    kept: set[str] = set()
+    for _ in range(3):
+        assert outbox.attach(sorted(references.keys() - kept))
+        assert 1 <= len(sent.profiles) <= 2
+        kept |= sent.profiles.keys()
+    assert kept == references.keys()
+    for _ in range(20):  # a control plane that keeps none of them
+        if not outbox.attach(sorted(references)):
+            break
+    else:
+        raise AssertionError("it goes on for ever")

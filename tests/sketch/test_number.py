@@ -1,6 +1,7 @@
 """NumberSketch against its twin: every dtype, shape and odd value; parts merge to the whole; bytes are checked."""
 
 import itertools
+import struct
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -266,8 +267,8 @@ def test_another_plan_is_not_merged(edges: Any) -> None:
 def test_more_rows_than_can_be_counted_are_refused() -> None:
     state = bytearray(NumberSketch([[]]).to_bytes())
     most = (2**63 - 1).to_bytes(8, "little")
-    state[30:38] = most
-    state[-8:] = most
+    state[30:38] = state[-8:] = most
+    state[-24:-8] = struct.pack("<dd", 1.0, 1.0)  # the least and the most of so many
     sketch = NumberSketch([[]])
     sketch.merge_bytes(bytes(state))
     assert sketch.rows == 2**63 - 1

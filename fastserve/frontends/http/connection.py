@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import Any, ClassVar
 
 from starlette.responses import Response
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from fastserve.errors import PayloadTooLarge
@@ -64,6 +65,19 @@ class Environment:
         return self.shared.fast_requests
 
 
+class _Flow(FlowControl):
+    """Reads only while little waits to be looked at, and while the client reads what it is sent."""
+
+    def __init__(self, transport: asyncio.Transport, pending: bytearray) -> None:
+        super().__init__(transport)
+        self._pending = pending
+
+    def resume_reading(self) -> None:
+        """Read on, unless that would only make more wait."""
+        if len(self._pending) <= _PENDING_LIMIT and not self.write_paused:
+            super().resume_reading()
+
+
 class GatedProtocol(HttpToolsProtocol):
     """uvicorn's protocol behind the gate, one request at a time."""
 
@@ -75,6 +89,8 @@ class GatedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._env = self.environment
         self._pending = bytearray()
+        self._unread = (0, 0.0)
+        """Bytes of answers that the client has not taken, and since when it is as many."""
         self._received = 0
         self._closing = self._stepping = False
         self._remaining = 0
@@ -125,19 +141,39 @@ class GatedProtocol(HttpToolsProtocol):
         """The request in hand is done: go on with what has arrived meanwhile."""
         self._enter_phase(Phase.HEAD)
         self._received = 0
-        if self.flow.read_paused:
-            self.flow.resume_reading()
         if self._stepping:
             return  # the loop further up the stack goes on
         self._stepping = True
         try:
             # Answers may come at once, thousands of refusals in a row: no call is made within another.
             left = -1
-            while self._phase == Phase.HEAD and not self._closing and len(self._pending) not in (0, left):
+            while self._goes_on() and len(self._pending) not in (0, left):
                 left = len(self._pending)
                 self._begin(self._take_pending())
         finally:
             self._stepping = False
+        self.flow.resume_reading()
+
+    def _goes_on(self) -> bool:
+        return self._phase == Phase.HEAD and not self._closing and not self.flow.write_paused
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has connected."""
+        super().connection_made(transport)
+        self.flow = _Flow(transport, self._pending)
+
+    def pause_writing(self) -> None:
+        """The client does not read its answers: it gets no others."""
+        super().pause_writing()
+        self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It has read them."""
+        super().resume_writing()
+        if self._phase == Phase.HEAD:
+            self._next()
+        else:
+            self.flow.resume_reading()
 
     # -- the hand-over ------------------------------------------------------------------------------------
 
@@ -207,6 +243,8 @@ class GatedProtocol(HttpToolsProtocol):
                 stopping = Response(error_body("the server is stopping"), 503, {"retry-after": "1"})
                 await stopping(scope, receive, send)
 
+        if self._closing:  # the stop came while the body did
+            cycle.keep_alive = False
         self._answer = cycle.transport = OneWrite(self.transport, cycle)
         self._task = task = self.loop.create_task(cycle.run_asgi(withdrawable))
         task.add_done_callback(self.tasks.discard)
@@ -317,6 +355,13 @@ class GatedProtocol(HttpToolsProtocol):
     def sweep(self, now_s: float) -> None:
         """Called about once a second: end requests that do not arrive and connections that do not speak."""
         options = self._env.options
+        unread = self.transport.get_write_buffer_size()
+        if unread == 0 or unread != self._unread[0]:
+            self._unread = (unread, now_s)
+        elif now_s - self._unread[1] > options.read_timeout_s:
+            self.transport.abort()  # a close would wait for ever until the client has read
+        if self.transport.is_closing():
+            return
         phase = self._phase
         waited_s = now_s - self._exchange.since_s
         if phase == Phase.ORDINARY:

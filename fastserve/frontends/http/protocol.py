@@ -37,7 +37,9 @@ class FastProtocol(GatedProtocol):
     def take(self, data: bytes) -> None:
         """Bytes that the compiled half did not take as one plain request."""
         phase = self._phase
-        if phase == Phase.HEAD:
+        if phase == Phase.HEAD and self.flow.write_paused:
+            self._hold(data)
+        elif phase == Phase.HEAD:
             if self._pending:
                 self._pending += data
                 data = self._take_pending()

@@ -1,0 +1,89 @@
+"""Clients that send faster than they are answered, or do not read: what waits for them is bounded, and it is kept."""
+
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fastserve.frontends.http.connection import GatedProtocol
+from fastserve.registry import Registry
+from fastserve.runtime import inspect
+from tests import models
+from tests.paths.workers import Running, post, status, worker
+from tests.waiting import until
+
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("flow")
+    registry = Registry(root / "registry")
+    (root / "model.onnx").write_bytes(models.scaled())
+    registry.publish("scaled", root / "model.onnx", inspect=inspect)
+    return registry.path
+
+
+@pytest.fixture(params=[True, False], ids=["fast", "ordinary"])
+def way(request: pytest.FixtureRequest, registry: Path) -> Iterator[Running]:
+    http = {"fast_path": request.param, "read_timeout_s": 2.0, "keep_alive_s": 2.0}
+    with worker(registry, http=http) as running:
+        yield running
+
+
+def request_of(rows: int) -> bytes:
+    tensor = {"name": "x", "shape": [rows, 3], "datatype": "FP32", "data": [0.125] * (3 * rows)}
+    return post("/v2/models/scaled/infer", json.dumps({"inputs": [tensor]}).encode())
+
+
+def connections(way: Running) -> list[GatedProtocol]:
+    assert way.worker.server is not None
+    return [one for one in list(way.worker.server.server_state.connections) if isinstance(one, GatedProtocol)]
+
+
+def test_a_client_that_sends_faster_than_it_is_answered(way: Running) -> None:
+    number = 8_000 if way.environment.shared.routes else 1_500
+    block = request_of(40)
+    most = 0
+    with way.connect() as connection:
+        sender = threading.Thread(target=connection.raw.sendall, args=(block * number,))
+        sender.start()
+        for _ in range(number):
+            assert status(connection.response()) == 200
+            most = max(most, *(len(one._pending) for one in connections(way)))
+        sender.join()
+    assert most < MIB, "the limit and what the socket gave at once"
+    assert len(block) * number > MIB
+
+
+def test_a_client_that_reads_late_is_waited_for_and_has_all_its_answers(way: Running) -> None:
+    block = request_of(4_000)
+    sent = 0
+    with way.connect() as connection:
+        connection.raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**16)
+        connection.raw.settimeout(1.0)
+        with contextlib.suppress(TimeoutError):
+            while sent < 1_000:
+                connection.raw.sendall(block)
+                sent += 1
+        assert 1 < sent < 1_000, "at some time the server reads no more"
+        (one,) = connections(way)
+        assert one.transport.get_write_buffer_size() < MIB
+        assert len(one._pending) < MIB
+        connection.raw.settimeout(30)
+        for _ in range(sent):
+            assert status(connection.response()) == 200
+
+
+def test_a_client_that_never_reads_is_let_go(way: Running) -> None:
+    block = request_of(4_000)
+    with way.connect() as connection:
+        connection.raw.settimeout(0.5)
+        with contextlib.suppress(OSError):
+            for _ in range(1_000):
+                connection.raw.sendall(block)
+        until(lambda: not connections(way))
