@@ -87,6 +87,11 @@ def _staging(root: Path, directory: Path) -> Iterator[Path]:
     if directory.is_symlink() and not directory.resolve().is_relative_to(root.resolve()):
         raise RegistryError(f"cannot publish to '{directory}': it is a link that leaves the registry")
     is_new = not directory.exists()
+    if not is_new and (directory.is_symlink() or directory.name not in os.listdir(root)):
+        # A link, or other capitals where a file system sees no difference: manifests have one name.
+        raise RegistryError(
+            f"'{directory.name}' is another name of a model that is there: publish by its own"
+        )
     staging = directory / f"{STAGING_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
     try:
         with _make_staging(root, staging):

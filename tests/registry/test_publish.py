@@ -341,3 +341,12 @@ def test_a_refusal_beside_a_success(registry: Registry, onnx_file: Path, tmp_pat
     go_on.set()
     other.join()
     assert registry.versions("m") == [1]
+
+
+def test_another_name_of_a_model_is_no_model(registry: Registry, onnx_file: Path) -> None:
+    registry.publish("cats", onnx_file, inspect=glance)
+    (registry.path / "Cats").symlink_to("cats")
+    with pytest.raises(RegistryError, match="'Cats' is another name of a model that is there"):
+        registry.publish("Cats", onnx_file, inspect=glance)
+    assert registry.versions("cats") == [1]
+    assert registry.publish("cats", onnx_file, inspect=glance) == 2

@@ -29,7 +29,7 @@ class HttpOptions(BaseModel):
         gt=0,
         le=86_400,
         description="A request whose head and body have not arrived after this many seconds, and one more "
-        "for every 64 KiB that came, is given up.",
+        "for every 64 KiB that came, is given up; so is a client that reads no answer for as long.",
     )
     keep_alive_s: float = Field(
         default=75.0, ge=0, le=86_400, description="How long an idle connection is kept open, in seconds."
