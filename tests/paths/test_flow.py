@@ -28,9 +28,15 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return registry.path
 
 
+@pytest.fixture
+def patience_s() -> float:
+    """How long the server waits for a client; longer than any machine takes over these tests."""
+    return 300.0
+
+
 @pytest.fixture(params=[True, False], ids=["fast", "ordinary"])
-def way(request: pytest.FixtureRequest, registry: Path) -> Iterator[Running]:
-    http = {"fast_path": request.param, "read_timeout_s": 2.0, "keep_alive_s": 2.0}
+def way(request: pytest.FixtureRequest, registry: Path, patience_s: float) -> Iterator[Running]:
+    http = {"fast_path": request.param, "read_timeout_s": patience_s, "keep_alive_s": patience_s}
     with worker(registry, http=http) as running:
         yield running
 
@@ -74,11 +80,12 @@ def test_a_client_that_reads_late_is_waited_for_and_has_all_its_answers(way: Run
         (one,) = connections(way)
         assert one.transport.get_write_buffer_size() < MIB
         assert len(one._pending) < MIB
-        connection.raw.settimeout(30)
+        connection.raw.settimeout(120)
         for _ in range(sent):
             assert status(connection.response()) == 200
 
 
+@pytest.mark.parametrize("patience_s", [1.0])
 def test_a_client_that_never_reads_is_let_go(way: Running) -> None:
     block = request_of(4_000)
     with way.connect() as connection:
