@@ -6,8 +6,8 @@ from contextlib import suppress
 _ENOUGH = 2**20
 
 
-def raise_descriptor_limit() -> int:
-    """Let this process and its children have as many descriptors as they may; how many that is.
+def raise_descriptor_limit() -> None:
+    """Let this process and its children have as many descriptors as they may.
 
     The limit that shells and init systems begin with, 1,024, is for programs that use select().
     """
@@ -16,4 +16,3 @@ def raise_descriptor_limit() -> int:
     if soft < wanted:
         with suppress(OSError, ValueError):  # macOS: more than the system itself allows
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -66,8 +66,8 @@ class Batcher:
         self._crowd = Crowd()
         self._dispatching = False
         self._closed = False
-        self._expiry: asyncio.TimerHandle | None = None
-        self._hold: asyncio.TimerHandle | None = None
+        # Of the first deadline while a batch runs; of the end of the wait while one is kept back.
+        self._timer: asyncio.TimerHandle | None = None
 
     # -- the two doors ------------------------------------------------------------------------------------
 
@@ -134,7 +134,7 @@ class Batcher:
     def free(self) -> None:
         """Let go of everything once idle: buffers, bound runs, circles of references."""
         self.close()
-        self._disarm_expiry()
+        self._disarm()
         self._bound.clear()
         self._ring = None
         self.lane.close()
@@ -244,9 +244,9 @@ class Batcher:
 
     def _hold_back(self, now_ns: int) -> bool:
         queue = self.queue
-        if self._hold is not None:
-            self._hold.cancel()
-            self._hold, self._scheduled, self.lane.alarm_ns = None, False, _NEVER
+        if self._timer is not None:
+            self._disarm()
+            self._scheduled = False
         if not queue.waiting_requests or queue.waiting_rows >= self.max_batch_rows:
             return False
         run_ns = int(self._latency.estimate_ns(queue.waiting_rows + 1)) + _TIMER_NS
@@ -254,25 +254,24 @@ class Batcher:
         if ready_ns <= now_ns:
             return False
         self._scheduled, self.lane.alarm_ns = True, ready_ns + run_ns
-        self._hold = self._loop.call_later((ready_ns - now_ns) * 1e-9, self._on_turn_end)
+        self._timer = self._loop.call_later((ready_ns - now_ns) * 1e-9, self._on_turn_end)
         return True
 
     def _arm_expiry(self) -> None:
         """While the model is busy, answer a passing deadline when it passes, not when the run ends."""
-        self._disarm_expiry()
+        self._disarm()
         alarm_ns = self.lane.alarm_ns = self.queue.next_deadline_ns
         if alarm_ns != NO_DEADLINE:
-            delay_s = max(0.0, (alarm_ns - self._clock()) * 1e-9)
-            self._expiry = self._loop.call_later(delay_s, self._on_expiry)
+            self._timer = self._loop.call_later(max(0, alarm_ns - self._clock()) * 1e-9, self._on_expiry)
 
-    def _disarm_expiry(self) -> None:
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self.lane.alarm_ns = _NEVER
 
     def _on_expiry(self) -> None:
-        self._expiry = None
+        self._timer = None
         self._expire(self.queue.expire(self._clock()))
         if self._running:
             self._arm_expiry()
@@ -323,7 +322,7 @@ class Batcher:
         if self._running is not batch:
             return
         self._running = None
-        self._disarm_expiry()
+        self._disarm()
         try:
             self._finish(batch, outcome, began_ns, ended_ns)
         finally:
