@@ -27,6 +27,7 @@ MODELS = ROOT / ".benchmarks" / "models"
 REQUIRED = 0.97
 CASES: list[tuple[BenchmarkModel, int, Wire, int, int]] = [
     (SMALL, 1, "json", 64, 1),
+    (SMALL, 1024, "binary", 1, 1),
     (SMALL, 1024, "binary", 16, 1),
     (LARGE, 1024, "binary", 4, 3),
 ]

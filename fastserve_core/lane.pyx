@@ -67,7 +67,8 @@ cdef class Lane:
     ----------
     queue : BatchQueue
     owner
-        The batcher: `wake(deadline_ns)` is called when something must happen after a commit,
+        The batcher: `wake(deadline_ns)` is called when something must happen after a commit, `settle()`
+        before rows are written while `unseen` is set,
         `split(sink, rows)` wraps the sink of a request larger than a batch, `refuse(sink)` turns a request
         away, `broke(error)` hears what went wrong as a connection took its answer.
     clock : callable
@@ -85,6 +86,8 @@ cdef class Lane:
     cdef ResponseEncoder encoder
     cdef public RowBuffers buffers
     cdef public bint asleep
+    cdef public bint unseen
+    """A batch that was answered has still to be shown: its rows of the ring are not to be written to."""
     cdef readonly bint closed
     cdef public int64_t alarm_ns
     cdef public int64_t high_row
@@ -271,6 +274,8 @@ cdef class Exchange:
             text, size = PyByteArray_AS_STRING(data), PyByteArray_GET_SIZE(data)
         else:
             raise TypeError("bytes or bytearray")
+        if lane.unseen:
+            lane.owner.settle()
         cdef int64_t room = lane.queue.queue.ring.room()
         cdef int64_t rows = lane.decoder._decode(
             text, size, self.head.kept.head.head_length, <Py_ssize_t> self.head.kept.head.json_length, stop,

@@ -5,20 +5,21 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any
 
+from fastserve.batching.alarm import Alarm
 from fastserve.batching.bound import Bound, BoundRuns, Run
 from fastserve.batching.crowd import Crowd
 from fastserve.batching.options import BatchingOptions
 from fastserve.batching.ring import Ring, rows_to_hold
-from fastserve.batching.runs import Apart, Outcome, run_apart, run_batch, say_broken, show
+from fastserve.batching.runs import Apart, Outcome, run_apart, run_batch, say_broken
+from fastserve.batching.showing import Showing
 from fastserve.batching.sinks import FutureSink, Sink, SplitSink
 from fastserve.batching.target import Target
 from fastserve.clock import Clock, monotonic_ns
 from fastserve.errors import DeadlineExceeded, NotReady, QueueFull
 from fastserve.types import Array
-from fastserve_core.batching import NO_DEADLINE, Batch, BatchQueue
+from fastserve_core.batching import Batch, BatchQueue
 from fastserve_core.lane import Lane
 
-_NEVER = -(2**63)
 _TIMER_NS = 2_000_000  # that the loop's timers may be late
 
 
@@ -39,7 +40,6 @@ class Batcher:
     ) -> None:
         self.target = target
         self.stats = target.stats
-        self._watch = target.watch
         self.alone = target.max_batch_rows == 0
         self._loop = loop
         self._executor = executor
@@ -66,8 +66,9 @@ class Batcher:
         self._crowd = Crowd()
         self._dispatching = False
         self._closed = False
-        # Of the first deadline while a batch runs; of the end of the wait while one is kept back.
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self.lane, loop, clock)
+        self._showing = Showing(target.watch, self.lane, loop)
+        self.settle = self._showing.settle
 
     # -- the two doors ------------------------------------------------------------------------------------
 
@@ -100,11 +101,16 @@ class Batcher:
             raise
 
     def submit(self, arrays: list[Array], rows: int, deadline_ns: int, sink: Sink) -> int:
-        """Queue a request whose tensors exist and stay until the sink is called; QueueFull, NotReady."""
+        """Queue a request whose tensors stay as they are until the turn after its answer.
+
+        Raises
+        ------
+        QueueFull, NotReady
+        """
         if self._closed:
             raise NotReady(self.target.model, self.target.version, "it is being unloaded")
-        queue = self.queue
-        now_ns = self._clock()
+        self.settle()
+        queue, now_ns = self.queue, self._clock()
         # A whole batch or more runs straight from the caller's arrays; less is copied beside its neighbours.
         if not self.alone and rows < self.max_batch_rows and queue.room() >= rows:
             self.ring.write(queue.room_row, arrays)
@@ -134,7 +140,8 @@ class Batcher:
     def free(self) -> None:
         """Let go of everything once idle: buffers, bound runs, circles of references."""
         self.close()
-        self._disarm()
+        self.settle()
+        self._alarm.clear()
         self._bound.clear()
         self._ring = None
         self.lane.close()
@@ -152,6 +159,7 @@ class Batcher:
         ring = self._ring
         if ring is None or self.lane.entries or self._running:
             return
+        self.settle()
         if ring.trim(self.lane.high_row):
             self._bound.clear()
             self.lane.buffers = ring.buffers
@@ -176,7 +184,7 @@ class Batcher:
         """A commit made a difference: the model is idle, a batch is full, or its deadline is the first."""
         if self._running:
             if deadline_ns < self.lane.alarm_ns:
-                self._arm_expiry()
+                self._watch_deadlines()
             return
         if not self._scheduled:
             self._schedule()
@@ -218,6 +226,7 @@ class Batcher:
             self.lane.asleep = not awake
 
     def _run_next(self, now_ns: int) -> None:
+        self.settle()
         row_ns, base_ns = self._latency.refusal_line()
         batch = self.queue.take(now_ns, row_ns, base_ns)
         if batch is None:
@@ -240,12 +249,11 @@ class Batcher:
         if inline:
             self._run_inline(batch, run, inputs)
         else:
-            self._arm_expiry()
+            self._watch_deadlines()
 
     def _hold_back(self, now_ns: int) -> bool:
         queue = self.queue
-        if self._timer is not None:
-            self._disarm()
+        if self._alarm.clear():
             self._scheduled = False
         if not queue.waiting_requests or queue.waiting_rows >= self.max_batch_rows:
             return False
@@ -253,28 +261,19 @@ class Batcher:
         ready_ns = min(queue.oldest_arrival_ns + self._delay_ns, queue.next_deadline_ns - run_ns)
         if ready_ns <= now_ns:
             return False
-        self._scheduled, self.lane.alarm_ns = True, ready_ns + run_ns
-        self._timer = self._loop.call_later((ready_ns - now_ns) * 1e-9, self._on_turn_end)
+        self._scheduled = True
+        self._alarm.set(ready_ns + run_ns, ready_ns, self._on_turn_end)
         return True
 
-    def _arm_expiry(self) -> None:
+    def _watch_deadlines(self) -> None:
         """While the model is busy, answer a passing deadline when it passes, not when the run ends."""
-        self._disarm()
-        alarm_ns = self.lane.alarm_ns = self.queue.next_deadline_ns
-        if alarm_ns != NO_DEADLINE:
-            self._timer = self._loop.call_later(max(0, alarm_ns - self._clock()) * 1e-9, self._on_expiry)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self.lane.alarm_ns = _NEVER
+        deadline_ns = self.queue.next_deadline_ns
+        self._alarm.set(deadline_ns, deadline_ns, self._on_expiry)
 
     def _on_expiry(self) -> None:
-        self._timer = None
         self._expire(self.queue.expire(self._clock()))
         if self._running:
-            self._arm_expiry()
+            self._watch_deadlines()
 
     def _expire(self, tokens: Sequence[int]) -> None:
         for token in tokens:
@@ -301,7 +300,7 @@ class Batcher:
         answer = run_batch(run, batch.rows) if run is not None else None
         outcome = answer if isinstance(answer, list) else self._run(batch, inputs)
         ended_ns = self._clock()
-        show(self._watch, batch, inputs, outcome)
+        self._showing.later(batch, inputs, outcome)
         self._finish(batch, outcome, began_ns, ended_ns)
 
     def _run(self, batch: Batch, inputs: list[Array]) -> Outcome:
@@ -315,14 +314,14 @@ class Batcher:
         began_ns = self._clock()
         outcome = self._run(batch, inputs)
         ended_ns = self._clock()
-        show(self._watch, batch, inputs, outcome)
+        self._showing.now(batch, inputs, outcome)
         self._loop.call_soon_threadsafe(self._threaded_done, batch, outcome, began_ns, ended_ns)
 
     def _threaded_done(self, batch: Batch, outcome: Outcome, began_ns: int, ended_ns: int) -> None:
         if self._running is not batch:
             return
         self._running = None
-        self._disarm()
+        self._alarm.clear()
         try:
             self._finish(batch, outcome, began_ns, ended_ns)
         finally:

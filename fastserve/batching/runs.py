@@ -5,15 +5,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from fastserve.batching.ring import Part
-from fastserve.batching.target import Watch, Watcher
 from fastserve.errors import ModelFailed
-from fastserve.log import Seldom
 from fastserve.runtime.protocol import Runtime
 from fastserve.types import Array
-from fastserve_core.batching import Batch
 
 log = logging.getLogger("fastserve.batching")
-_seldom = Seldom()
 
 Apart = tuple[list[Array] | Exception, ...]
 """One answer, or the error, per part of a batch."""
@@ -59,27 +55,3 @@ def run_apart(runtime: Runtime, inputs: list[Array], parts: Sequence[Part], erro
 def say_broken(error: Exception) -> None:
     """Log what went wrong as a connection took its answer: it has none, its batch mates have theirs."""
     log.error("an answer could not be given", exc_info=error)
-
-
-def show(watch: Watch, batch: Batch, inputs: list[Array], outcome: Outcome) -> None:
-    """Let a version's watcher see the rows that the model gave outputs for; they are answered in any case."""
-    watcher = watch.watcher
-    if watcher is None:
-        return
-    try:
-        _show(watcher, batch, inputs, outcome)
-    except Exception as error:
-        if (text := _seldom.admit(f"rows that ran were not watched: {error}")) is not None:
-            log.exception("%s", text)
-
-
-def _show(watcher: Watcher, batch: Batch, inputs: list[Array], outcome: Outcome) -> None:
-    if isinstance(outcome, list):
-        # A request that runs alone is one row to the queue, however many it has.
-        watcher.update(inputs, outcome, inputs[0].shape[0] if inputs[0].ndim else batch.rows)
-        return
-    at = 0
-    for (_token, _offset, rows, _place), answer in zip(batch.parts, outcome, strict=True):
-        if isinstance(answer, list):
-            watcher.update([array[at : at + rows] for array in inputs], answer, rows)
-        at += rows
