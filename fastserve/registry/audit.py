@@ -24,7 +24,7 @@ HEAD_FILE = ".audit-head"
 LOCK_FILE = ".lock"
 
 _NEW_HEAD = f"{HEAD_FILE}.new"
-"""Always the same name, so that what a killed writer leaves is the next one's to write over."""
+"""Always the same name, so that what a killed writer leaves is the next one's to replace."""
 
 
 class Damaged(RegistryError):
@@ -205,7 +205,9 @@ class AuditLog:
             os.fsync(self._descriptor)
 
     def _prepare_head(self, head: Head) -> None:
-        with (self._directory / _NEW_HEAD).open("wb") as writer:
+        new = self._directory / _NEW_HEAD
+        new.unlink(missing_ok=True)  # never written into: a link of that name leads to somebody's file
+        with new.open("xb") as writer:
             writer.write(head.to_bytes())
             writer.flush()
             files.step(f"{HEAD_FILE}: written")

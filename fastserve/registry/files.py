@@ -103,9 +103,9 @@ def sync_directory(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold an advisory lock on a file, made if need be; keeps threads, processes, NFS clients apart."""
+    """Hold an advisory lock on a file, made if need be, never a link; keeps threads, NFS clients apart."""
     # flock belongs to the open file, not to the process as POSIX locks do: threads exclude each other too.
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
