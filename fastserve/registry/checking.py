@@ -111,7 +111,7 @@ def _ending(directory: Path, head: Head, last: Head, beyond: list[bytes]) -> Ite
         yield audit.cut_off(directory, head, last.size)
     elif (last.size, last.seq, last.sha256) != (head.size, head.seq, head.sha256):
         yield f"{where}: its last line is not the one that {audit.HEAD_FILE} knows"
-    elif len(beyond) > 1:
+    elif len(beyond) > 1 and _head(directory)[0] == head:  # else they are of writers at work
         yield f"{where} goes on by more than one line beyond what {audit.HEAD_FILE} knows"
-    elif beyond and beyond[0].endswith(b"\n") and audit.following(head, beyond[0]) is None:
+    elif len(beyond) == 1 and beyond[0].endswith(b"\n") and audit.following(head, beyond[0]) is None:
         yield f"{where}: its last line does not follow the one that {audit.HEAD_FILE} knows"

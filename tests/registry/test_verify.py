@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -190,3 +191,17 @@ def test_a_damaged_log_still_says_what_was_published(published: Registry, versio
     (published.path / "m/.audit-head").write_bytes(b"garbage")
     with pytest.raises(RegistryError, match=r"m/.audit-head is damaged"):
         published.replaced("m")
+
+
+def test_a_log_that_grows_while_it_is_read_is_sound(
+    published: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = audit.raw_lines
+
+    def late(directory: Path) -> Iterator[tuple[int, bytes]]:
+        for _ in range(3):
+            published.record("m", "note", version=1, reason="", pid=1)
+        return read(directory)
+
+    monkeypatch.setattr(audit, "raw_lines", late)
+    assert published.check_audit("m") == []
