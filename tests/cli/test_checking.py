@@ -165,6 +165,30 @@ def test_a_version_that_was_replaced_is_named(models: Run, tmp_path: Path, whole
     assert models("verify", "double@3").returncode == 0
 
 
+def test_what_is_collected_meanwhile_is_not_broken(
+    models: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, verify = Registry(tmp_path / "reg"), Registry.verify
+
+    def slowly(self: Registry, model: str, version: int) -> Any:
+        store.gc(1, "double")
+        return verify(self, model, version)
+
+    monkeypatch.setattr(Registry, "verify", slowly)
+    done = models("verify", "double", "--all")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [row[:2] for row in looked(done)] == [["double", "1"], ["double", "3"]]
+    assert store.versions("double") == [3]
+
+
+def test_what_was_named_and_is_collected_meanwhile_is_told(
+    models: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Registry, "replaced", lambda self, model: self.gc(1, model) and {})
+    done = models("verify", "double@2")
+    assert (done.returncode, done.stderr) == (1, "fastserve: model 'double' has no version '2'\n")
+
+
 def test_what_is_archived_is_looked_at_only_when_asked(models: Run, tmp_path: Path) -> None:
     tamper(tmp_path / "reg/double/1/model.onnx", lambda data: b"")
     assert models("verify").returncode == 0

@@ -11,7 +11,7 @@ from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, note, prin
 from fastserve.cli.models.naming import find_model, split, version_of
 from fastserve.cli.models.opening import open_registry
 from fastserve.cli.models.show import is_signed
-from fastserve.errors import ConfigError, FastserveError
+from fastserve.errors import ConfigError, FastserveError, VersionNotFound
 
 if TYPE_CHECKING:
     from fastserve.config import Config
@@ -35,6 +35,8 @@ class _Check:
     size_bytes: int = 0
     signed: bool = False
     problem: str | None = None
+    gone: bool = False
+    """It was collected before it was looked at."""
 
 
 def verify(
@@ -76,6 +78,7 @@ def verify(
     else:
         checks = [check for one in models for check in _to_check(store, one, everything)]
     _look(store, checks, quiet=as_json)
+    checks = [check for check in checks if wanted is not None or not check.gone]
     problems += [check.problem for check in checks if check.problem]
     _print(checks, problems, as_json)
     if problems:
@@ -145,11 +148,12 @@ def _look(store: "RegistryStore", checks: list[_Check], *, quiet: bool) -> None:
     with progress(sum(check.size_bytes for check in checks), quiet=quiet) as advance:
         for check in checks:
             try:
-                store.verify(check.model, check.version)
-                store.profile(check.model, check.version)
-                check.problem = replaced[check.model].get(check.version)
+                with store.hold(check.model, check.version):  # no collector takes it away meanwhile
+                    store.verify(check.model, check.version)
+                    store.profile(check.model, check.version)
+                    check.problem = replaced[check.model].get(check.version)
             except FastserveError as error:
-                check.problem = str(error)
+                check.problem, check.gone = str(error), isinstance(error, VersionNotFound)
             advance(f"{check.model}/{check.version}", check.size_bytes)
 
 
