@@ -1,14 +1,15 @@
 """What nobody needs any more, and how it goes: renamed out of sight under the lock, then deleted.
 
-Kept are the newest versions, whatever an alias points to, and whatever somebody holds (`holding`). Leftovers
-of publishers and writers that died go along, and profiles beside versions that are gone.
+Kept are the newest versions, whatever an alias points to, whatever a link of another version leads to, and
+whatever somebody holds (`holding`). Leftovers of publishers and writers that died go along, and profiles
+beside versions that are gone.
 """
 
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -102,10 +103,26 @@ def _old_versions(directory: Path, keep: int) -> Iterator[tuple[Path, str]]:
     versions = sorted(listing.versions(directory, directory.parent.resolve()))
     sound = [version for version in versions if version not in state.archived]
     kept = {*versions[-keep:], *sound[-keep:], *state.aliases.values()}
-    for version in versions:
-        path = directory / str(version)
-        if version not in kept and not path.is_symlink():
+    old = [directory / str(version) for version in versions if version not in kept]
+    linked = _linked(directory.parent) if old else set()
+    for path in old:
+        if not path.is_symlink() and path.resolve() not in linked:
             yield path, f"older than the newest {keep}, no alias, not in use"
+
+
+def _linked(root: Path) -> set[Path]:
+    """Versions that are not to go: others of the registry are links to them, or hold links into them."""
+    found: set[Path] = set()
+    for model in listing.directories(root):
+        with suppress(RegistryError, OSError):  # who cannot read it does not serve it either
+            for version, _ in listing.places(root / model, root.resolve()):
+                place = root / model / str(version)
+                own = place.resolve()
+                if place.is_symlink():
+                    found.add(own)
+                targets = (Path(os.path.realpath(one)) for one in place.iterdir() if one.is_symlink())
+                found |= {path for target in targets for path in (target, target.parent)} - {own}
+    return found
 
 
 def _leftovers(directory: Path) -> Iterator[tuple[Path, str]]:

@@ -130,6 +130,23 @@ def test_a_linked_version_is_left_alone(five: Registry, tmp_path: Path) -> None:
     assert (five.path / "elsewhere/model.onnx").exists()
 
 
+def test_what_a_link_leads_to_stays_as_long_as_the_link(tmp_path: Path) -> None:
+    registry = foreign(tmp_path, 1, 2, 3, 4, 5)
+    (tmp_path / "m/4/own").symlink_to("model.onnx")
+    (tmp_path / "m/6").symlink_to("1")
+    (tmp_path / "m/5/model.onnx").unlink()
+    (tmp_path / "m/5/model.onnx").symlink_to("../2/model.onnx")
+    (tmp_path / "n").mkdir()
+    (tmp_path / "n/1").symlink_to("../m/3")
+    (tmp_path / "n/2").symlink_to("2")
+    assert collected(registry, 1, model="m") == ["4", "5"]
+    assert collected(registry, 1, model="m") == ["2"]
+    (tmp_path / "m/6").unlink()
+    assert registry.versions("m") == [1, 3]
+    assert collected(registry, 1) == ["1"]
+    assert (registry.versions("m"), registry.versions("n")) == ([3], [1])
+
+
 def test_a_leftover_that_is_a_link_goes_alone(five: Registry, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/file").write_bytes(b"mine")
