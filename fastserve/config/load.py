@@ -95,8 +95,14 @@ def _wrong_alone(file: _Layers) -> list[str]:
     try:
         Config.model_validate(file.values)
     except ValidationError as error:
-        found = error.errors(include_url=False)
-        wrong = [one for one in found if tuple(map(str, one["loc"])) in file.origins]
+        # A section's own rule is about several settings, of which the environment may give some.
+        sections = [path for path, field in describe.settings() if describe.section_of(field)]
+        wrong = [
+            one
+            for one in error.errors(include_url=False)
+            if (path := tuple(map(str, one["loc"]))) in file.origins
+            and not (one["type"] == "value_error" and path in sections)
+        ]
     numbers = [path for path, field in describe.settings() if describe.is_number(field)]
     for path in numbers:  # pydantic takes true for 1, since the environment has nothing but text
         if isinstance(value := file.value(path), bool):

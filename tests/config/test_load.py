@@ -188,5 +188,11 @@ def test_a_truth_value_is_no_number(tmp_path: Path, text: str) -> None:
         load(file, {})
 
 
+def test_what_one_setting_needs_of_another_may_come_from_the_environment(write: Write) -> None:
+    file = write("http: {load_control: true}")
+    assert load(file, {"FASTSERVE_HTTP__ADMIN_TOKEN": "x" * 16}).http.load_control
+    assert message(file).startswith("c.yaml line 1: http: load_control needs an admin_token")
+
+
 def test_an_empty_variable_names_no_registry() -> None:
     assert load(None, {"FASTSERVE_REGISTRY": ""}).registry is None
