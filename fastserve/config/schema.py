@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from fastserve.batching.options import BatchingOptions
 from fastserve.config.options import LogOptions, ServerOptions
@@ -33,6 +33,13 @@ class Config(BaseModel):
     control: ControlOptions = Field(default_factory=ControlOptions)
     tracing: TracingOptions = Field(default_factory=TracingOptions)
     log: LogOptions = Field(default_factory=LogOptions)
+
+    @field_validator("lifecycle")
+    @classmethod
+    def _signatures_are_looked_at(cls, options: LifecycleOptions) -> LifecycleOptions:
+        if options.require_signature and not options.verify:
+            raise ValueError("require_signature needs verify: what is signed are the files' checksums")
+        return options
 
     def registry_dir(self) -> Path:
         """The registry's directory; ConfigError when nothing names one."""

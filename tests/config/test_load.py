@@ -113,6 +113,10 @@ def test_what_an_orchestrator_puts_beside_a_service_of_this_name_is_not_ours() -
             "http.fast_path is 'perhaps', but it takes true or false",
         ),
         ("server: {host: ''}", "server.host is '', but it takes text that is not empty"),
+        (
+            "lifecycle: {verify: false, require_signature: [key.pem]}",
+            "lifecycle: require_signature needs verify: what is signed are the files' checksums",
+        ),
         ("registry: [a]", "registry is ['a'], but it takes a path or null"),
     ],
 )
