@@ -1,6 +1,7 @@
 """What a person may say about a model in its `model.yaml`."""
 
 import difflib
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,16 @@ _OPENING = (
     yaml.BlockMappingStartToken,
 )
 _CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that takes no key twice: YAML would let the second win in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        found = super().construct_mapping(node, deep)
+        if len(found) < len(node.value):
+            raise ValueError(f"a key of the mapping from line {node.start_mark.line + 1} on is given twice")
+        return found
 
 
 class ModelSettings(BaseModel):
@@ -60,7 +71,7 @@ def parse_yaml(data: bytes) -> Any:
     Raises
     ------
     yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError
-        No YAML; aliases; more than 16 levels.
+        No YAML; aliases; a key twice; more than 16 levels.
     """
     depth = 0
     for token in yaml.scan(data, Loader=yaml.SafeLoader):
@@ -71,7 +82,7 @@ def parse_yaml(data: bytes) -> Any:
         if depth > _MAX_DEPTH:  # the parser takes quadratic time over depth
             raise ValueError(f"it is nested deeper than {_MAX_DEPTH} levels")
     try:
-        return yaml.safe_load(data)
+        return _Loader(data).get_single_data()
     except (OverflowError, LookupError, AttributeError, TypeError) as error:  # of a tag's own constructor
         raise ValueError(f"a value is not what its tag says: {error}") from error
 
@@ -84,6 +95,7 @@ def _validated(where: str, content: dict[Any, Any]) -> ModelSettings:
             hint = f"did you mean '{near[0]}'?" if near else f"the keys are {', '.join(known)}"
             raise RegistryError(f"{where}: unknown key '{str(key)[:64]}'; {hint}")
     try:
-        return ModelSettings.model_validate(content)
+        # A section with every line commented out reads as null and means its defaults.
+        return ModelSettings.model_validate({k: v for k, v in content.items() if v is not None})
     except ValidationError as error:
         raise RegistryError(f"{where}: {place_and_problem(error)}") from error

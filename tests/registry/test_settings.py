@@ -25,6 +25,11 @@ def test_an_empty_file(published: Registry, content: str) -> None:
     assert published.settings("m") == ModelSettings()
 
 
+def test_a_section_with_every_line_commented_out(published: Registry) -> None:
+    write(published, "owner: ops\nbatching:\n#  max_batch_rows: 64\nmonitoring:\n")
+    assert published.settings("m") == ModelSettings(owner="ops")
+
+
 def test_all_keys(published: Registry) -> None:
     write(
         published,
@@ -51,6 +56,11 @@ def test_all_keys(published: Registry) -> None:
         (b"\xff\xfe\x00", "is not valid YAML"),
         ("a: \x01", "is not valid YAML"),
         ("description: !!python/object/apply:os.system [id]", "is not valid YAML"),
+        (
+            "owner: x\nbatching: {x: 1}\nbatching: {y: 1}",
+            "is not valid YAML: a key of the mapping from line 1 on is given twice",
+        ),
+        ("batching:\n  x: 1\n  x: 2", "a key of the mapping from line 2 on is given twice"),
         ("batching: &a {x: 1}\nmonitoring: *a", "aliases"),
         ("[" * 5_000, "is not valid YAML"),
         ("description: " + "x" * 70_000, "is larger than 65536 bytes"),
