@@ -34,6 +34,13 @@ class Config(BaseModel):
     tracing: TracingOptions = Field(default_factory=TracingOptions)
     log: LogOptions = Field(default_factory=LogOptions)
 
+    @field_validator("registry", mode="before")
+    @classmethod
+    def _is_named(cls, registry: object) -> object:
+        if registry == "":  # the unset variable of a template is not the current directory
+            raise ValueError("it is empty, not a directory")
+        return registry
+
     @field_validator("lifecycle")
     @classmethod
     def _signatures_are_looked_at(cls, options: LifecycleOptions) -> LifecycleOptions:

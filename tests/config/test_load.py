@@ -117,6 +117,7 @@ def test_what_an_orchestrator_puts_beside_a_service_of_this_name_is_not_ours() -
             "lifecycle: {verify: false, require_signature: [key.pem]}",
             "lifecycle: require_signature needs verify: what is signed are the files' checksums",
         ),
+        ("registry: ''", "registry: it is empty, not a directory"),
         ("registry: [a]", "registry is ['a'], but it takes a path or null"),
     ],
 )
