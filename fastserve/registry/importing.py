@@ -56,7 +56,7 @@ def find_models(directory: Path) -> list[Importable]:
     Raises
     ------
     RegistryError
-        Nothing was found, or a file is broken.
+        Nothing was found, or the one model that the directory is cannot be read.
     """
     try:
         root = directory.resolve(strict=True)
@@ -96,7 +96,10 @@ def _find_one(directory: Path, root: Path) -> Iterator[Importable]:
 
 
 def _find_tree(root: Path) -> Iterator[Importable]:
-    """Take the directory for a repository of models, or for what MLflow keeps its runs in."""
+    """Take the directory for a repository of models, or for what MLflow keeps its runs in.
+
+    What is broken or cannot be read, such as the lost+found of a disk, is named and holds up no other.
+    """
     pending, seen = [(root, 0, root)], 0
     without = set(_directories(root, root))
     while pending:
@@ -108,7 +111,13 @@ def _find_tree(root: Path) -> Iterator[Importable]:
                 raise RegistryError(
                     f"{root} has more than {_MAX_DIRECTORIES} directories; name one inside it"
                 )
-            found = list(_find_one(path, root))
+            try:
+                found = list(_find_one(path, root))
+            except (RegistryError, OSError) as error:
+                why = error.strerror if isinstance(error, OSError) else error
+                log.warning("%s is not imported: %s", path, why)
+                without.discard(top)
+                continue
             if not found and depth + 1 < _MAX_DEPTH:
                 pending.append((path, depth + 1, top))
             # Models with versions lie directly in a repository; deeper ones are somebody else's.

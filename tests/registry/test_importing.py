@@ -1,7 +1,10 @@
 """Trees that Triton, TF Serving and MLflow keep, as they write them, become versions of this registry."""
 
+import errno
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -185,12 +188,32 @@ def test_an_mlmodel_file_that_cannot_be_used(tmp_path: Path, content: str, words
         find_models(tmp_path / "m")
 
 
+def test_what_is_broken_or_cannot_be_read_holds_up_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir, closed = os.scandir, tmp_path / "lost+found"
+
+    def refused(path: Path) -> Any:
+        if path == closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    closed.mkdir()
+    mlflow(tmp_path / "torn", "flavors: {onnx: {da")
+    put(tmp_path / "good/1/model.onnx")
+    assert found(tmp_path) == [("good", "good/1/model.onnx")]
+    assert f"{closed} is not imported: Permission denied" in caplog.text
+    assert f"{tmp_path / 'torn'} is not imported: torn/MLmodel is not valid YAML" in caplog.text
+    assert caplog.text.count("is not imported") == 2
+
+
 def test_a_configuration_that_leads_elsewhere(tmp_path: Path) -> None:
     put(tmp_path / "secret.onnx")
     put(tmp_path / "repository/m/1/model.onnx")
     put(tmp_path / "repository/m/config.pbtxt", 'default_model_filename: "../../../secret.onnx"')
-    with pytest.raises(RegistryError, match=r"m/config.pbtxt: default_model_filename is not a plain file"):
-        find_models(tmp_path / "repository")
+    with pytest.raises(RegistryError, match=r"^config.pbtxt: default_model_filename is not a plain file"):
+        find_models(tmp_path / "repository/m")
 
 
 def test_links_out_of_the_directory_are_not_followed(tmp_path: Path) -> None:
