@@ -1,5 +1,6 @@
 """What every verb shares: its options, how errors look, and which exit code they give."""
 
+import json
 import os
 import signal
 import sys
@@ -119,7 +120,11 @@ def say(line: str) -> None:
 
 def print_json(value: Any) -> None:
     """Write a value for programs to stdout."""
-    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
+    try:
+        text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    except TypeError:  # names of files that are no UTF-8, and whole numbers beyond 64 bits
+        text = json.dumps(value, indent=2)
+    sys.stdout.write(text + "\n")
 
 
 def check_target(path: Path, flag: str) -> None:

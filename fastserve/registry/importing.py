@@ -19,6 +19,7 @@ from fastserve.registry import files
 from fastserve.registry.manifest import MODEL_FILE, is_file_name
 from fastserve.registry.names import parse_version
 from fastserve.registry.settings import parse_yaml
+from fastserve.text import visible
 
 log = logging.getLogger("fastserve.registry")
 
@@ -89,9 +90,9 @@ def _find_one(directory: Path, root: Path) -> Iterator[Importable]:
     for version, path in versions:
         file = _onnx_file(path / file_name, root)
         if file is None:
-            log.info("%s is not imported: it has no %s", path, file_name)
+            log.info("%s is not imported: it has no %s", _shown(path), file_name)
             continue
-        provenance = {"imported_from": str(file), "source_version": version}
+        provenance = {"imported_from": _shown(file), "source_version": version}
         yield Importable(directory.name, file, provenance, (version, ""))
 
 
@@ -115,7 +116,7 @@ def _find_tree(root: Path) -> Iterator[Importable]:
                 found = list(_find_one(path, root))
             except (RegistryError, OSError) as error:
                 why = error.strerror if isinstance(error, OSError) else error
-                log.warning("%s is not imported: %s", path, why)
+                log.warning("%s is not imported: %s", _shown(path), visible(str(why)))
                 without.discard(top)
                 continue
             if not found and depth + 1 < _MAX_DEPTH:
@@ -126,7 +127,7 @@ def _find_tree(root: Path) -> Iterator[Importable]:
                     without.discard(top)
                     yield one
     for path in sorted(without)[:_TOLD]:
-        log.warning("%s is not imported: no ONNX model is in it", path)
+        log.warning("%s is not imported: no ONNX model is in it", _shown(path))
 
 
 def _directories(directory: Path, root: Path) -> list[Path]:
@@ -187,7 +188,7 @@ def _mlflow(directory: Path, root: Path, *, required: bool) -> Importable | None
         if required:
             has = ", ".join(sorted(str(name)[:64] for name in flavors)[:10]) or "none"
             raise RegistryError(f"{label} has no ONNX flavour; its flavours are: {has}")
-        log.info("%s is not imported: it has no ONNX flavour", directory)
+        log.info("%s is not imported: it has no ONNX flavour", _shown(directory))
         return None
     data = onnx.get("data", MODEL_FILE)
     if not isinstance(data, str) or not all(map(is_file_name, data.split("/"))):
@@ -197,7 +198,7 @@ def _mlflow(directory: Path, root: Path, *, required: bool) -> Importable | None
         raise RegistryError(f"{label} names '{data[:128]}', which is not a file inside the model's directory")
     facts = {key: _plain(content[key]) for key in _FACTS if content.get(key) is not None}
     source = facts.get("model_id") or facts.get("run_id") or facts.get("model_uuid")
-    provenance = {"imported_from": str(file), "source_version": source, "mlflow": facts}
+    provenance = {"imported_from": _shown(file), "source_version": source, "mlflow": facts}
     order = (0, f"{facts.get('utc_time_created', '')} {directory}")
     return Importable(_mlflow_name(directory, root), file, provenance, order)
 
@@ -231,6 +232,11 @@ def _read(path: Path, root: Path) -> bytes:
     if len(data) > _MAX_TEXT_BYTES:
         raise RegistryError(f"{path.relative_to(root)} is larger than {_MAX_TEXT_BYTES} bytes")
     return data
+
+
+def _shown(path: Path) -> str:
+    """Name a place for logs and manifests, whatever bytes somebody has called it by."""
+    return visible(str(path))
 
 
 def _plain(value: Any) -> Any:

@@ -114,6 +114,17 @@ def test_a_name_that_cannot_be_here_holds_up_no_other(
     assert all("is not a model name" in row["problem"] for row in rows[1:])
 
 
+def test_import_from_places_that_are_no_utf8(call: Run, triton: Path, store: Registry) -> None:
+    (triton / "b").rename(triton / "b\udce9")
+    place = triton.rename(triton.with_name("jos\udce9"))
+    done = call("models", "import", place, "--json", *REG)
+    rows = json.loads(done.stdout)
+    assert (done.returncode, [row["version"] for row in rows]) == (0, [1, 2, None])
+    assert rows[0]["from"] == str(place / "a/1/model.onnx")
+    shown = json.loads(call("models", "show", "a", "--json", *REG).stdout)
+    assert shown["provenance"]["imported_from"].endswith("/jos\\udce9/a/4/model.onnx")
+
+
 def test_import_of_one_model_under_another_name(call: Run, triton: Path, store: Registry) -> None:
     rows = json.loads(call("models", "import", triton / "a", "--name", "flights", "--json", *REG).stdout)
     assert [facts(row, "model", "version", "alias", "problem") for row in rows] == [

@@ -200,11 +200,11 @@ def test_what_is_broken_or_cannot_be_read_holds_up_no_other(
 
     monkeypatch.setattr(os, "scandir", refused)
     closed.mkdir()
-    mlflow(tmp_path / "torn", "flavors: {onnx: {da")
+    mlflow(tmp_path / "\x1btorn", "flavors: {onnx: {da")
     put(tmp_path / "good/1/model.onnx")
     assert found(tmp_path) == [("good", "good/1/model.onnx")]
     assert f"{closed} is not imported: Permission denied" in caplog.text
-    assert f"{tmp_path / 'torn'} is not imported: torn/MLmodel is not valid YAML" in caplog.text
+    assert f"{tmp_path}/\\x1btorn is not imported: \\x1btorn/MLmodel is not valid YAML" in caplog.text
     assert caplog.text.count("is not imported") == 2
 
 
