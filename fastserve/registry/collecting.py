@@ -8,7 +8,7 @@ beside versions that are gone.
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -38,41 +38,61 @@ class Removed:
     why: str
 
 
-def gc(root: Path, keep: int, models: list[str], *, dry_run: bool) -> list[Removed]:
-    """Remove old versions and leftovers; with `dry_run` only say which.
+def gc(directory: Path, keep: int, linked: Set[Path], *, dry_run: bool) -> list[Removed]:
+    """Remove a model's old versions and leftovers; with `dry_run` only say which.
 
     Parameters
     ----------
     keep
-        How many of the newest versions of each model stay, at least 1.
+        How many of the newest versions stay, at least 1.
+    linked
+        Versions that stay for the sake of others, as `linked` finds them.
 
     Raises
     ------
     RegistryError
-        A model's directory cannot be read or changed; models before it have been done.
+        The model's directory cannot be read or changed.
     """
     if keep < 1:
         raise RegistryError("at least one version of each model must be kept")
-    removed: list[Removed] = []
-    for model in models:
-        try:
-            removed += _collect(root / model, keep, dry_run)
-        except OSError as error:
-            raise RegistryError(f"model '{model}' cannot be cleaned up: {error.strerror}") from error
-    return removed
+    try:
+        return _collect(directory, keep, linked, dry_run)
+    except OSError as error:
+        raise RegistryError(f"model '{directory.name}' cannot be cleaned up: {error.strerror}") from error
 
 
-def _collect(directory: Path, keep: int, dry_run: bool) -> list[Removed]:
+def linked(root: Path) -> set[Path]:
+    """Find the versions in a registry that others are links to, or hold links into: without them they break.
+
+    RegistryError when the registry cannot be read.
+    """
+    found: set[Path] = set()
+    for model in listing.directories(root):
+        with suppress(RegistryError):  # who cannot read it does not serve it either
+            for version, _ in listing.places(root / model, root.resolve()):
+                with suppress(OSError):  # the same, or it has just been removed
+                    found |= _linked_by(root / model / str(version))
+    return found
+
+
+def _linked_by(version: Path) -> set[Path]:
+    own = version.resolve()
+    targets = [Path(os.path.realpath(one)) for one in version.iterdir() if one.is_symlink()]
+    inside = {path for target in targets for path in (target, target.parent)} - {own}
+    return inside | {own} if version.is_symlink() else inside
+
+
+def _collect(directory: Path, keep: int, linked: Set[Path], dry_run: bool) -> list[Removed]:
     """Decide and rename under the lock; delete, which takes time, without it."""
     if dry_run:
-        return [one for _, one in _free(directory, keep)]
+        return [one for _, one in _free(directory, keep, linked)]
     removed: list[Removed] = []
     trash: list[Path] = []
-    if not any(True for _ in _free(directory, keep)):
+    if not any(True for _ in _free(directory, keep, linked)):
         return removed  # nothing is written into a tree where nothing is done
     try:
         with audit.writing(directory) as log:
-            for path, one in _free(directory, keep):
+            for path, one in _free(directory, keep, linked):
                 trash += _put_away(log, directory, path)
                 removed.append(one)
     finally:  # on a full disk too, where the next log line may need what this frees
@@ -81,9 +101,9 @@ def _collect(directory: Path, keep: int, dry_run: bool) -> list[Removed]:
     return removed
 
 
-def _free(directory: Path, keep: int) -> Iterator[tuple[Path, Removed]]:
+def _free(directory: Path, keep: int, linked: Set[Path]) -> Iterator[tuple[Path, Removed]]:
     """What nobody needs or holds; kept so until the next one is asked for."""
-    for path, why in [*_leftovers(directory), *_old_versions(directory, keep)]:
+    for path, why in [*_leftovers(directory), *_old_versions(directory, keep, linked)]:
         with alone(path) if path.is_dir() else nullcontext(True) as is_free:
             if not is_free:
                 continue
@@ -94,7 +114,7 @@ def _free(directory: Path, keep: int) -> Iterator[tuple[Path, Removed]]:
             yield path, Removed(directory.name, str(path.relative_to(directory)), size, why)
 
 
-def _old_versions(directory: Path, keep: int) -> Iterator[tuple[Path, str]]:
+def _old_versions(directory: Path, keep: int, linked: Set[Path]) -> Iterator[tuple[Path, str]]:
     """Versions beyond the newest `keep` that no alias points to, the oldest first.
 
     Archived ones do not count: the newest `keep` that can be served stay, whatever has been put away since.
@@ -103,26 +123,10 @@ def _old_versions(directory: Path, keep: int) -> Iterator[tuple[Path, str]]:
     versions = sorted(listing.versions(directory, directory.parent.resolve()))
     sound = [version for version in versions if version not in state.archived]
     kept = {*versions[-keep:], *sound[-keep:], *state.aliases.values()}
-    old = [directory / str(version) for version in versions if version not in kept]
-    linked = _linked(directory.parent) if old else set()
-    for path in old:
-        if not path.is_symlink() and path.resolve() not in linked:
+    for version in versions:
+        path = directory / str(version)
+        if version not in kept and not path.is_symlink() and path.resolve() not in linked:
             yield path, f"older than the newest {keep}, no alias, not in use"
-
-
-def _linked(root: Path) -> set[Path]:
-    """Versions that are not to go: others of the registry are links to them, or hold links into them."""
-    found: set[Path] = set()
-    for model in listing.directories(root):
-        with suppress(RegistryError, OSError):  # who cannot read it does not serve it either
-            for version, _ in listing.places(root / model, root.resolve()):
-                place = root / model / str(version)
-                own = place.resolve()
-                if place.is_symlink():
-                    found.add(own)
-                targets = (Path(os.path.realpath(one)) for one in place.iterdir() if one.is_symlink())
-                found |= {path for target in targets for path in (target, target.parent)} - {own}
-    return found
 
 
 def _leftovers(directory: Path) -> Iterator[tuple[Path, str]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastserve.errors import ModelNotFound, RegistryError, VersionNotFound
+from fastserve.errors import FastserveError, ModelNotFound, RegistryError, VersionNotFound
 from fastserve.registry import (
     audit,
     changes,
@@ -308,16 +308,31 @@ class Registry:
         """Keep a version from being collected until the hold is closed, or this process ends."""
         return holding.hold(self._find_version(model, version)[0])
 
-    def gc(self, keep: int, model: str | None = None, *, dry_run: bool = False) -> list[Removed]:
+    def gc(
+        self,
+        keep: int,
+        model: str | None = None,
+        *,
+        dry_run: bool = False,
+        on_problem: Callable[[FastserveError], object] | None = None,
+    ) -> list[Removed]:
         """Remove what is neither among the newest `keep` versions of its model nor in use, and leftovers.
 
-        Gives what was removed, or with `dry_run` what would be.
+        Gives what was removed, or with `dry_run` what would be. What keeps a model from being cleaned up is
+        raised, or told to `on_problem`, and then the others are cleaned up all the same.
         """
-        names = listing.directories(self.path) if model is None else [model]
-        directories = [self._find(name)[0] for name in names]
-        removed = collecting.gc(self.path, keep, names, dry_run=dry_run)
-        for directory in () if dry_run else directories:
-            changes.forget_gone(directory)
+        removed: list[Removed] = []
+        linked = collecting.linked(self.path)
+        for name in listing.directories(self.path) if model is None else [model]:
+            try:
+                directory, _ = self._find(name)
+                removed += collecting.gc(directory, keep, linked, dry_run=dry_run)
+                if not dry_run:
+                    changes.forget_gone(directory)
+            except FastserveError as error:
+                if on_problem is None:
+                    raise
+                on_problem(error)
         return removed
 
     def _find(self, model: str) -> tuple[Path, Path]:

@@ -45,6 +45,21 @@ def test_gc_as_json(call: Run, model: Path, store: Registry) -> None:
     assert store.versions("double") == [2]
 
 
+def test_gc_of_one_that_cannot_be_read_holds_up_no_other(call: Run, model: Path, store: Registry) -> None:
+    for name in ("a", "b", "c"):
+        publish(store, model, name, count=2)
+    (store.path / "b/aliases.json").write_text("{")
+    done = call("models", "gc", "--keep", "1", "--json", *REG)
+    report = json.loads(done.stdout)
+    assert [facts(row, "model", "what") for row in report["removed"]] == [("a", "1"), ("c", "1")]
+    assert report["problems"][0].startswith("b/aliases.json: it is not JSON")
+    assert (done.returncode, done.stderr) == (1, "")
+    done = call("models", "gc", "--keep", "1", *REG)
+    assert (done.returncode, done.stdout) == (1, "0 B freed\n")
+    assert done.stderr.startswith("fastserve: b/aliases.json: it is not JSON")
+    assert store.versions("b") == [1, 2]
+
+
 def test_gc_leaves_what_is_held(call: Run, model: Path, store: Registry) -> None:
     publish(store, model, count=3)
     held = store.hold("double", 1)
