@@ -208,6 +208,7 @@ class AuditLog:
         new = self._directory / _NEW_HEAD
         new.unlink(missing_ok=True)  # never written into: a link of that name leads to somebody's file
         with new.open("xb") as writer:
+            files.keep_owner(writer.fileno(), self._directory / HEAD_FILE)
             writer.write(head.to_bytes())
             writer.flush()
             files.step(f"{HEAD_FILE}: written")

@@ -31,6 +31,7 @@ def replace_synced(target: Path, content: bytes) -> None:
     try:
         with temporary.open("xb") as writer:
             step(f"{target.name}: opened")
+            keep_owner(writer.fileno(), target)
             writer.write(content)
             writer.flush()
             step(f"{target.name}: written")
@@ -44,6 +45,18 @@ def replace_synced(target: Path, content: bytes) -> None:
         raise
     sync_directory(target.parent)
     step(f"{target.name}: durable")
+
+
+def keep_owner(descriptor: int, target: Path) -> None:
+    """Give a new file the mode and owner of the one whose place it takes, as far as this user may.
+
+    Else one command of root's, under the umask of a hardened machine, would take a file from its readers.
+    """
+    with suppress(OSError):
+        old = target.lstat()
+        if stat.S_ISREG(old.st_mode):
+            os.fchmod(descriptor, old.st_mode & 0o777)
+            os.fchown(descriptor, old.st_uid, old.st_gid)
 
 
 def rename_synced(source: Path, target: Path, label: str) -> None:

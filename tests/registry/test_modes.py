@@ -1,0 +1,40 @@
+"""Who may read the registry's small files: whoever could before, whoever changed them and under which umask."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from fastserve.registry import Registry
+
+NAMES = ("aliases.json", ".audit-head", "profiles/1.json")
+_SOMEBODY = 65_534 if os.geteuid() == 0 else os.geteuid()
+_THEIRS = 65_534 if os.geteuid() == 0 else os.getegid()
+
+
+@pytest.fixture
+def strict() -> Iterator[None]:
+    """What root has on a hardened machine."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("strict")
+def test_a_file_keeps_its_readers(published: Registry) -> None:
+    change(published, "a")
+    files = [published.path / "m" / name for name in NAMES]
+    for file in files:
+        assert file.stat().st_mode & 0o777 == 0o600
+        file.chmod(0o640)
+        os.chown(file, _SOMEBODY, _THEIRS)
+    change(published, "b")
+    for file in files:
+        found = file.stat()
+        assert (found.st_mode & 0o777, found.st_uid, found.st_gid) == (0o640, _SOMEBODY, _THEIRS)
+    assert published.check_audit("m") == []
+
+
+def change(registry: Registry, word: str) -> None:
+    registry.set_alias("m", word, 1)
+    registry.add_profile("m", 1, word.encode(), replace=True)
