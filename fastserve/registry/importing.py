@@ -33,7 +33,12 @@ _MAX_DEPTH = 6
 """mlruns/<experiment>/models/<id>/artifacts is five below its root."""
 _MAX_DIRECTORIES = 100_000
 _TOLD = 20
-_FILENAME = re.compile(r'^\s*default_model_filename\s*:\s*(?:"([^"\n]*)"|\'([^\'\n]*)\')', re.MULTILINE)
+_FILENAME = re.compile(
+    r"""\#[^\n]* | (?<!\w)default_model_filename \s*:\s* (?: "([^"\n]*)" | '([^'\n]*)' )
+    | "(?:\\.|[^"\\\n])*"? | '(?:\\.|[^'\\\n])*'?""",
+    re.VERBOSE,
+)
+"""Groups only where the setting is; comments and texts match too, so that nothing in them is taken for it."""
 _FACTS = ("run_id", "model_id", "model_uuid", "mlflow_version", "utc_time_created", "signature")
 
 
@@ -166,11 +171,7 @@ def _file_name(directory: Path, root: Path) -> str:
     if not files.is_regular_inside(path, root):
         return MODEL_FILE
     text = _read(path, root).decode(errors="replace")
-    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-    match = _FILENAME.search("\n".join(lines))
-    if match is None:
-        return MODEL_FILE
-    name = match[1] or match[2] or MODEL_FILE
+    name = next((one[1] or one[2] for one in _FILENAME.finditer(text) if one[1] or one[2]), MODEL_FILE)
     if not is_file_name(name):
         raise RegistryError(f"{path.relative_to(root)}: default_model_filename is not a plain file name")
     return name

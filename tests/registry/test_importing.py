@@ -97,6 +97,23 @@ def test_a_triton_repository(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     }
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'name: "m" backend: "onnxruntime" default_model_filename: "best.onnx"',
+        "{name:\"m\",default_model_filename:'best.onnx'}",
+        'parameters {key: "default_model_filename: \\"model.onnx\\"" } default_model_filename : "best.onnx"',
+        'name: "#" # default_model_filename: "model.onnx"\ndefault_model_filename: "best.onnx"',
+        'my_default_model_filename: "model.onnx"\ndefault_model_filename:\n  "best.onnx"',
+    ],
+)
+def test_a_configuration_as_protobuf_reads_it(tmp_path: Path, text: str) -> None:
+    put(tmp_path / "m/1/model.onnx")
+    put(tmp_path / "m/1/best.onnx")
+    put(tmp_path / "m/config.pbtxt", text)
+    assert found(tmp_path) == [("m", "m/1/best.onnx")]
+
+
 def test_one_model_of_a_repository(tmp_path: Path) -> None:
     put(tmp_path / "resnet/7/model.onnx")
     put(tmp_path / "resnet/9/model.onnx")
