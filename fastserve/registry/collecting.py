@@ -8,6 +8,7 @@ beside versions that are gone.
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Set
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -171,6 +172,8 @@ def _put_away(log: AuditLog, directory: Path, path: Path) -> list[Path]:
 def _delete(path: Path) -> None:
     """Delete; what cannot be deleted now is a leftover for the next time."""
     if path.is_dir() and not path.is_symlink():
+        with suppress(OSError):
+            path.chmod(stat.S_IRWXU)  # whoever published it may have protected it by hand
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
