@@ -1,5 +1,6 @@
 """Memory that is in use throughout may go to huge pages; nothing else is touched, and nothing in it changes."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -7,33 +8,45 @@ import numpy as np
 import pytest
 
 from fastserve.runtime.memory import _dense, give_back, use_huge_pages
+from fastserve.types import Array
 
-SMAPS = """\
-7f0000000000-7f0000800000 rw-p 00000000 00:00 0
-Size:               8192 kB
-Rss:                8192 kB
-7f1000000000-7f1000800000 rw-p 00000000 00:00 0
-Rss:                 100 kB
-7f2000000000-7f2000800000 r-xp 00000000 fe:00 77                         /usr/lib/libonnxruntime.so
-Rss:                8192 kB
-55e000000000-55e000400000 rw-p 00000000 00:00 0                          [heap]
-Rss:                4000 kB
-7ffc00000000-7ffc00800000 rw-p 00000000 00:00 0                          [stack]
-Rss:                8192 kB
-7f3000000000-7f3000001000 rw-p 00000000 00:00 0
-Rss:                   4 kB
-"""
+_BYTES = 32 * 2**20
+_HUGE_BYTES = 2 * 2**20
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="madvise and /proc are Linux's")
 
 
-def test_only_large_anonymous_mappings_without_holes_are_chosen() -> None:
-    assert _dense(SMAPS) == [(0x7F0000000000, 8 << 20), (0x55E000000000, 4 << 20)]
+def chosen(array: Array) -> int:
+    """Blocks of an array that would go to huge pages."""
+    start = array.ctypes.data
+    with Path("/proc/self/pagemap").open("rb", buffering=0) as pagemap:
+        found = list(_dense(Path("/proc/self/maps").read_text(), pagemap))
+    return sum(start <= block < start + array.nbytes for block in found)
+
+
+@linux
+def test_only_what_is_in_memory_is_chosen() -> None:
+    array = np.empty(_BYTES, np.uint8)
+    assert chosen(array) == 0
+    array[: _BYTES // 2] = 1
+    assert _BYTES // 2 // _HUGE_BYTES - 1 <= chosen(array) <= _BYTES // 2 // _HUGE_BYTES
+
+
+@linux
+def test_what_a_process_shares_with_the_one_it_was_forked_from_stays_shared() -> None:
+    array = np.ones(_BYTES, np.uint8)
+    if (pid := os.fork()) == 0:
+        os._exit(min(chosen(array), 255))
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert chosen(array) > 0, "it is this process's own again"
 
 
 def test_without_proc_nothing_happens(tmp_path: Path) -> None:
-    assert use_huge_pages(tmp_path / "smaps") == 0
+    assert use_huge_pages(tmp_path) == 0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="madvise and /proc are Linux's")
+@linux
 def test_what_is_moved_stays_the_same() -> None:
     data = np.arange(4_000_000, dtype=np.float64)
     assert use_huge_pages() >= 0
