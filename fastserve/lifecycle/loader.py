@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fastserve.batching import BatchingOptions
 from fastserve.clock import monotonic_ns
 from fastserve.errors import ConfigError, RegistryError
+from fastserve.lifecycle import probed
 from fastserve.lifecycle.memory import Room
 from fastserve.lifecycle.options import LifecycleOptions
 from fastserve.lifecycle.probe import Prober
@@ -106,17 +107,22 @@ class Loader:
             # Held before it is read: nothing is collected between the check and the load.
             hold = self._registry.hold(model, version)
             try:
+                # Before the checksums: those of a large version take long as well.
+                large = probed.size_bytes(self._registry.path / model / str(version)) >= _LARGE_BYTES
+                if large and quickly:
+                    raise _TakesLong
+                if large:
+                    turn.leave()
                 look = self._registry.verify if self._lifecycle.verify else self._registry.describe
                 record = look(model, version)
                 size_bytes = self._room.take(record)
-                passed = self._prober is None or self._prober.passed(record)
-                large = size_bytes >= _LARGE_BYTES
-                if quickly and (large or not passed):
-                    raise _TakesLong
-                if not passed:
-                    self._probe(record, turn)
-                if large:
+                if self._prober is not None and not self._prober.passed(record):
+                    if quickly:
+                        raise _TakesLong
                     turn.leave()
+                    self._prober.check(record)
+                    if not large:
+                        turn.take()
                 loaded = self._load(record, hold, size_bytes, began_ns + turn.waited_ns)
             except BaseException:
                 self._room.give(size_bytes)
@@ -124,12 +130,6 @@ class Loader:
                 raise
         _tell(loaded)
         return loaded
-
-    def _probe(self, record: VersionRecord, turn: Turn) -> None:
-        assert self._prober is not None
-        turn.leave()
-        self._prober.check(record)
-        turn.take()
 
     def free(self, loaded: Loaded) -> None:
         """Give back what a version held; nobody uses it any more."""

@@ -1,8 +1,10 @@
 """What a process loads before anything serves: small, tested versions; all else is left for a proper load."""
 
 import os
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from fastserve.batching import BatchingOptions
 from fastserve.errors import RegistryError
 from fastserve.lifecycle import LifecycleOptions, Loader, Scanner, by_urgency, load_ahead, load_small
 from fastserve.lifecycle.probe import vouch
-from fastserve.registry import Registry
+from fastserve.registry import Registry, VersionRecord
 from fastserve.runtime import RuntimeOptions, inspect
 from tests import models
 
@@ -49,6 +51,30 @@ def test_what_takes_longer_is_left_alone(registry: Registry, loader: Loader) -> 
     assert [name for name, _ in order if loader.at_hand(name, 1)] == ["small"]
     with pytest.raises(RegistryError, match="broken"):
         loader.load("broken", 1)
+
+
+def test_nothing_waits_for_the_checksums_of_a_large_version(
+    registry: Registry, loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go_on, verify = threading.Event(), threading.Event(), registry.verify
+
+    def slowly(model: str, version: int) -> VersionRecord:
+        if model == "large":
+            began.set()
+            assert go_on.wait(20)
+        return verify(model, version)
+
+    monkeypatch.setattr(registry, "verify", slowly)
+    assert not loader.load_ahead("large", 1)
+    assert not began.is_set(), "it is left alone before its checksums"
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            large = pool.submit(loader.load, "large", 1)
+            assert began.wait(20)
+            loader.free(pool.submit(loader.load, "small", 1).result(20))
+        finally:
+            go_on.set()
+        loader.free(large.result(20))
 
 
 def test_what_is_at_hand_is_loaded_once(loader: Loader) -> None:
