@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fastserve.batching import BatchingOptions
+from fastserve.batching.ring import row_bytes
 from fastserve.clock import monotonic_ns
 from fastserve.errors import ConfigError, RegistryError
 from fastserve.lifecycle import probed
@@ -16,6 +17,7 @@ from fastserve.lifecycle.turn import Turn
 from fastserve.registry import Hold, Registry, VersionRecord
 from fastserve.runtime import OnnxRuntime, Runtime, RuntimeOptions, warm
 from fastserve.runtime.memory import use_huge_pages
+from fastserve.types import Signature
 
 log = logging.getLogger("fastserve.lifecycle")
 
@@ -173,7 +175,7 @@ class Loader:
         with self._one_warms:
             table = warm(
                 runtime,
-                batching.max_batch_rows,
+                _batch_rows(runtime.signature, batching),
                 self._runtime.warmup_budget_ms,
                 max_bucket_ms=self._runtime.max_bucket_ms,
             )
@@ -206,6 +208,12 @@ class Loader:
             inline_us = _INLINE_ONE_CORE_US if self._threads == 1 else _INLINE_US
             options = options.model_copy(update={"inline_max_us": inline_us})
         return options
+
+
+def _batch_rows(signature: Signature, batching: BatchingOptions) -> int:
+    """Rows of a batch at most: fewer than wished for where as many would not go into the batch buffer."""
+    rows = [(spec.datatype, tuple(map(abs, spec.shape[1:]))) for spec in signature.inputs]
+    return max(1, min(batching.max_batch_rows, batching.max_queue_bytes // max(row_bytes(rows), 1)))
 
 
 def _tell(loaded: Loaded) -> None:

@@ -1,0 +1,23 @@
+"""One version from its directory to a warm session: what its rows may take."""
+
+from pathlib import Path
+
+from fastserve.batching import BatchingOptions
+from fastserve.lifecycle import LifecycleOptions, Loader
+from fastserve.registry import Registry
+from fastserve.runtime import RuntimeOptions, inspect
+from tests import models
+
+WIDTH = 1_000
+
+
+def test_a_batch_of_wide_rows_is_one_that_the_batch_buffer_may_hold(tmp_path: Path) -> None:
+    """The warm-up makes every batch: of rows of 4 MB, 1024 were 4 GB, however small the model."""
+    registry, file = Registry(tmp_path / "registry"), tmp_path / "model.onnx"
+    file.write_bytes(models.scaled(width=WIDTH))
+    registry.publish("wide", file, inspect=inspect)
+    batching = BatchingOptions(max_queue_bytes=2**16)
+    loader = Loader(registry, RuntimeOptions(), batching, LifecycleOptions(probe=False), threads=1)
+    loaded = loader.load("wide", 1)
+    assert loaded.max_batch_rows == 2**16 // (WIDTH * 4)
+    loader.free(loaded)
