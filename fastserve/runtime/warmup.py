@@ -63,7 +63,7 @@ def warm(
     max_batch_rows
         Rows of the largest batch wished for, at least 1.
     budget_ms
-        After this much time no further bucket is begun.
+        After this much time no further bucket is begun, and none is run more often than it has to be.
     max_bucket_ms
         Batches that take longer are not allowed; the first such bucket is the last one run.
     example
@@ -82,9 +82,9 @@ def warm(
         The model does not run.
     """
     row = first_that_runs(runtime.signature, runtime.run) if example is None else list(example)
-    if not runtime.signature.batched:
-        return _alone("the model has no variable batch dimension", _measure(runtime, row, clock))
     stop_ns, limit_ns = clock() + round(budget_ms * _NS_PER_MS), round(max_bucket_ms * _NS_PER_MS)
+    if not runtime.signature.batched:
+        return _alone("the model has no variable batch dimension", _measure(runtime, row, stop_ns, clock))
     buckets, mixed = _climb(runtime, row, max_batch_rows, stop_ns, limit_ns, clock)
     if not mixed and buckets[-1][0] > 1:
         mixed = _mixed_rows(runtime, row)
@@ -113,9 +113,9 @@ def _climb(
             if rows > 2:
                 raise
             return buckets, f"it runs one row, but not two: {error}"  # a batch of 1 is baked in
-        took = _measure(runtime, inputs, clock)
+        took = _measure(runtime, inputs, stop_ns, clock)
         if took > limit_ns:  # ask twice: a busy neighbour must not cost this version its batches for good
-            took = min(took, _measure(runtime, inputs, clock))
+            took = min(took, _measure(runtime, inputs, stop_ns, clock))
         buckets.append((rows, took))
         if lost or took > limit_ns:
             return buckets, lost
@@ -173,10 +173,13 @@ def _doubling(limit: int) -> list[int]:
     return buckets if buckets[-1] >= limit else [*buckets, limit]
 
 
-def _measure(runtime: Runtime, inputs: list[Array], clock: Clock) -> int:
-    """Give the median time of a few runs in nanoseconds; the first run of this shape has been done before."""
+def _measure(runtime: Runtime, inputs: list[Array], stop_ns: int, clock: Clock) -> int:
+    """Give the median time of a few runs in nanoseconds, of which only the first may begin after `stop_ns`.
+
+    The first run of this shape has been done before.
+    """
     times: list[int] = []
-    for _ in range(_RUNS):
+    while not times or (len(times) < _RUNS and clock() < stop_ns):
         start = clock()
         runtime.run(inputs)
         times.append(clock() - start)

@@ -1,6 +1,7 @@
 """What the warm-up learns: costs, limits, and whether rows stay apart."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,16 @@ def test_one_row_is_always_allowed() -> None:
     table = warm(puppet, 8, clock=puppet.clock)
     assert (table.batchable, table.max_rows) == (True, 1)
     assert max(puppet.seen) == 1
+
+
+def test_a_model_slower_than_the_budget_is_run_a_few_times_only() -> None:
+    puppet = Puppet(lambda rows: 20_000 * MS)
+    assert warm(puppet, 8, 2_000, clock=puppet.clock).b_ns == 20_000 * MS
+    assert len(puppet.seen) <= 4
+    puppet = Puppet(lambda rows: 20_000 * MS)
+    puppet.signature = replace(puppet.signature, batched=False)
+    assert warm(puppet, 8, 2_000, clock=puppet.clock).b_ns == 20_000 * MS
+    assert len(puppet.seen) <= 2
 
 
 def test_a_neighbour_that_takes_the_core_for_a_moment_does_not_cost_batches() -> None:
