@@ -6,6 +6,7 @@ It runs in a process of its own (a `Child`), or in the supervisor's when one wor
 import asyncio
 import logging
 import math
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -89,48 +90,49 @@ class Worker:
     async def _serve(self, listener: socket.socket, lifeline: int | None, load_first: bool) -> None:
         loop = asyncio.get_running_loop()
         if lifeline is not None:
-            loop.add_reader(lifeline, self._on_parent_gone, loop, lifeline)
+            loop.add_reader(lifeline, _on_parent_gone, loop, lifeline)
         tracing = open_tracing(self._config.tracing)
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="fastserve-run") as executor:
-            lifecycle = Lifecycle(
-                self._config,
-                self._registry,
-                self._scanner,
-                self._loader,
-                loop,
-                executor,
-                self._threads,
-                self._post,
-                None if tracing is None else tracing.batches,
-            )
-            plane = self.plane = lifecycle.plane
-            http = self._config.http
-            plain = create_app(plane, http, lifecycle.control)
-            app: ASGIApp = plain
+        executor = ThreadPoolExecutor(self._threads, thread_name_prefix="fastserve-run")
+        lifecycle = Lifecycle(
+            self._config,
+            self._registry,
+            self._scanner,
+            self._loader,
+            loop,
+            executor,
+            self._threads,
+            self._post,
+            None if tracing is None else tracing.batches,
+        )
+        plane = self.plane = lifecycle.plane
+        http = self._config.http
+        plain = create_app(plane, http, lifecycle.control)
+        app: ASGIApp = plain
+        if tracing is not None:
+            app, http = _traced(plain, tracing.tracer), http.model_copy(update={"fast_path": False})
+        protocol = protocol_class(plane, http)
+        environment = self.environment = protocol.environment
+        environment.shared.now_s = loop.time()
+        server = self.server = self._server(app, protocol)
+        lifecycle.start()
+        sweeper = loop.create_task(_sweep(server, environment, plane))
+        settled = loop.create_task(self._tell_settled(lifecycle))
+        try:
+            if load_first:
+                await lifecycle.settled.wait()
+            elif self._born_loaded:
+                # Not wait_for: in Python 3.11 it may swallow the cancellation of a stop that comes now.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_S):
+                        await lifecycle.looked.wait()
+            await server.serve(sockets=[listener])
+        finally:
+            sweeper.cancel()
+            settled.cancel()
+            lifecycle.stop()
+            executor.shutdown(wait=False)  # what runs had its time, and may never end: the process does
             if tracing is not None:
-                app, http = _traced(plain, tracing.tracer), http.model_copy(update={"fast_path": False})
-            protocol = protocol_class(plane, http)
-            environment = self.environment = protocol.environment
-            environment.shared.now_s = loop.time()
-            server = self.server = self._server(app, protocol)
-            lifecycle.start()
-            sweeper = loop.create_task(_sweep(server, environment, plane))
-            settled = loop.create_task(self._tell_settled(lifecycle))
-            try:
-                if load_first:
-                    await lifecycle.settled.wait()
-                elif self._born_loaded:
-                    # Not wait_for: in Python 3.11 it may swallow the cancellation of a stop that comes now.
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(_LOOK_S):
-                            await lifecycle.looked.wait()
-                await server.serve(sockets=[listener])
-            finally:
-                sweeper.cancel()
-                settled.cancel()
-                lifecycle.stop()
-                if tracing is not None:
-                    tracing.close()
+                tracing.close()
 
     async def _tell_settled(self, lifecycle: Lifecycle) -> None:
         await lifecycle.settled.wait()
@@ -153,12 +155,6 @@ class Worker:
         )
         return _Server(settings, self)
 
-    def _on_parent_gone(self, loop: asyncio.AbstractEventLoop, lifeline: int) -> None:
-        loop.remove_reader(lifeline)
-        log.warning("the supervisor is gone; this worker stops")
-        if self.server is not None:
-            self.server.stop()
-
 
 class _Server(QuietServer):
     """Says that it is not ready from the moment it is told to stop."""
@@ -179,6 +175,12 @@ def _traced(app: Starlette, tracer: "Tracer") -> ASGIApp:
     from fastserve.frontends.http.traced import TracedApp
 
     return TracedApp(app, tracer)
+
+
+def _on_parent_gone(loop: asyncio.AbstractEventLoop, lifeline: int) -> None:
+    loop.remove_reader(lifeline)
+    log.warning("the supervisor is gone; this worker stops")
+    signal.raise_signal(signal.SIGTERM)
 
 
 async def _sweep(server: uvicorn.Server, environment: Environment, plane: DataPlane) -> None:

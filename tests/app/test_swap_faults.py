@@ -4,6 +4,9 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
@@ -99,6 +102,41 @@ def test_a_supervisor_killed_in_the_middle_of_a_swap_leaves_a_sound_registry(
     assert registry.state("m").aliases == {"champion": 2}
     with running(registry.path, tmp_path, PAIR) as server:
         assert everywhere(Site(registry, server, tmp_path), "2")
+
+
+def test_a_worker_that_still_loads_does_not_outlive_a_killed_supervisor(
+    registry: Registry, tmp_path: Path
+) -> None:
+    """It would keep the port, and connections waiting, for as long as its loads take."""
+    lifecycle = {**PAIR["lifecycle"], "probe_timeout_s": 600}
+    with running(registry.path, tmp_path, {**PAIR, "lifecycle": lifecycle}) as server:
+        site = Site(registry, server, tmp_path)
+        until(lambda: len(workers(site)) == 2 and everywhere(site, "1"))
+        directory = registry.path / "hangs" / "1"
+        directory.mkdir(parents=True)
+        (directory / "model.onnx").write_bytes(hostile.endless_loop())
+        until(lambda: "LOADING" in {state for state, _ in site.states("hangs").values()})
+        victim, survivor = workers(site)
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: len(set(workers(site)) - {victim}) == 2)
+        (loading,) = set(workers(site)) - {victim, survivor}
+        time.sleep(1.0)
+        os.kill(server.process.pid, signal.SIGKILL)
+        until(lambda: not alive(loading) and not alive(survivor))
+
+
+def test_a_run_that_never_ends_does_not_keep_a_server_alive(registry: Registry, tmp_path: Path) -> None:
+    settings = {**SETTINGS, "server": {"drain_s": 1.0}, "batching": {"inline_max_us": 0}}
+    with running(registry.path, tmp_path, settings) as server, ThreadPoolExecutor(1) as pool:
+        site = Site(registry, server, tmp_path)
+        assert site.publish(hostile.as_long_as_told(), "loop") == 1
+        until(lambda: site.ask(model="loop")[0] == 200)
+        answer = pool.submit(site.ask, model="loop", value=1e18)
+        time.sleep(0.5)
+        server.process.terminate()
+        assert server.process.wait(20) == 0
+        with suppress(OSError, HTTPException):
+            assert answer.result()[0] == 503
 
 
 def test_a_version_that_crashes_its_process_on_load_takes_a_child_along_and_nobody_else(pair: Site) -> None:

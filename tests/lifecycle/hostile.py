@@ -3,8 +3,9 @@
 from functools import cache
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from fastserve.types import Array
 from tests import models
 
 FLOAT = TensorProto.FLOAT
@@ -55,6 +56,19 @@ def huge_tensor() -> bytes:
 
 def endless_loop() -> bytes:
     """Loads at once and runs for years."""
+    return _loop([], {"n": np.array(2**60)})
+
+
+def as_long_as_told() -> bytes:
+    """Runs for as many turns as the largest of its numbers says: from no time at all to years."""
+    turns = [
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Cast", ["most"], ["n"], to=TensorProto.INT64),
+    ]
+    return _loop(turns, {})
+
+
+def _loop(before: list[NodeProto], constants: dict[str, Array]) -> bytes:
     scalar = helper.make_tensor_value_info
     body = helper.make_graph(
         [helper.make_node("Identity", ["on"], ["on_out"]), helper.make_node("Add", ["v", "one"], ["v_out"])],
@@ -66,9 +80,9 @@ def endless_loop() -> bytes:
         ],
         [scalar("on_out", TensorProto.BOOL, []), scalar("v_out", FLOAT, ["batch", 3])],
     )
-    constants = {"n": np.array(2**60), "yes": np.array(True), "one": np.ones(1, np.float32)}
+    constants = {**constants, "yes": np.array(True), "one": np.ones(1, np.float32)}
     return models.model_bytes(
-        [helper.make_node("Loop", ["n", "yes", "x"], ["y"], body=body)],
+        [*before, helper.make_node("Loop", ["n", "yes", "x"], ["y"], body=body)],
         [ROW[0]],
         [ROW[1]],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
