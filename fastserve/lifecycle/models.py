@@ -64,12 +64,13 @@ class Model(Generic[H]):
         self.forgive(set(self.entries) if wish.loaded and not before.loaded else moved)
 
     def forgive(self, versions: set[int]) -> None:
-        """Try these at once, whatever they did before."""
+        """Try these at once, or when they are drained, whatever they did before."""
         for version in versions & set(self.entries):
             entry = self.entries[version]
+            if entry.state in (VersionState.UNAVAILABLE, VersionState.UNLOADING):
+                entry.failures = entry.due_ns = 0
             if entry.state is VersionState.UNAVAILABLE:
                 entry.state = VersionState.UNKNOWN
-                entry.failures = entry.due_ns = 0
 
     def failed(self) -> set[int]:
         """Versions that cannot serve, as far as is known."""

@@ -37,3 +37,21 @@ def test_what_did_not_fit_once_may_fit_the_next_time() -> None:
     puppet.drained(2)
     puppet.wish("m", 1, 2, 9, champion=2)
     assert (puppet.loading, puppet.default()) == ([2], 1), "the one that answers is not drained first"
+
+
+@pytest.mark.parametrize("how", ["alias", "unload and load", "load"])
+def test_a_withdrawn_version_that_is_asked_for_before_it_is_drained_is_tried_again(how: str) -> None:
+    puppet = serving(1, 2)
+    puppet.wish("m", 1, 2, champion=2)
+    puppet.manager.withdraw("m", 2, "sick")
+    assert puppet.default() == 1
+    if how == "alias":
+        puppet.wish("m", 1, 2, champion=1)
+        puppet.wish("m", 1, 2, champion=2)
+    elif how == "unload and load":
+        puppet.wish("m", 1, 2, loaded=False, champion=2)
+        puppet.wish("m", 1, 2, champion=2)
+    else:
+        puppet.manager.try_again("m")
+    puppet.drained(2)
+    assert 2 in puppet.loading
