@@ -9,9 +9,12 @@ from pathlib import Path
 from fastserve.errors import FastserveError
 from fastserve.registry import VersionRecord
 from fastserve.registry.manifest import PROFILE_FILE
+from fastserve.runtime.cgroups import MEMBERSHIPS, ROOT, groups, read
 
 _MEMINFO = Path("/proc/meminfo")
-_CGROUP = Path("/sys/fs/cgroup")
+_V1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+_V2 = "memory.max", "memory.current", "inactive_file"
+"""By version of cgroup: the limit, what is taken, and what of that is cached."""
 _MIB = 2**20
 _OVERHEAD = 1.2
 _SMALL_BYTES = 64 * _MIB
@@ -29,36 +32,34 @@ class NotEnoughMemory(FastserveError):
         self.free_bytes = free_bytes
 
 
-def free_bytes(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int | None:
+def free_bytes(meminfo: Path = _MEMINFO, root: Path = ROOT, memberships: Path = MEMBERSHIPS) -> int | None:
     """Memory that can be had without swapping, in bytes; None where neither Linux nor a cgroup tells."""
-    found = [value for value in (_available(meminfo), _left_in_cgroup(cgroup)) if value is not None]
-    return min(found, default=None)
+    found = [_available(meminfo), *(_left(*group) for group in groups("memory", root, memberships))]
+    return min((value for value in found if value is not None), default=None)
 
 
 def _available(meminfo: Path) -> int | None:
     try:
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    return None
-
-
-def _left_in_cgroup(cgroup: Path) -> int | None:
-    """What a container may still take (cgroup v2; its own root is mounted there)."""
-    try:
-        limit = (cgroup / "memory.max").read_text().strip()
-        if limit == "max":
-            return None
-        used = int((cgroup / "memory.current").read_text())
-        # Cached files are given back when memory is asked for.
-        for line in (cgroup / "memory.stat").read_text().splitlines():
-            if line.startswith("inactive_file "):
-                used -= int(line.split()[1])
-        return max(0, int(limit) - used)
-    except (OSError, ValueError, IndexError):
+        return int(_field(meminfo, "MemAvailable:")) * 1024
+    except ValueError:
         return None
+
+
+def _left(version: int, group: Path) -> int | None:
+    """What a cgroup may still take; None where it has no limit."""
+    limit, usage, cached = _V2 if version == 2 else _V1
+    try:
+        used = int(read(group / usage))
+        # Cached files are given back when memory is asked for.
+        return max(0, int(read(group / limit)) - used + int(_field(group / "memory.stat", cached) or 0))
+    except ValueError:
+        return None
+
+
+def _field(path: Path, name: str) -> str:
+    """Give what stands behind a name, at the beginning of a line; empty where nothing does."""
+    lines = (line.split() for line in read(path).splitlines())
+    return next((words[1] for words in lines if len(words) > 1 and words[0] == name), "")
 
 
 class Room:

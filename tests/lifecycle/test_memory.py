@@ -27,17 +27,45 @@ def test_this_machine_tells() -> None:
 
 
 def test_the_smaller_of_machine_and_container_counts(tmp_path: Path) -> None:
-    meminfo = tmp_path / "meminfo"
+    meminfo, memberships = tmp_path / "meminfo", tmp_path / "cgroup"
+    memberships.write_text("0::/\n")
     meminfo.write_text("MemTotal: 9000 kB\nMemAvailable: 2048 kB\n")
-    assert free_bytes(meminfo, tmp_path) == 2 * MIB
+    assert free_bytes(meminfo, tmp_path, memberships) == 2 * MIB
     (tmp_path / "memory.max").write_text(f"{4 * MIB}\n")
     (tmp_path / "memory.current").write_text(f"{3 * MIB + 512 * 1024}\n")
     (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 524288\n")
-    assert free_bytes(meminfo, tmp_path) == MIB
+    assert free_bytes(meminfo, tmp_path, memberships) == MIB
     (tmp_path / "memory.max").write_text("max\n")
-    assert free_bytes(meminfo, tmp_path) == 2 * MIB
+    assert free_bytes(meminfo, tmp_path, memberships) == 2 * MIB
     meminfo.write_text("nonsense")
-    assert free_bytes(meminfo, tmp_path) is None
+    assert free_bytes(meminfo, tmp_path, memberships) is None
+
+
+@pytest.mark.parametrize(
+    ("membership", "names"),
+    [
+        pytest.param("0::/system.slice/app", ("memory.max", "memory.current", ""), id="v2, a service"),
+        pytest.param(
+            "7:memory:/system.slice/app\n1:cpu:/\n0::/",
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+            id="v1",
+        ),
+    ],
+)
+def test_the_tightest_group_above_this_process_counts(
+    tmp_path: Path, membership: str, names: tuple[str, str, str]
+) -> None:
+    limit, usage, prefix = names
+    memberships = tmp_path / "cgroup"
+    memberships.write_text(f"{membership}\n")
+    root = tmp_path / "memory" if "memory" in membership else tmp_path
+    for place, mib in (("system.slice/app", 50), ("system.slice", 40), ("", 2**43)):
+        group = root / place
+        group.mkdir(parents=True, exist_ok=True)
+        (group / limit).write_text(f"{mib * MIB}\n")
+        (group / usage).write_text(f"{30 * MIB}\n")
+        (group / "memory.stat").write_text(f"{prefix}inactive_file {5 * MIB}\n")
+    assert free_bytes(tmp_path / "none", tmp_path, memberships) == 15 * MIB
 
 
 def test_what_the_limit_leaves(tmp_path: Path) -> None:
