@@ -72,19 +72,22 @@ class Watcher:
                 self._stop.wait(self._options.poll_s)
 
     def _follow(self) -> None:
-        """Watch until the set of directories changes."""
+        """Watch until there are other directories, or others of the same names."""
         directories = self._scan()
         if time.monotonic() < self._blind_until_s or not directories:
             self._asked.wait(self._pause_s())
             self._asked.clear()
             return
+        watched = set(map(str, directories))
         looked_s = -math.inf  # that scan is older than the watch: what changed between was not announced
         try:
             for changes in self._announced(directories):
                 if changes or self._asked.is_set() or time.monotonic() - looked_s >= self._pause_s():
                     self._asked.clear()
                     looked_s = time.monotonic()
-                    if self._scan() != directories:
+                    # One that is replaced, or gone for a moment, announces no more what happens in it.
+                    replaced = not watched.isdisjoint(path for _, path in changes)
+                    if self._scan() != directories or replaced:
                         return
         except FileNotFoundError:  # a directory went between the scan and the watch
             self._stop.wait(_UNSETTLED_S)
@@ -128,4 +131,5 @@ class Watcher:
         if wishes != self._told:
             self._tell(wishes)
             self._told = wishes
-        return [self._root, *(self._root / name for name in wishes), *self._scanner.waiting()]
+        root = self._root.resolve()  # where a link leads now
+        return [root, *(root / name for name in wishes), *self._scanner.waiting()]
