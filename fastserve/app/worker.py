@@ -38,7 +38,7 @@ log = logging.getLogger("fastserve.app")
 
 _SWEEP_S = 1.0
 _LOOK_S = 5.0
-"""How long the registry's first look may keep a worker from answering with what it was born with."""
+"""How long the first look at the registry may keep a worker from answering."""
 _SWITCH_S = 0.0005
 """How long a loading thread may keep the interpreter from the event loop; Python's own is 5 ms."""
 
@@ -81,7 +81,7 @@ class Worker:
         """Serve on a listening socket until SIGTERM or SIGINT, then answer everything in flight.
 
         `lifeline` is a descriptor that becomes readable when the process that started this one is gone. With
-        `load_first` no connection is accepted before every model is loaded or has failed.
+        `load_first` no connection is accepted before every model is loaded or has failed, if any is known.
         """
         sys.setswitchinterval(_SWITCH_S)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -118,13 +118,14 @@ class Worker:
         sweeper = loop.create_task(_sweep(server, environment, plane))
         settled = loop.create_task(self._tell_settled(lifecycle))
         try:
-            if load_first:
-                await lifecycle.settled.wait()
-            elif self._born_loaded:
+            if load_first or self._born_loaded:
                 # Not wait_for: in Python 3.11 it may swallow the cancellation of a stop that comes now.
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK_S):
                         await lifecycle.looked.wait()
+            # Where the registry cannot be read, who connects is told so.
+            if load_first and lifecycle.looked.is_set():
+                await lifecycle.settled.wait()
             await server.serve(sockets=[listener])
         finally:
             sweeper.cancel()

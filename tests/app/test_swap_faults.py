@@ -125,6 +125,19 @@ def test_a_worker_that_still_loads_does_not_outlive_a_killed_supervisor(
         until(lambda: not alive(loading) and not alive(survivor))
 
 
+def test_a_worker_replaced_while_the_registry_is_away_says_so_to_whoever_connects(pair: Site) -> None:
+    until(lambda: len(workers(pair)) == 2 and everywhere(pair, "1"))
+    path = pair.registry.path
+    path.rename(path.with_name("away"))
+    survivor, victim = workers(pair)
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: len(set(workers(pair)) - {victim}) == 2)
+    assert {pair.ask()[0] for _ in range(20)} == {200, 503}
+    path.with_name("away").rename(path)
+    until(lambda: everywhere(pair, "1"))
+    assert survivor in workers(pair)
+
+
 def test_a_run_that_never_ends_does_not_keep_a_server_alive(registry: Registry, tmp_path: Path) -> None:
     settings = {**SETTINGS, "server": {"drain_s": 1.0}, "batching": {"inline_max_us": 0}}
     with running(registry.path, tmp_path, settings) as server, ThreadPoolExecutor(1) as pool:
