@@ -12,7 +12,7 @@ H = TypeVar("H")
 NEVER_NS = 2**63 - 1
 
 _REMEMBERED = 8
-_GONE = "its directory is gone; it serves from memory until another version is READY"
+_GONE = "its directory is gone, or it is archived; it serves from memory until another version is READY"
 _ENDED = (VersionState.UNKNOWN, VersionState.UNAVAILABLE)
 
 
