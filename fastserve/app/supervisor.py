@@ -46,6 +46,9 @@ def serve(config: Config) -> int:
     """
     configure_logging(config.log)
     raise_descriptor_limit()
+    # Whoever started this process may ignore how children end, and may have kept signals back.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
     require_runtime()
     require_tracing(config.tracing)
     if not config.registry_dir().is_dir():

@@ -211,6 +211,7 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     # Ctrl-C reaches the whole foreground group; this process ends with the one that started it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would leave no status to wait for
     try:
         built_in()
     except RuntimeMissing:

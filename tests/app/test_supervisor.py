@@ -16,10 +16,12 @@ import pytest
 
 from fastserve.app.supervisor import bind
 from fastserve.errors import ConfigError
+from fastserve.lifecycle import LifecycleOptions
+from fastserve.lifecycle.probe import inspect_apart
 from fastserve.registry import Registry
 from fastserve.runtime import inspect
 from tests import models
-from tests.servers import Server, drain, running
+from tests.servers import Server, drain, running, started, wait_until_up
 from tests.waiting import until
 
 ASK = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1.0, 2.0, 3.0]}]}
@@ -130,6 +132,35 @@ def test_sigterm_under_load_answers_everything_in_flight(pair: Server) -> None:
     assert not any(alive(worker) for worker in workers)
     # A connection that was accepted but had sent nothing yet may be reset when its listener closes.
     assert [failure for failure in failures if "reset" not in failure.lower()] == []
+
+
+def test_a_server_started_by_who_ignores_the_end_of_children_asks_for_that_of_its_own(
+    registry: Path, tmp_path: Path
+) -> None:
+    with contextlib.ExitStack() as opened:
+        before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        try:
+            inspect_apart(registry / "scaled" / "1" / "model.onnx", LifecycleOptions())
+            server = opened.enter_context(started(registry, tmp_path, {"server": {"workers": 2}}))
+        finally:
+            signal.signal(signal.SIGCHLD, before)
+        wait_until_up(server, ready=True)
+        until(lambda: len(children(server.process.pid)) == 2)
+        victim, _ = children(server.process.pid)
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: len(set(children(server.process.pid)) - {victim}) == 2)
+
+
+def test_a_server_started_by_who_keeps_sigterm_back_ends_at_one(registry: Path, tmp_path: Path) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    with contextlib.ExitStack() as opened:
+        try:
+            server = opened.enter_context(started(registry, tmp_path))
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        wait_until_up(server, ready=True)
+        server.process.terminate()
+        assert server.process.wait(20) == 0
 
 
 def test_workers_do_not_outlive_a_killed_supervisor(pair: Server) -> None:
