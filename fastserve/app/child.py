@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -96,6 +96,18 @@ def fork(work: Callable[[], None]) -> int:
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
     return pid
+
+
+def bury_orphans(own: Collection[int]) -> None:
+    """Let children go that have ended and are none of these: what dead ones leave behind.
+
+    The first process of a container is left with them, such as the process that a killed worker tested in.
+    """
+    with suppress(ChildProcessError):  # there is no child at all
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if ended.si_pid in own:
+                return  # whoever started it asks how it ended
+            os.waitpid(ended.si_pid, 0)
 
 
 def _run(work: Callable[[], None]) -> NoReturn:

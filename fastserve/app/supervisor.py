@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 
+from fastserve.app.child import bury_orphans
 from fastserve.app.limits import raise_descriptor_limit
 from fastserve.app.nursery import Nursery
 from fastserve.app.slot import Slot
@@ -194,6 +195,7 @@ class Supervisor:
                 if self._nursery is None:
                     for slot in self._workers:
                         slot.tend(now_s)
+                    bury_orphans([slot.process.pid for slot in self._slots if slot.process is not None])
                 # Not while the first models load: these need the cores more.
                 settled = self._settled.given >= len(self._workers)
                 if self._control is not None and (settled or now_s >= control_at_s):

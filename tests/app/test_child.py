@@ -1,0 +1,39 @@
+"""What a parent has to do for children that it has not started."""
+
+import os
+import signal
+import time
+
+from fastserve.app.child import bury_orphans
+from fastserve.app.nursery import _adopt_orphans
+
+
+def test_what_a_dead_child_leaves_behind_is_buried_and_its_own_children_are_not() -> None:
+    if (pid := os.fork()) == 0:  # a process of its own: this one's other children are none of its business
+        os._exit(_bury())
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def _bury() -> int:
+    assert _adopt_orphans(True)
+    own, lives, dies = _child(0.0), _child(60.0), _child(0.0, leaves_one=True)
+    os.waitpid(dies, 0)
+    time.sleep(0.5)
+    # The first that has ended may be its own: then the orphans have to wait until that is asked for.
+    bury_orphans([own, lives])
+    assert os.waitpid(own, 0)[0] == own
+    bury_orphans([own, lives])
+    assert os.waitpid(-1, os.WNOHANG) == (0, 0), "nobody is left but the one that lives"
+    os.kill(lives, signal.SIGKILL)
+    os.waitpid(lives, 0)
+    bury_orphans([])
+    return 0
+
+
+def _child(sleep_s: float, *, leaves_one: bool = False) -> int:
+    if (pid := os.fork()) == 0:
+        if leaves_one:
+            _child(0.2)
+        time.sleep(sleep_s)
+        os._exit(0)
+    return pid
