@@ -252,6 +252,8 @@ class GatedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """uvicorn's parser has read a header line: without the white space behind it, which it leaves on."""
+        if self._cycle is not None:
+            return  # a trailer, which says nothing about the request (RFC 9110, 6.5.1)
         if self._head.http_minor == 0 and name.lower() == b"expect":
             return  # HTTP/1.0 has no 100 Continue (RFC 9110, 10.1.1)
         super().on_header(name, value.rstrip(b" \t"))
