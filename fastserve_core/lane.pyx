@@ -350,6 +350,7 @@ cdef class Exchange:
         """The request in hand is answered: stand before the next one."""
         self.lane = None
         self.token = -1
+        self.envelope.id_json = None  # it may be as long as a body
         self.phase = PHASE_HEAD
         self.since_s = self.shared.now_s
         if self.attention:

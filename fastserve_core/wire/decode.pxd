@@ -84,5 +84,5 @@ cdef class RequestDecoder:
         Py_ssize_t room_rows,
         Envelope envelope,
     ) except? -3
-    cdef void _fill(self, Envelope envelope)
+    cdef void _fill(self, Envelope envelope, bint good)
     cdef tuple _selection(self, Options* options)

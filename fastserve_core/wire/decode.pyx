@@ -217,14 +217,14 @@ cdef class RequestDecoder:
         to.room_rows = room_rows
         to.put = put_str
         rows = self.reader.read(text + start, json_length, stop - start, to)
-        self._fill(envelope)
+        self._fill(envelope, rows > 0)
         return rows
 
-    cdef void _fill(self, Envelope envelope):
+    cdef void _fill(self, Envelope envelope, bint good):
         cdef Options* options = &self.reader.options
         envelope.rows = options.rows
         envelope.timeout_us = options.timeout_us
-        if options.id.size():
+        if good and options.id.size():
             envelope.id_json = PyBytes_FromStringAndSize(options.id.data(), <Py_ssize_t>options.id.size())
         else:
             envelope.id_json = None

@@ -94,3 +94,13 @@ def test_a_client_that_never_reads_is_let_go(way: Running) -> None:
             for _ in range(1_000):
                 connection.raw.sendall(block)
         until(lambda: not connections(way))
+
+
+def test_an_idle_connection_holds_nothing_of_the_request_before(way: Running) -> None:
+    tensor = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
+    bodies = [json.dumps({"id": "a" * MIB, "inputs": inputs}).encode() for inputs in ([tensor], [])]
+    with way.connect() as connection:
+        for content, expected in zip(bodies, (200, 400), strict=True):
+            assert status(connection.ask(post("/v2/models/scaled/infer", content))) == expected
+            (one,) = connections(way)
+            assert one._exchange.envelope.id_json is None
