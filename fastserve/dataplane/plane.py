@@ -9,7 +9,7 @@ import numpy as np
 
 from fastserve.clock import Clock, monotonic_ns
 from fastserve.dataplane.served import Served
-from fastserve.dataplane.statistics import Statistics, Taken
+from fastserve.dataplane.statistics import Statistics, Taken, sayable
 from fastserve.errors import ModelNotFound, NotReady, VersionNotFound
 from fastserve.lifecycle import Loaded, Manager, Route, VersionState
 from fastserve.registry import parse_version
@@ -147,10 +147,10 @@ class DataPlane:
     def index(self) -> list[IndexEntry]:
         """Every version that should be served, with its state."""
         return [
-            IndexEntry(record.model, str(record.version), str(record.state), record.reason)
+            IndexEntry(record.model, str(record.version), str(record.state), sayable(record.reason))
             for record in self._manager.records()
         ] + [
-            IndexEntry(name, "", str(VersionState.UNAVAILABLE), problem)
+            IndexEntry(name, "", str(VersionState.UNAVAILABLE), sayable(problem))
             for name, problem in self._manager.problems().items()
         ]
 

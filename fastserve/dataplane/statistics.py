@@ -90,19 +90,19 @@ class Statistics:
                 model=record.model,
                 version=record.version,
                 state=str(record.state),
-                reason=_sayable(record.reason),
+                reason=sayable(record.reason),
             )
             if ledger is not None:
                 one.queue_rows = ledger.served.waiting_rows()
                 recorder = ledger.recorder
                 one.profile = None if recorder is None else recorder.digest
-                one.unwatched = _sayable(ledger.served.unwatched if recorder is None else recorder.failure)
+                one.unwatched = sayable(ledger.served.unwatched if recorder is None else recorder.failure)
             now.append(one)
         return now
 
 
-def _sayable(reason: str) -> str:
-    """Cut a reason to what a snapshot may hold; a file's name in it need not be UTF-8."""
+def sayable(reason: str) -> str:
+    """Cut a reason to what a snapshot and JSON may hold; what it quotes of a file need not be UTF-8."""
     return reason[:2_000].encode("utf-8", "replace").decode()
 
 
