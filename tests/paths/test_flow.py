@@ -4,6 +4,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def patience_s() -> float:
 
 @pytest.fixture(params=[True, False], ids=["fast", "ordinary"])
 def way(request: pytest.FixtureRequest, registry: Path, patience_s: float) -> Iterator[Running]:
-    http = {"fast_path": request.param, "read_timeout_s": patience_s, "keep_alive_s": patience_s}
+    http = {"fast_path": request.param, "read_timeout_s": patience_s, "keep_alive_s": patience_s / 2}
     with worker(registry, http=http) as running:
         yield running
 
@@ -66,7 +67,9 @@ def test_a_client_that_sends_faster_than_it_is_answered(way: Running) -> None:
     assert len(block) * number > MIB
 
 
-def test_a_client_that_reads_late_is_waited_for_and_has_all_its_answers(way: Running) -> None:
+def test_a_client_that_reads_late_is_waited_for_and_has_all_its_answers(
+    way: Running, patience_s: float
+) -> None:
     block = request_of(4_000)
     sent = 0
     with way.connect() as connection:
@@ -80,6 +83,7 @@ def test_a_client_that_reads_late_is_waited_for_and_has_all_its_answers(way: Run
         (one,) = connections(way)
         assert one.transport.get_write_buffer_size() < MIB
         assert len(one._pending) < MIB
+        one.loop.call_soon_threadsafe(one.sweep, time.monotonic() + 0.7 * patience_s)
         connection.raw.settimeout(120)
         for _ in range(sent):
             assert status(connection.response()) == 200

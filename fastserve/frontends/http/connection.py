@@ -372,5 +372,5 @@ class GatedProtocol(HttpToolsProtocol):
             arriving = phase in (Phase.HEAD, Phase.BODY) and self._received > 0
         if arriving and waited_s > options.read_timeout_s + self._received / _BYTES_PER_SECOND:
             self._refuse(ErrorAnswer(408, {}, error_body("the request did not arrive in time")))
-        elif phase == Phase.HEAD and not self._received and waited_s > options.keep_alive_s:
+        elif phase == Phase.HEAD and not (self._received or unread) and waited_s > options.keep_alive_s:
             self.transport.close()
