@@ -2,49 +2,72 @@
 
 import json
 import re
+import tracemalloc
+from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fastserve.errors import InvalidRequest
-from fastserve.frontends.http.json_text import depth_exceeds, loads
+from fastserve.frontends.http import json_text
+from fastserve.frontends.http.json_text import loads, nesting
 
 
-def naive_depth(text: str) -> int:
-    depth = deepest = 0
+def naive_nesting(text: str) -> tuple[int, int]:
+    count = depth = deepest = 0
     inside = escaped = False
     for character in text:
-        if inside:
-            inside = escaped or character != '"'
-            escaped = character == "\\" and not escaped
-        elif character == '"':
-            inside = True
-        elif character in "[{":
+        if character == '"' and not escaped:
+            inside = not inside
+        elif character in "[{" and not inside:
+            count += 1
             depth += 1
             deepest = max(deepest, depth)
-        elif character in "]}":
+        elif character in "]}" and not inside:
             depth -= 1
-    return deepest
+        escaped = character == "\\" and not escaped
+    return count, deepest
 
 
-@given(st.text(st.sampled_from('[]{}"\\a,')), st.integers(0, 8))
-@example('"\\"[[[', 0)
-@example('"[[["[', 0)
-@example('"\\\\"[', 0)
-@example('"[\\', 0)
-def test_depth_equals_the_naive_reading(text: str, limit: int) -> None:
-    assert depth_exceeds(text.encode(), limit) == (naive_depth(text) > limit)
+@given(st.text(st.sampled_from('[]{}"\\a,')), st.integers(1, 9))
+@example('"\\"[[[', 3)
+@example('"[[["[', 3)
+@example('"\\\\"[', 2)
+@example('"[\\', 2)
+def test_nesting_equals_the_naive_reading(text: str, block_bytes: int) -> None:
+    with patch.object(json_text, "_BLOCK_BYTES", block_bytes):
+        assert nesting(text.encode()) == naive_nesting(text)
 
 
 def test_depth_is_kept_over_blocks() -> None:
-    text = b"[" * 60 + b"1," * 2**20 + b"[" * 41
-    assert depth_exceeds(text, 100)
-    assert not depth_exceeds(text, 101)
+    assert nesting(b"[" * 60 + b"1," * 2**20 + b"[" * 41) == (101, 101)
 
 
 def test_many_shallow_lists_are_not_deep() -> None:
-    assert not depth_exceeds(b"[" + b"[1]," * 10_000 + b"[]]", 2)
+    assert nesting(b"[" + b"[1]," * 10_000 + b"[]]") == (10_002, 2)
+
+
+numbers = st.sampled_from(["-0", "-0.5", "-0e1", "1e-0", "1E-0", "0", "10"])
+
+
+@given(st.lists(numbers | st.text('-0"\\ é').map(json.dumps)), st.integers(1, 9))
+def test_minus_zeros_outside_strings_get_a_fraction(tokens: list[str], block_bytes: int) -> None:
+    expected = ["-0.0" if token == "-0" else token for token in tokens]
+    with patch.object(json_text, "_BLOCK_BYTES", block_bytes):
+        assert json_text._with_fractions(",".join(tokens).encode()).decode() == ",".join(expected)
+
+
+@pytest.mark.parametrize("value", [b"-0", b'""'])
+def test_millions_of_values_take_little_more_memory_than_they_make(value: bytes) -> None:
+    """As matches of a regular expression, they would take some 100 bytes each."""
+    text = b"[[" + b"[]," * 100 + b"-0]," + b",".join([value] * 300_000) + b"]"
+    tracemalloc.start()
+    try:
+        loads(text, 100)
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+    finally:
+        tracemalloc.stop()
 
 
 def test_more_than_a_million_lists_are_refused_before_they_are_made() -> None:
@@ -56,8 +79,8 @@ def test_more_than_a_million_lists_are_refused_before_they_are_made() -> None:
 @pytest.mark.parametrize("text", ['"' + "\\" * 200_001, '"' + '\\"' * 100_000, '"a' * 100_001])
 def test_unterminated_strings_take_linear_time(text: str) -> None:
     """Quadratic, this would take minutes."""
-    depth_exceeds(text.encode() + b"[" * 101, 100)
-    assert depth_exceeds(b"[" * 101 + text.encode(), 100)
+    nesting(text.encode() + b"[" * 101)
+    assert nesting(b"[" * 101 + text.encode())[1] == 101
 
 
 json_values = st.recursive(
