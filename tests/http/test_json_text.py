@@ -136,6 +136,18 @@ def test_numbers_that_json_has_not_are_counted_to(text: bytes, place: str) -> No
         loads(text, 100)
 
 
+def test_long_names_are_not_made_for_every_value() -> None:
+    text = (b'{"%s":' % (b"k" * 64)) * 50 + b"[" + b"1," * 50_000 + b"NaN]" + b"}" * 50
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidRequest, match="is NaN") as caught:
+            loads(text, 100)
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+    finally:
+        tracemalloc.stop()
+    assert caught.value.field == ".".join(["k" * 64] * 50) + "[50000]"
+
+
 def test_large_bodies_are_not_read_twice() -> None:
     with pytest.raises(InvalidRequest) as caught:
         loads(b'{"inputs":[{"data":[' + b"1," * 2**20 + b"NaN]}]}", 100)

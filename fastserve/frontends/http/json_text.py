@@ -127,34 +127,50 @@ def _diagnose(text: bytes, error: orjson.JSONDecodeError) -> InvalidRequest:
         document = json.loads(text, parse_constant=_NotJson, parse_float=_number, parse_int=_number)
     except (ValueError, RecursionError):
         return plain
-    for field, place, value in _leaves(document):
+    for path, value in _leaves(document):
         if isinstance(value, _NotJson):
+            field, place = _named(path, document)
             return InvalidRequest(
                 f"{place} is {value}, which is not JSON; send null for a missing number", field
             )
         if isinstance(value, _TooLarge):
+            field, place = _named(path, document)
             return InvalidRequest(f"{place} is {value}, which is out of the range of FP64", field)
     return plain
 
 
-def _leaves(document: object) -> Iterator[tuple[str, str, object]]:
-    """Walk a document in its order: the field that a person knows, the place within it, the value.
+def _leaves(document: object) -> Iterator[tuple[list[str | int], object]]:
+    """Walk a document in its order: the keys and indexes that lead to a value, and the value."""
+    path: list[str | int] = []
+    levels: list[Iterator[tuple[str | int, object]]] = [iter([("", document)])]
+    while levels:
+        for key, value in levels[-1]:
+            path[len(levels) - 1 :] = [key]
+            if isinstance(value, dict):
+                levels.append(iter(value.items()))
+            elif isinstance(value, list):
+                levels.append(iter(enumerate(value)))
+            else:
+                yield path[1:], value
+                continue
+            break
+        else:
+            levels.pop()
+
+
+def _named(path: list[str | int], document: Any) -> tuple[str, str]:
+    """Name the field that a person knows and the place within it, of the first value that JSON cannot carry.
 
     A field ends at `data`, whose values are counted through, however they are nested.
     """
-    stack: list[tuple[str, object]] = [("", document)]
-    data, at = "", 0
-    while stack:
-        field, value = stack.pop()
-        inside = ".data" in field
-        below: list[tuple[str, object]] = []
-        if isinstance(value, dict):
-            below = [(f"{field}.{printable(key, 64)}".lstrip("."), child) for key, child in value.items()]
-        elif isinstance(value, list):
-            below = [(field if inside else f"{field}[{i}]", child) for i, child in enumerate(value)]
-        elif inside:
-            data, at = field, at + 1 if field == data else 0
-            yield field, f"{field}: value {at}", value
-        else:
-            yield field or "body", field or "body", value
-        stack.extend(reversed(below))
+    field = ""
+    for depth, key in enumerate(path):
+        document = document[key]
+        if isinstance(key, int):
+            field += f"[{key}]"
+            continue
+        field += f".{printable(key, 64)}" if field else printable(key, 64)
+        if depth and key == "data":
+            wrong = (isinstance(value, _NotJson | _TooLarge) for _, value in _leaves(document))
+            return field, f"{field}: value {next(at for at, found in enumerate(wrong) if found)}"
+    return field or "body", field or "body"
