@@ -1,6 +1,7 @@
 """One tensor at a time: JSON values or raw bytes to a validated NumPy array, without the compiled decoder."""
 
 import math
+import struct
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
@@ -11,6 +12,8 @@ from fastserve.errors import InvalidRequest
 from fastserve.frontends.http.errors import as_json
 from fastserve.types import Array, DataType
 
+_LENGTH = struct.Struct("<I")
+"""What stands before a BYTES element."""
 _MAX_RANK = 32
 _MOST_ITEM_BYTES = 8
 _MOST_EMPTY = 65_536
@@ -170,26 +173,21 @@ def _binary_strings(raw: memoryview, size: int, field: str) -> list[str]:
     if size * 4 > len(raw):
         raise InvalidRequest(f"{field} is {len(raw)} bytes, too few for {size} BYTES elements", field)
     values: list[str] = []
-    at = 0
-    for i in range(size):
-        length = int.from_bytes(raw[at : at + 4], "little")
-        if at + 4 > len(raw) or length > len(raw) - at - 4:
-            raise InvalidRequest(f"{field}: BYTES element {i} reaches past the end of its data", field)
-        values.append(text_of(raw[at + 4 : at + 4 + length], f"BYTES element {i}", field))
-        at += 4 + length
+    at, end = 0, len(raw)
+    try:
+        for i in range(size):
+            start = at + _LENGTH.size
+            at = start + _LENGTH.unpack_from(raw, at)[0] if start <= end else start
+            if at > end:
+                raise InvalidRequest(f"{field}: BYTES element {i} reaches past the end of its data", field)
+            values.append(str(raw[start:at], "utf-8"))
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"{field}: BYTES element {len(values)} is not valid UTF-8", field) from None
     if at != len(raw):
         raise InvalidRequest(
             f"{field}: {len(raw) - at} bytes are left over after {size} BYTES elements", field
         )
     return values
-
-
-def text_of(raw: memoryview, what: str, field: str) -> str:
-    """Decode UTF-8, which is the only text that ONNX strings hold; InvalidRequest for anything else."""
-    try:
-        return str(raw, "utf-8")
-    except UnicodeDecodeError:
-        raise InvalidRequest(f"{field}: {what} is not valid UTF-8", field) from None
 
 
 def checked_shape(value: object, field: str) -> tuple[int, ...]:

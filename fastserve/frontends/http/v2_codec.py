@@ -10,7 +10,7 @@ import orjson
 from fastserve.errors import InvalidRequest
 from fastserve.frontends.http.errors import quoted
 from fastserve.frontends.http.json_text import loads
-from fastserve.frontends.http.tensors import checked_shape, from_binary, from_json, objects, text_of
+from fastserve.frontends.http.tensors import checked_shape, from_binary, from_json, objects
 from fastserve.types import Array, DataType, Signature, TensorSpec
 
 Selection = tuple[tuple[int, bool], ...] | None
@@ -272,7 +272,10 @@ def _decode_raw(body: bytes, signature: Signature) -> InferRequest:
                 "Inference-Header-Content-Length",
             )
         shape = (1,) * len(spec.shape)
-        array = objects([text_of(memoryview(body), "the data", "body")]).reshape(shape)
+        try:
+            array = objects([str(body, "utf-8")]).reshape(shape)
+        except UnicodeDecodeError:
+            raise InvalidRequest("body: the data is not valid UTF-8", "body") from None
     else:
         shape = _raw_shape(spec, len(body), signature.batched)
         array = from_binary(memoryview(body), spec.datatype, shape, "body")
