@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -61,6 +63,7 @@ class InferReader {
         if (__builtin_mul_overflow(elements, kKinds[kind].item_bytes, &bytes)) {
             throw std::invalid_argument("a row is too large");
         }
+        places_.emplace(name, inputs_.size());
         inputs_.push_back({name, static_cast<Kind>(kind), row_dims, elements});
         input_seen_.push_back(0);
     }
@@ -110,6 +113,7 @@ class InferReader {
     };
 
     std::vector<TensorSpec> inputs_;
+    std::map<std::string, size_t, std::less<>> places_;  // of inputs, for those that come in another order
     std::vector<std::string> outputs_;
     std::vector<uint8_t> input_seen_;
     std::vector<uint8_t> output_seen_;
@@ -242,9 +246,9 @@ class InferReader {
     bool prepare(const Tensor& tensor, const TensorSpec*& spec, void*& out) noexcept {
         size_t index = next_input_;
         if (index >= inputs_.size() || inputs_[index].name != tensor.name) {
-            for (index = 0; index < inputs_.size() && inputs_[index].name != tensor.name; ++index) {
-            }
-            if (index == inputs_.size()) return false;
+            const auto place = places_.find(tensor.name);
+            if (place == places_.end()) return false;
+            index = place->second;
         }
         next_input_ = index + 1;
         if (input_seen_[index]++ || inputs_[index].datatype() != tensor.datatype) return false;

@@ -4,6 +4,7 @@ import gc
 import json
 import struct
 import sys
+import time
 import weakref
 from typing import Any
 
@@ -28,6 +29,28 @@ def test_flat_and_nested_data_are_the_same_tensor() -> None:
     expected = [[[1.0, 2.5, -300.0, 0.25], [5.0, 6.0, 7.0, 8.0]]]
     assert accepted(X4, x4([1, 2.5, -3e2, 0.25, 5, 6, 7, 8], 2)) == expected
     assert accepted(X4, x4([[1, 2.5, -3e2, 0.25], [5, 6, 7, 8]], 2)) == expected
+
+
+def test_thousands_of_inputs_may_come_in_any_order() -> None:
+    """Looked for one after the other, they took 85 times as long from the last to the first."""
+    names = [f"feature_{i:04d}" for i in range(3_000)]
+    decoder = RequestDecoder([(name, "FP32", (1,)) for name in names], ["y"])
+    arrays = [np.zeros((1, 1), np.float32) for _ in names]
+    buffers, envelope = RowBuffers(arrays), Envelope()
+    best_ns = []
+    for step in (1, -1):
+        tensors = [
+            {"name": name, "shape": [1, 1], "datatype": "FP32", "data": [i]} for i, name in enumerate(names)
+        ]
+        body = request(*tensors[::step])
+        times_ns = []
+        for _ in range(5):
+            began_ns = time.perf_counter_ns()
+            assert decoder.decode(body, 0, -1, len(body), buffers, 0, 1, envelope) == 1
+            times_ns.append(time.perf_counter_ns() - began_ns)
+        assert [int(array[0, 0]) for array in arrays] == list(range(3_000))
+        best_ns.append(min(times_ns))
+    assert best_ns[1] < 15 * best_ns[0]
 
 
 def test_deep_nesting() -> None:
