@@ -108,3 +108,18 @@ def test_an_idle_connection_holds_nothing_of_the_request_before(way: Running) ->
             assert status(connection.ask(post("/v2/models/scaled/infer", content))) == expected
             (one,) = connections(way)
             assert one._exchange.envelope.id_json is None
+
+
+def test_an_idle_connection_is_kept_for_its_time_by_a_clock_that_is_a_second_behind(
+    way: Running, patience_s: float
+) -> None:
+    with way.connect() as connection:
+        assert status(connection.ask(request_of(1))) == 200
+        (one,) = connections(way)
+        for late_s in (0.9, 1.1):
+            swept = threading.Event()
+            one.loop.call_soon_threadsafe(one.sweep, one._exchange.since_s + patience_s / 2 + late_s)
+            one.loop.call_soon_threadsafe(swept.set)
+            assert swept.wait(20)
+            assert one.transport.is_closing() == (late_s > 1)
+        assert connection.closed()

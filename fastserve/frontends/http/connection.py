@@ -27,6 +27,8 @@ from fastserve_core.wire.head import ChunkScanner, RequestHead
 
 _UPGRADE = re.compile(rb"(?i)\r\nupgrade:[^\r]*")
 _LINGER_S = 2.0
+_COARSE_S = 1.0
+"""The clock of connections stands still between two sweeps."""
 _PENDING_LIMIT = 64 * 2**10
 _BYTES_PER_SECOND = 64 * 2**10
 """A body earns more time as it arrives: slow links may finish, a byte a second may not."""
@@ -366,11 +368,12 @@ class GatedProtocol(HttpToolsProtocol):
             return
         phase = self._phase
         waited_s = now_s - self._exchange.since_s
+        idle = phase == Phase.HEAD and not (self._received or unread)
         if phase == Phase.ORDINARY:
             arriving = self._remaining > 0
         else:
             arriving = phase in (Phase.HEAD, Phase.BODY) and self._received > 0
         if arriving and waited_s > options.read_timeout_s + self._received / _BYTES_PER_SECOND:
             self._refuse(ErrorAnswer(408, {}, error_body("the request did not arrive in time")))
-        elif phase == Phase.HEAD and not (self._received or unread) and waited_s > options.keep_alive_s:
+        elif idle and waited_s - _COARSE_S > options.keep_alive_s:
             self.transport.close()
