@@ -2,10 +2,11 @@
 
 import importlib.metadata
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.compose import ColumnTransformer
@@ -17,6 +18,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from fastserve.demo.flights import NAMES, NUMBERS, Dataset, Flights
 from fastserve.errors import FastserveError
+from fastserve.runtime import OnnxRuntime, Provider, RuntimeOptions
 from fastserve.types import Array
 
 TOLERANCE = 1e-5
@@ -76,9 +78,12 @@ def largest_difference(model: bytes, flights: Flights, expected: Array) -> float
     FastserveError
         When it is larger than TOLERANCE: such a model must not be published.
     """
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    feed = {name: flights.rows[[name]].to_numpy() for name in (*NAMES, *NUMBERS)}
-    answer = session.run(["probabilities"], feed)[0][:, 1]
+    with NamedTemporaryFile(suffix=".onnx") as file:
+        file.write(model)
+        file.flush()
+        runtime = OnnxRuntime(Path(file.name), RuntimeOptions(provider=Provider.CPU))
+    _, probabilities = runtime.run([flights.rows[[name]].to_numpy() for name in (*NAMES, *NUMBERS)])
+    answer = probabilities[:, 1]
     difference = float(np.abs(answer - expected).max())
     if not difference <= TOLERANCE:
         raise FastserveError(

@@ -5,6 +5,7 @@ It is not a hard dependency (its CPU and GPU builds exclude each other), so it i
 
 import contextlib
 import io
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -30,6 +31,8 @@ _BOUNDED_SPIN = (1, 26)
 
 @cache
 def _module() -> Any:
+    # From 1.32 on it would tell Microsoft of this machine and its models, by HTTPS, from threads of its own.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:

@@ -5,6 +5,7 @@ what onnxruntime-gpu was seen to do on a machine without CUDA: the session is ma
 """
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -193,3 +194,24 @@ except RuntimeMissing as error:
 def test_importing_the_room_does_not_import_onnxruntime() -> None:
     script = "import sys, fastserve.runtime, fastserve.registry; assert 'onnxruntime' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_onnxruntime_reports_to_nobody(path: Path, tmp_path: Path) -> None:
+    script = """
+import os, sys
+from pathlib import Path
+from fastserve.runtime import OnnxRuntime
+OnnxRuntime(Path(sys.argv[1]))
+print(len(os.listdir("/proc/self/task")))
+"""
+    cache = tmp_path / "cache"  # what is to be sent waits there
+    env = {
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "XDG_CACHE_HOME": str(cache),
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script, path], capture_output=True, text=True, check=True, timeout=60, env=env
+    )
+    assert done.stdout == "1\n", "it has threads that nobody asked for: unsafe where workers are forked"
+    assert not cache.exists()
