@@ -1,5 +1,6 @@
 """The `fastserve` command: one file per verb, nothing heavy imported before a verb needs it."""
 
+import io
 import os
 import sys
 from typing import Annotated
@@ -49,13 +50,15 @@ def _root(
 
 
 def _open_standard_streams() -> None:
-    """Have something behind descriptors 0 to 2: were they closed, a socket might get what is printed."""
+    """Have something behind descriptors 0 to 2 that takes any text: closed ones could become a socket's."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
     for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal's letters lack must not fail what is done
+        sys.stdout.reconfigure(errors="replace")
 
 
 def main() -> None:

@@ -42,6 +42,14 @@ def test_publish_list_show(call: Run, run: Run, model: Path, tmp_path: Path) -> 
     assert json.loads(call("models", "show", "double", "--registry", "reg", "--json").stdout)["version"] == 2
 
 
+def test_a_terminal_that_lacks_some_letters(run: Run, model: Path) -> None:
+    done = run("models", "publish", "double", model, "--registry", "reg", PYTHONIOENCODING="latin-1")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "double version 1 ? reg/double/1\n", "")
+    table = run("models", "list", "--registry", "reg", PYTHONIOENCODING="ascii")
+    assert (table.returncode, table.stderr) == (0, "")
+    assert table.stdout.splitlines()[1].rstrip().endswith("x ? y")
+
+
 def test_publish_with_an_alias(call: Run, model: Path) -> None:
     first = call("models", "publish", "double", model, "--registry", "reg", "--alias", "champion")
     assert first.stdout == "double version 1 → reg/double/1\ndouble: champion → 1\n"
