@@ -5,7 +5,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from rich.console import Console, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +16,8 @@ from fastserve.text import visible
 _PIPE_COLUMNS = 200
 _MAX_COLUMNS = 10_000
 _MAX_CELL = 2_000
+_GAP = 2
+_NAME = 24
 
 Advance = Callable[[str, int], None]
 
@@ -43,12 +46,56 @@ def table(
     headers: Sequence[str], rows: Sequence[Sequence[str | Text]], *, right: Collection[int] = ()
 ) -> Table:
     """Make a table of plain text; the columns numbered in `right` are flush right."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    made = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     for number, header in enumerate(headers):
         made.add_column(header, overflow="fold", justify="right" if number in right else "left")
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else text(cell) for cell in row))
     return made
+
+
+class Fitting:
+    """A name and figures a row, for any width: columns are left out, and named; only names are broken."""
+
+    def __init__(
+        self,
+        headers: Sequence[str],
+        rows: Sequence[Sequence[str | Text]],
+        *,
+        right: Collection[str],
+        spare: Sequence[str],
+    ) -> None:
+        """Show all that fits; `spare` are the headers that may be left out, in this order."""
+        self._columns = dict(zip(headers, zip(*rows, strict=True), strict=True))
+        self._right, self._spare = right, spare
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        """Say how wide the whole is."""
+        width = sum(self._widths(self._columns))
+        return Measurement(width, width).with_maximum(options.max_width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Give what there is room for."""
+        kept, left_out = dict(self._columns), list[str]()
+        for header in self._spare:
+            name, *figures = self._widths(kept)
+            if min(name, _NAME) + sum(figures) <= options.max_width:
+                break
+            del kept[header]
+            left_out.append(header)
+        right = {place for place, header in enumerate(kept) if header in self._right}
+        made = table(list(kept), list(zip(*kept.values(), strict=True)), right=right)
+        for column in made.columns[1:]:
+            column.no_wrap = True
+        yield made
+        if left_out:
+            yield text(f"for {', '.join(left_out)} the terminal is too narrow", style="dim")
+
+    @staticmethod
+    def _widths(columns: Mapping[str, Sequence[str | Text]]) -> list[int]:
+        """Of each column, with the gap before it."""
+        widest = [max(cell_len(str(cell)) for cell in (header, *cells)) for header, cells in columns.items()]
+        return [widest[0], *(width + _GAP for width in widest[1:])]
 
 
 def text(value: str, style: str = "") -> Text:

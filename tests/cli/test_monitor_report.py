@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -263,8 +264,9 @@ def test_watching_without_a_terminal_prints_one_table(call: Run, plane: Plane) -
     assert parse_qs(urlsplit(plane.asked[0]).query)["since"] == ["1h"]
 
 
-def test_watching_in_a_terminal(plane: Plane, tmp_path: Path) -> None:
-    url = plane.tells(report(number("wind")))
+def test_watching_in_a_small_terminal(plane: Plane, tmp_path: Path) -> None:
+    many = [number(f"a_name_that_{place}_lines_do_not_hold") for place in range(40)]
+    url = plane.tells(report(number("wind"), *many))
     leader, follower = pty.openpty()
     command = [
         "env",
@@ -280,14 +282,14 @@ def test_watching_in_a_terminal(plane: Plane, tmp_path: Path) -> None:
         "--control",
         url,
     ]
-    terminal = environment(COLUMNS="150", LINES="30", TERM="xterm")
+    terminal = environment(COLUMNS="60", LINES="20", TERM="xterm")
     with subprocess.Popen(
         command, stdin=follower, stdout=follower, stderr=follower, cwd=tmp_path, env=terminal
     ) as process:
         os.close(follower)
         try:
             until(leader, b"wind")
-            plane.tells(report(number("rain")))
+            plane.tells(report(number("rain"), *many))
             until(leader, b"rain")
             plane.refuses(503, "the database is away")
             until(leader, b"the database is away")
@@ -304,9 +306,10 @@ def test_watching_in_a_terminal(plane: Plane, tmp_path: Path) -> None:
 
 def until(terminal: int, word: bytes) -> None:
     """Read what the terminal shows until a word comes."""
-    seen = b""
+    seen, end_s = b"", time.monotonic() + 30
     while word not in seen:
-        assert select.select([terminal], [], [], 30)[0], seen
+        left_s = max(end_s - time.monotonic(), 0)
+        assert select.select([terminal], [], [], left_s)[0], seen
         seen += os.read(terminal, 65_536)
 
 

@@ -169,6 +169,25 @@ def test_into_a_pipe_a_table_is_as_wide_as_it_needs(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out.splitlines()[1].split() == ["a" * 300, "b" * 300]
 
 
+@pytest.mark.parametrize("name", ["n" * 24, "n" * 500])
+@pytest.mark.parametrize(
+    ("width", "heads", "figures"),
+    [
+        (53, "NAME ONE TWO THREE", "0.1111 0.2222 0.0% → 0.0%"),
+        (52, "NAME ONE THREE", "0.1111 0.0% → 0.0%"),
+        (44, "NAME ONE", "0.1111"),
+        (20, "NAME ONE", "0.1111"),
+    ],
+)
+def test_figures_are_left_out_before_one_is_broken(name: str, width: int, heads: str, figures: str) -> None:
+    row = [name, "0.1111", "0.2222", "0.0% → 0.0%"]
+    made = tables.Fitting(["NAME", "ONE", "TWO", "THREE"], [row], right=["ONE"], spare=["TWO", "THREE"])
+    shown = lines(made, width=width)
+    assert shown[0].split() == heads.split()
+    assert " ".join(shown[1].split()[1:]) == figures
+    assert ("too narrow" in " ".join(shown)) is ("TWO" not in heads)
+
+
 @pytest.mark.parametrize(
     ("count", "shown"),
     [

@@ -31,6 +31,8 @@ _EPILOG = (
     "Hellinger, total variation, Kolmogorov-Smirnov, Wasserstein in the column's unit, chi-square; over bins "
     "of equally many reference rows. --exact takes Kolmogorov-Smirnov and Wasserstein over every value."
 )
+_HEADERS = ["FEATURE", "KIND", "PSI", "JS", "HELLINGER", "TV", "KS", "W1", "CHI²", "DF", "MISSING", "OUTSIDE"]
+_SPARE = ["HELLINGER", "TV", "JS", "KIND", "DF", "CHI²", "W1", "KS", "OUTSIDE", "MISSING"]
 _SHOWN = 200
 _SHOWN_ODD = 8
 _BOOLS = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
@@ -206,22 +208,8 @@ def _spell_bools(values: "Array") -> None:
 
 
 def _print(found: "Sequence[FeatureComparison]") -> None:
-    from fastserve.cli.tables import show, table
+    from fastserve.cli.tables import Fitting, show
 
-    headers = [
-        "FEATURE",
-        "KIND",
-        "PSI",
-        "JS",
-        "HELLINGER",
-        "TV",
-        "KS",
-        "W1",
-        "CHI²",
-        "DF",
-        "MISSING",
-        "OUTSIDE",
-    ]
     names = ["psi", "jensen_shannon", "hellinger", "total_variation", "kolmogorov_smirnov"]
     cells = [
         [
@@ -236,7 +224,7 @@ def _print(found: "Sequence[FeatureComparison]") -> None:
         ]
         for one in found[:_SHOWN]
     ]
-    show(table(headers, cells, right=set(range(2, len(headers)))))
+    show(Fitting(_HEADERS, cells, right=_HEADERS[2:], spare=_SPARE))
     if len(found) > _SHOWN:
         say(f"… {len(found)} columns in all; --json shows them")
     say(f"{found[0].reference.rows} reference rows, {found[0].live.rows} live rows")

@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     from fastserve.monitoring.comparing import FeatureComparison, Side
 
 _HEADERS = ("FEATURE", "ROLE", "PSI", "JS", "KS", "MISSING", "OUTSIDE", "MEAN", "LIVE")
+_SPARE = ("JS", "KS", "ROLE", "LIVE", "MEAN", "OUTSIDE", "MISSING")
 _BARS = " ▁▂▃▄▅▆▇█"
 _BINS = 16
 
 
 def report_parts(report: "Report", top: int) -> "list[RenderableType]":
     """Give what a report comes to: what is compared, the first features, how many more there are."""
-    from fastserve.cli.tables import table, text
+    from fastserve.cli.tables import Fitting, text
 
     aliases = f" ({', '.join(report.aliases)})" if report.aliases else ""
     span = f"{report.start:%Y-%m-%d %H:%M} to {report.end:%Y-%m-%d %H:%M} {report.end.tzname() or ''}"
@@ -28,7 +29,7 @@ def report_parts(report: "Report", top: int) -> "list[RenderableType]":
     if report.source == "live":
         parts.append(text("the reference is live traffic: the first rows that were served", style="yellow"))
     cells = [_cells(one) for one in report.features[:top]]
-    parts.append(table(_HEADERS, cells, right=set(range(2, 8))))
+    parts.append(Fitting(_HEADERS, cells, right=_HEADERS[2:8], spare=_SPARE))
     if len(report.features) > top:
         parts.append(text(f"… {len(report.features)} features in all", style="dim"))
     return parts

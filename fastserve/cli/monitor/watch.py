@@ -21,7 +21,7 @@ _EPILOG = (
 )
 _PERIOD = re.compile(r"(\d{1,4}(?:\.\d{1,3})?)(ms|s|m)", re.ASCII)
 _UNIT_S = {"ms": 1e-3, "s": 1.0, "m": 60.0}
-_LINES_AROUND = 7
+_LINES_AROUND = 8
 """Of a terminal, that are not the table's rows."""
 
 
@@ -54,7 +54,7 @@ def watch(
 
 
 def _follow(console: "Console", found: "Report", base: str, name: str, since: str, period_s: float) -> None:
-    """Draw until interrupted; a control plane that is away for a while is said below the last table."""
+    """Draw until interrupted; a control plane that is away for a while is said above the last table."""
     from rich.console import Group
     from rich.live import Live
 
@@ -66,7 +66,7 @@ def _follow(console: "Console", found: "Report", base: str, name: str, since: st
         while True:
             parts = report_parts(found, max(console.height - _LINES_AROUND, 1))
             said = text(trouble, style="red") if trouble else text(f"every {period_s:g} s", style="dim")
-            live.update(Group(*parts, said), refresh=True)
+            live.update(Group(said, *parts), refresh=True)
             time.sleep(period_s)
             try:
                 found, trouble = ask(base, name, since), ""
