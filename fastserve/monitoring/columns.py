@@ -134,8 +134,9 @@ def _found(file: DataFile, inputs: Sequence[TensorSpec], widths: Sequence[int]) 
     single = len(inputs) == 1
     if not missing and all(width == 1 for width in widths):
         return names
-    if single and len(file.names) == widths[0]:
-        return list(file.names)
+    for found in (list(file.names), [name for name in file.names if name]):  # pandas gives its index no name
+        if single and len(found) == widths[0]:
+            return found
     if single:
         raise InvalidProfile(
             f"{file.path.name} has {len(file.names)} columns, input '{names[0]}' takes {widths[0]}: "

@@ -78,7 +78,7 @@ class DataFile:
 
     def listed(self) -> str:
         """Say which columns there are, shortly."""
-        shown = ", ".join(name[:128] for name in self.names[:_SHOWN])
+        shown = ", ".join(name[:128] or "''" for name in self.names[:_SHOWN])
         return shown + (f", … ({len(self.names)} in all)" if len(self.names) > _SHOWN else "")
 
     def blocks(

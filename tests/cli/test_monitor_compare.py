@@ -47,6 +47,13 @@ def test_compare_of_other_columns(call: Run, tmp_path: Path) -> None:
     assert call("monitor", "compare", "a.csv", "b.csv", "--bins", 0).returncode == 2
 
 
+def test_compare_leaves_out_the_index_of_pandas(call: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(",x\n0,1\n1,2\n2,3\n")
+    done = call("monitor", "compare", "a.csv", "a.csv", "--json")
+    assert [one["feature"] for one in json.loads(done.stdout)["features"]] == ["x"]
+    assert done.stderr == "fastserve: left out, having no name: column ''\n"
+
+
 def test_compare_leaves_out_what_cannot_be_compared(call: Run, tmp_path: Path) -> None:
     arrow: Any = importlib.import_module("pyarrow")
     write = importlib.import_module("pyarrow.parquet").write_table

@@ -151,6 +151,15 @@ def test_a_single_input_takes_the_columns_in_their_order(tmp_path: Path) -> None
     assert read(file, image)[0].shape == (2, 1, 3)
 
 
+def test_the_index_of_pandas_is_no_column(tmp_path: Path) -> None:
+    file = csv(tmp_path, ",b,c\n0,2,3\n1,5,6\n")
+    assert read(file, one(DataType.FP32, 2))[0].tolist() == [[2, 3], [5, 6]]
+    with pytest.raises(FastserveError, match="0 characters"):
+        map_columns(file, one(DataType.FP32, 3))
+    with pytest.raises(FastserveError, match="the file has '', b, c"):
+        map_columns(file, one(DataType.FP32, 4))
+
+
 def test_a_file_without_names(tmp_path: Path) -> None:
     file = csv(tmp_path, "1 2 3\n4 5 6\n", "rows.dat", delimiter=" ", header=False)
     assert file.names == ["c0", "c1", "c2"]

@@ -83,18 +83,20 @@ def compare(
 
 
 def _comparable(reference: "DataFile") -> list[str]:
-    """All columns but those of dates, times and the like, which are said to be left out."""
+    """All columns but those without a name and those of dates and the like, which are said to be left out."""
     from fastserve.monitoring.cells import is_category, is_number
 
     kinds = reference.types
-    odd = [name for name in reference.names if not (is_number(kinds[name]) or is_category(kinds[name]))]
+    fit = {name for name in reference.names if name and (is_number(kinds[name]) or is_category(kinds[name]))}
+    odd = [name for name in reference.names if name not in fit]
     if len(odd) == len(reference.names):
         raise FastserveError(f"{reference.path.name} has no column of numbers, text or bools to compare")
     for name in odd[:_SHOWN_ODD]:
-        note(f"left out, being of type {str(kinds[name])[:64]}: column '{name[:128]}'")
+        why = f"being of type {str(kinds[name])[:64]}" if name else "having no name"
+        note(f"left out, {why}: column '{name[:128]}'")
     if len(odd) > _SHOWN_ODD:
-        note(f"left out, being of such types: {len(odd) - _SHOWN_ODD} more columns")
-    return [name for name in reference.names if name not in set(odd)]
+        note(f"left out likewise: {len(odd) - _SHOWN_ODD} more columns")
+    return [name for name in reference.names if name in fit]
 
 
 def _tensors(reference: "DataFile", wanted: Sequence[str]) -> "list[InputColumns]":
