@@ -4,6 +4,8 @@ import asyncio
 import json
 import logging
 import os
+import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -83,6 +85,23 @@ def test_a_path_that_is_not_utf_8_is_logged(capsys: pytest.CaptureFixture[str]) 
     logging.getLogger("fastserve.app").info("serving %s", os.fsdecode(b"/srv/mod\xe8les"))
     (line,) = capsys.readouterr().err.splitlines()
     assert json.loads(line)["message"] == "serving /srv/mod\\udce8les"
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_times_are_what_collectors_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kathmandu")
+    time.tzset()
+    configure_logging(Settings(format="json"))
+    try:
+        logging.getLogger("fastserve.app").info("ready")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    said = json.loads(capsys.readouterr().err)["time"]
+    # RFC 3339: the offset with a colon; milliseconds, or lines of one second have no order.
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+05:45", said)
 
 
 @pytest.mark.usefixtures("logging_as_before")
