@@ -68,7 +68,10 @@ def _tensor(side: str, node: Node) -> TensorSpec:
 
 def _hint(side: str, kind: str) -> str:
     if side == "output" and kind.startswith("seq(map("):
-        return "; convert the classifier with options={'zipmap': False} (skl2onnx) to get a tensor"
+        return (
+            "; convert the classifier with options={'zipmap': False} (skl2onnx) or zipmap=False (onnxmltools)"
+            " to get a tensor"
+        )
     return ""
 
 
