@@ -4,7 +4,6 @@ import gc
 import json
 import struct
 import sys
-import time
 import weakref
 from typing import Any
 
@@ -32,25 +31,18 @@ def test_flat_and_nested_data_are_the_same_tensor() -> None:
 
 
 def test_thousands_of_inputs_may_come_in_any_order() -> None:
-    """Looked for one after the other, they took 85 times as long from the last to the first."""
     names = [f"feature_{i:04d}" for i in range(3_000)]
     decoder = RequestDecoder([(name, "FP32", (1,)) for name in names], ["y"])
     arrays = [np.zeros((1, 1), np.float32) for _ in names]
     buffers, envelope = RowBuffers(arrays), Envelope()
-    best_ns = []
-    for step in (1, -1):
-        tensors = [
-            {"name": name, "shape": [1, 1], "datatype": "FP32", "data": [i]} for i, name in enumerate(names)
-        ]
-        body = request(*tensors[::step])
-        times_ns = []
-        for _ in range(5):
-            began_ns = time.perf_counter_ns()
-            assert decoder.decode(body, 0, -1, len(body), buffers, 0, 1, envelope) == 1
-            times_ns.append(time.perf_counter_ns() - began_ns)
+    order = np.random.default_rng(1)
+    for places in (range(3_000), range(2_999, -1, -1), order.permutation(3_000).tolist()):
+        tensors = [{"name": names[i], "shape": [1, 1], "datatype": "FP32", "data": [i]} for i in places]
+        body = request(*tensors)
+        for array in arrays:
+            array[...] = -1
+        assert decoder.decode(body, 0, -1, len(body), buffers, 0, 1, envelope) == 1
         assert [int(array[0, 0]) for array in arrays] == list(range(3_000))
-        best_ns.append(min(times_ns))
-    assert best_ns[1] < 15 * best_ns[0]
 
 
 def test_deep_nesting() -> None:
