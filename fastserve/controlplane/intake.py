@@ -16,6 +16,8 @@ _MAX_GROUP = 256
 _PAUSE_S = 0.05
 """Between two commits, so that many workers cost few of them: one takes a few milliseconds."""
 _MAX_WAITING_BYTES = 4 * MAX_SNAPSHOT_BYTES
+_QUIET_S = 3.0
+"""Workers that wait send every second; after so long without any nobody sends."""
 _PATIENCE_S = 10.0
 _MAX_PATIENCE_S = 180.0
 """A worker that sends once a minute is not gone after ten seconds."""
@@ -51,6 +53,8 @@ class Intake:
         self._answer_s = answer_s
         self._waiting: deque[_Waiting] = deque()
         self._running: asyncio.Task[None] | None = None
+        self._tried_s = 0.0
+        """When the database was last asked."""
         self._held_bytes = 0
         self._patience_s: dict[tuple[str, int], float] = {}
         self.trouble = "it has not been opened yet"
@@ -100,6 +104,16 @@ class Intake:
                 with suppress(ValueError):  # it is being committed
                     self._waiting.remove(waiting)
 
+    async def look(self) -> None:
+        """See whether a database that was away is there again: who heeds our health sends nothing by then."""
+        if not self.trouble or self._running is not None or self._now_s() - self._tried_s < _QUIET_S:
+            return
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._writer, self._store.touch)
+            self.trouble = ""
+        except StoreUnavailable as error:
+            self.trouble = error.reason
+
     def _hear(self, snapshot: Snapshot) -> None:
         """A worker lives, although the database may not be there to take in what it says."""
         worker = self._fleet.workers.get((snapshot.host, snapshot.worker))
@@ -136,7 +150,7 @@ class Intake:
                         future.set_result(answer)
                 await asyncio.sleep(_PAUSE_S)
         finally:
-            self._running = None
+            self._running, self._tried_s = None, self._now_s()
 
     def _apply(self, taken: Taken, snapshots: list[Snapshot]) -> None:
         if taken.all_totals:

@@ -73,6 +73,7 @@ class Control:
         await self._prepare()
         async with asyncio.TaskGroup() as group:
             group.create_task(_every(_SWEEP_S, self._sweep))
+            group.create_task(_every(_RETRY_S, self.intake.look))
             group.create_task(_every(_DRIFT_S, self._compare))
             group.create_task(_every(_ROLLUP_S, self.keep_house))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 
 from fastserve.controlplane import schema
 from fastserve.controlplane.committed import Committed
@@ -16,6 +16,7 @@ from fastserve.controlplane.fleet import Version, VersionTotals, WorkerNow
 from fastserve.controlplane.group import Answer, Group
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.profiles import Profiles, Sketches
+from fastserve.controlplane.tables import workers
 from fastserve.controlplane.totals import read_totals
 from fastserve.controlplane.windows import Windows
 from fastserve.monitoring.snapshot import Snapshot
@@ -92,6 +93,11 @@ class Store:
             self._committed.clear()
             yield connection
             self._committed.clear()
+
+    def touch(self) -> None:
+        """Write what there is of workers as it is; StoreUnavailable when nothing can be written."""
+        with self.housekeeping() as connection:
+            connection.execute(update(workers).values(seen_ms=workers.c.seen_ms))
 
     @contextmanager
     def touching(self) -> Iterator[Windows]:

@@ -116,3 +116,21 @@ def test_a_killed_one_is_followed_by_the_one_that_stood_by(cluster: Cluster, tmp
         assert b'code="200"} 7' in other.request("GET", "/metrics").body
         assert other.log.read_text().count("another control plane works on it") == 1
         assert other.stop() == 0
+
+
+def test_who_lost_its_place_takes_it_again_though_nobody_sends(cluster: Cluster, tmp_path: Path) -> None:
+    url = cluster.new_database()
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    with control_process(first, database=url) as one:
+        other = ControlProcess(second, {"database": url})
+        wait_for(lambda: "another control plane works on it; trying again" in other.log.read_text(), True)
+        drop_connections(url)
+        wait_for(lambda: other.request("GET", "/v2/control/health").status, 200)
+        assert one.post(rows(1, 3))[0] == 503
+        health = one.request("GET", "/v2/control/health")
+        assert health.status == 503 and b"another control plane works on it" in health.body
+        assert other.stop() == 0
+        one.wait_ready()
+        assert one.post(rows(1, 3))[0] == 200

@@ -144,6 +144,17 @@ def test_a_locked_database_is_503_and_then_not(tmp_path: Path) -> None:
         assert b'code="200"} 3' in control.request("GET", "/metrics").body
 
 
+def test_health_is_well_again_where_nobody_sends_for_its_sake(tmp_path: Path) -> None:
+    with control_process(tmp_path) as control:
+        other = sqlite3.connect(tmp_path / "registry.control" / "control.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        assert control.post(snapshot(1, []).to_bytes())[0] == 503
+        assert control.request("GET", "/v2/control/health").status == 503
+        other.execute("ROLLBACK")
+        other.close()
+        control.wait_ready()
+
+
 def test_it_waits_for_a_database_that_is_not_there_yet(tmp_path: Path) -> None:
     control = ControlProcess(tmp_path, {"database": "postgresql+psycopg://u:hush@127.0.0.1:1/d"})
     give_up_s = time.monotonic() + 20
