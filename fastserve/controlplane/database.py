@@ -49,6 +49,8 @@ class Database:
         """Rises when this process becomes the only one that writes; until then others may have written."""
         self._file = None if not self.is_sqlite else Path(str(engine.url.database))
         self._identity = self._look()
+        self._wal: tuple[int, int] | None = None
+        """SQLite's log (-wal) of the file in use."""
         reading = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self.writer = writer or engine
         self._writing_engine = self.writer.execution_options(fastserve_write=True)
@@ -68,9 +70,12 @@ class Database:
             if not self.is_sqlite and "fastserve_alone" not in connection.info:
                 self._keep_others_out(connection)
             yield connection
+        self._wal = self._look("-wal")
 
     def renew(self) -> bool:
         """Start another SQLite file where the one in use was taken away: what goes there nobody would find.
+
+        Of another database that lies there, such as a backup, the log of the old one would make a ruin.
 
         Raises
         ------
@@ -81,17 +86,20 @@ class Database:
             return False
         self.engine.dispose()
         try:
+            if self._wal is not None and self._look("-wal") == self._wal:
+                for ending in ("-wal", "-shm"):
+                    Path(f"{self._file}{ending}").unlink(missing_ok=True)
             _make_private(self._file)
-        except ConfigError as error:
+        except (ConfigError, OSError) as error:
             raise StoreUnavailable(str(error)) from error
         self._identity = self._look()
         self.tenure += 1
         return True
 
-    def _look(self) -> tuple[int, int] | None:
-        """Tell which file lies at SQLite's place."""
+    def _look(self, ending: str = "") -> tuple[int, int] | None:
+        """Tell which file lies at SQLite's place, or beside it."""
         try:
-            found = os.stat(self._file) if self._file is not None else None  # noqa: PTH116 - each second
+            found = os.stat(f"{self._file}{ending}") if self._file is not None else None  # noqa: PTH116 - each second
         except OSError:
             return None
         return None if found is None else (found.st_dev, found.st_ino)

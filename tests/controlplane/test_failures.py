@@ -122,6 +122,26 @@ def test_a_file_that_is_taken_away_is_begun_anew(
     again.close()
 
 
+def test_a_backup_in_its_place_is_gone_on_with_as_it_is(tmp_path: Path) -> None:
+    """What was written since lies in the log beside it, and does not belong to it."""
+    file, backup = tmp_path / "a.db", tmp_path / "backup"
+    database = open_database(f"sqlite:///{file}")
+    store = make_store(database)
+    store.take_in([snapshot(1, [delta(REFERENCE, normal(10))], profiles=(REFERENCE,))])
+    source, target = sqlite3.connect(file), sqlite3.connect(backup)
+    source.backup(target)
+    source.close()
+    target.close()
+    store.take_in([snapshot(2, [delta(REFERENCE, normal(20), version=2)])])
+    backup.replace(file)
+    taken = store.take_in([snapshot(3, [delta(REFERENCE, normal(5))])])
+    assert {version: one.watched_rows for version, one in taken.totals.items()} == {("m", 1): 15}
+    database.close()
+    with sqlite3.connect(file) as other:
+        assert other.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    other.close()
+
+
 def test_a_new_file_that_cannot_be_begun_at_once_is_begun_later(tmp_path: Path) -> None:
     file = tmp_path / "a.db"
     database = open_database(f"sqlite:///{file}", busy_timeout_s=0.1)
