@@ -25,6 +25,8 @@ from fastserve_core.sketch import CategorySketch, NumberSketch
 
 PROFILE_FILE = "profile.json"
 MAX_PROFILE_BYTES = 64 * 2**20
+MAX_TENSORS = 10_000
+"""A pipeline may take every column as an input of its own."""
 MAX_FEATURES = 65_536
 """Features of all tensors together."""
 
@@ -147,7 +149,7 @@ class Profile(_Strict):
     """Where the rows came from, for people."""
     rows: Count
     created_at: datetime
-    tensors: Annotated[tuple[TensorProfile, ...], Field(min_length=1, max_length=1_000)]
+    tensors: Annotated[tuple[TensorProfile, ...], Field(min_length=1, max_length=MAX_TENSORS)]
 
     @model_validator(mode="after")
     def _apart(self) -> "Profile":

@@ -199,6 +199,15 @@ def test_two_thousand_features() -> None:
     assert all(max(one.counts) == 125 and len(one.counts) == 18 for one in features)
 
 
+def test_two_thousand_columns_that_are_inputs_of_their_own() -> None:
+    tensors = [
+        Described(TensorSpec(f"x{i}", DataType.FP32, (-1, 1)), "input", (f"x{i}",)) for i in range(2_000)
+    ]
+    rows = [np.full((3, 1), i, np.float32) for i in range(2_000)]
+    profile = build_profile(tensors, lambda: [rows])
+    assert read_profile(profile.to_bytes()) == profile and len(profile.tensors) == 2_000
+
+
 def test_phi_of_independent_rows_is_about_one() -> None:
     rng = np.random.default_rng(5)
     features = built(rng.standard_normal((20_000, 8)), DataType.FP64)
