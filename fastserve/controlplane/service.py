@@ -106,7 +106,8 @@ class Control:
         NotFound, InvalidRequest, StoreUnavailable
         """
         number, _ = await self._find(model, version, alias)
-        return await self._read(model, number, lambda: self._summaries.by_count(model, number, limit))
+        now_ms = self._clock_ms()
+        return await self._read(model, number, lambda: self._summaries.by_count(model, number, limit, now_ms))
 
     async def _find(self, model: str, version: int | None, alias: str | None) -> tuple[int, list[str]]:
         """Find the version that is meant, and all its aliases."""

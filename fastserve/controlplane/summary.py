@@ -12,6 +12,7 @@ from sqlalchemy import Connection, and_, func, select
 from fastserve.controlplane.committed import Key
 from fastserve.controlplane.database import Database
 from fastserve.controlplane.errors import NotWatched, ProfileUnavailable, StateDamaged
+from fastserve.controlplane.group import LATEST_MS
 from fastserve.controlplane.profiles import Profiles
 from fastserve.controlplane.reporting import CountWindows, Report, TimePoint
 from fastserve.controlplane.spans import Place, Span, choose
@@ -62,7 +63,7 @@ class Summaries:
         NotWatched, StoreUnavailable
         """
         with self._database.reading() as connection:
-            live = self._begin(connection, model, version)
+            live = self._begin(connection, model, version, end_ms)
             key = (model, version, live.digest)
             places = choose(_places(connection, key, start_ms, end_ms), DAY_MS)
             live.rows = _merge(connection, key, places, live.sketches)
@@ -76,7 +77,7 @@ class Summaries:
         NotWatched, StoreUnavailable
         """
         with self._database.reading() as connection:
-            live = self._begin(connection, model, version)
+            live = self._begin(connection, model, version, span.end_ms)
             points = self._timeline(connection, (model, version, live.digest), span, live)
         features = live.features()
         order = sorted(range(len(features)), key=lambda at: -features[at].severity)
@@ -96,8 +97,8 @@ class Summaries:
             timeline=tuple(_sorted(point, order) for point in points),
         )
 
-    def by_count(self, model: str, version: int, limit: int) -> CountWindows:
-        """Give the last windows that were closed by their number of rows, at most `limit`.
+    def by_count(self, model: str, version: int, limit: int, end_ms: int) -> CountWindows:
+        """Give the last windows that were closed by their number of rows, at most `limit`; `end_ms` is now.
 
         Raises
         ------
@@ -105,7 +106,7 @@ class Summaries:
         """
         table = windows.c
         with self._database.reading() as connection:
-            live = self._begin(connection, model, version)
+            live = self._begin(connection, model, version, end_ms)
             key = (model, version, live.digest)
             newest = (
                 select(table.start_ms, table.end_ms, table.rows, table.state)
@@ -138,16 +139,18 @@ class Summaries:
             model=model, version=version, profile=live.digest, features=names, windows=tuple(points)
         )
 
-    def _begin(self, connection: Connection, model: str, version: int) -> Live:
-        """Find the reference that rows were counted against last; nothing is counted yet."""
+    def _begin(self, connection: Connection, model: str, version: int, end_ms: int) -> Live:
+        """Find the reference that rows were counted against last, until `end_ms`; nothing is counted yet."""
         table = windows.c
         # Windows by count end with their last row, and not with a minute that two profiles may share.
         by_count = and_(table.level == "count", table.profile != "")
+        last_ms = func.max(table.end_ms)
         newest = (
             select(table.profile)
             .where(table.model == model, table.version == version, by_count)
             .group_by(table.profile)
-            .order_by(func.max(table.end_ms).desc())
+            # A clock that was ahead and is right now has left windows that end when nobody has counted yet.
+            .order_by(last_ms > end_ms + LATEST_MS, last_ms.desc())
             .limit(1)
         )
         named = (

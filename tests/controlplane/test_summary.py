@@ -148,6 +148,23 @@ def test_a_report_is_of_the_profile_that_rows_were_last_counted_against(store: S
         assert (report.profile, report.rows) == (reference.digest(), number)
 
 
+def test_a_clock_that_was_ahead_keeps_no_report_from_a_new_profile(store: Store, clock: Clock) -> None:
+    old, new = profile(salt="old"), profile(salt="new")
+    clock.now_ms += DAY_MS
+    ahead = delta(old, normal(10))
+    store.take_in([snapshot(1, [ahead], profiles=(old,), to_ms=clock.now_ms)])
+    clock.now_ms -= DAY_MS
+    summaries, span = (
+        Summaries(store.database, store.profiles),
+        (clock.now_ms - HOUR_MS, clock.now_ms + MINUTE_MS),
+    )
+    assert summaries.live("m", 1, *span).digest == old.digest()
+    store.take_in([snapshot(2, [delta(new, normal(5))], profiles=(new,), to_ms=clock.now_ms)])
+    live = summaries.live("m", 1, *span)
+    assert (live.digest, live.rows) == (new.digest(), 5)
+    assert summaries.by_count("m", 1, 10, clock()).profile == new.digest()
+
+
 def test_windows_by_number_of_rows(store: Store, clock: Clock) -> None:
     """The fixture's store closes a window at 100 rows; one snapshot is never torn apart."""
     sizes = [60, 60, 250, 30]
@@ -156,13 +173,13 @@ def test_windows_by_number_of_rows(store: Store, clock: Clock) -> None:
         rows = normal(size, number)
         rows[:, 1] += 3.0 if number == 3 else 0.0
         store.take_in([snapshot(number, [delta(REFERENCE, rows)], to_ms=clock.now_ms, profiles=(REFERENCE,))])
-    found = Summaries(store.database, store.profiles).by_count("m", 1, 10)
+    found = Summaries(store.database, store.profiles).by_count("m", 1, 10, clock())
     assert (found.profile, found.features) == (REFERENCE.digest(), ("x0", "x1", "carrier"))
     assert [one.rows for one in found.windows] == [120, 250, 30]
     calm, wild, filling = (one.psi[1] or 0.0 for one in found.windows)
     assert max(abs(calm), abs(filling)) < 0.5 < wild
     assert all(before.end <= after.start for before, after in pairwise(found.windows))
-    last = Summaries(store.database, store.profiles).by_count("m", 1, 2)
+    last = Summaries(store.database, store.profiles).by_count("m", 1, 2, clock())
     assert last.windows == found.windows[1:]
 
 
