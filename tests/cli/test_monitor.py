@@ -8,8 +8,10 @@ import numpy as np
 import onnx
 import pytest
 
+from fastserve.cli.monitor.predicting import predict
 from fastserve.monitoring import Profile, read_profile
 from fastserve.registry import Registry
+from fastserve.types import DataType, Signature, TensorSpec
 from tests.cli.conftest import Done, Run, fails, publish
 from tests.models import (
     fixed_batch,
@@ -331,6 +333,24 @@ def test_a_model_runs_in_parts(
     csv(tmp_path / "rows.csv", {"x": range(50)})
     report = told(call("monitor", "profile", "rows.csv", "--model", "double", "--registry", "reg", "--json"))
     assert [one["mean"] for one in report["features"]] == [24.5, 49.0]
+
+
+def test_of_what_a_model_gives_a_part_is_held_and_what_is_described() -> None:
+    wide, score = (TensorSpec(name, DataType.FP32, (-1, width)) for name, width in (("y", 20_000), ("z", 1)))
+    runs: list[int] = []
+
+    class Wide:
+        signature = Signature((TensorSpec("x", DataType.FP32, (-1, 1)),), (wide, score), True)
+
+        def run(self, inputs: list[Any]) -> list[Any]:
+            runs.append(len(inputs[0]))
+            return [np.empty((len(inputs[0]), 20_000), np.float32), inputs[0] * 2]
+
+    rows = np.arange(200, dtype=np.float32).reshape(200, 1)
+    parts = list(predict(Wide(), [rows], [1]))  # type: ignore[arg-type]
+    assert max(runs) * 20_000 <= 2**20 and sum(runs) == 200
+    assert all(doubled.tolist() == (x * 2).tolist() for x, doubled in parts)
+    assert np.concatenate([x for x, _ in parts]).tolist() == rows.tolist()
 
 
 def test_where_a_profile_cannot_be_written(call: Run, double: Registry, tmp_path: Path) -> None:

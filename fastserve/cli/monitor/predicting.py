@@ -1,9 +1,8 @@
 """A model run over rows of data: what it takes, what it gives, block by block."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from fastserve.cli.common import note
 from fastserve.cli.models.naming import find_model, having, split, version_of
@@ -70,16 +69,19 @@ def describe_tensors(
     return tensors, chosen
 
 
-def predict(runtime: "Runtime", inputs: "Sequence[Array]") -> "list[Array]":
-    """Run a model over a block of any number of rows, in parts that fit into memory.
+def predict(runtime: "Runtime", inputs: "Sequence[Array]", chosen: Sequence[int]) -> "Iterator[list[Array]]":
+    """Run a model over a block of any number of rows; give its inputs and chosen outputs in parts.
+
+    A part fits into memory, and so does what the model gives for it that is not chosen.
 
     Raises
     ------
     ModelFailed
         It does not run, or loses rows.
     """
-    parts = [_run(runtime, part) for part in _parts(inputs)]
-    return [np.concatenate(each) for each in zip(*parts, strict=True)]
+    for part in _parts(inputs, runtime.signature.outputs):
+        outputs = _run(runtime, part)
+        yield [*part, *(outputs[place] for place in chosen)]
 
 
 def _run(runtime: "Runtime", inputs: "list[Array]") -> "list[Array]":
@@ -93,10 +95,12 @@ def _run(runtime: "Runtime", inputs: "list[Array]") -> "list[Array]":
     return outputs
 
 
-def _parts(inputs: "Sequence[Array]") -> "Iterator[list[Array]]":
+def _parts(inputs: "Sequence[Array]", outputs: "Sequence[TensorSpec]") -> "Iterator[list[Array]]":
     rows = len(inputs[0])
-    width = max(1, sum(array.size for array in inputs) // max(1, rows))
-    size = max(1, min(_RUN_ROWS, _RUN_VALUES // width))
+    taken = sum(array.size for array in inputs) // max(1, rows)
+    # What is not fixed counts as one.
+    given = sum(math.prod(map(abs, spec.shape[1:])) for spec in outputs)
+    size = max(1, min(_RUN_ROWS, _RUN_VALUES // max(1, taken, given)))
     for start in range(0, rows, size):
         yield [array[start : start + size] for array in inputs]
 

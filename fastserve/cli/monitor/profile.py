@@ -210,8 +210,10 @@ def _blocks(
     from fastserve.monitoring.columns import read_blocks
 
     for inputs in read_blocks(data, mapped, served=True):
-        outputs = predict(runtime, inputs) if runtime is not None and chosen else []
-        yield [*inputs, *(outputs[place] for place in chosen)]
+        if runtime is None or not chosen:
+            yield inputs
+        else:
+            yield from predict(runtime, inputs, chosen)
 
 
 def _print(made: "Profile", facts: dict[str, Any], as_json: bool) -> None:
