@@ -4,8 +4,9 @@ import math
 from collections.abc import Callable
 
 from fastserve.controlplane.fleet import Drift, Fleet, Version
+from fastserve.controlplane.options import ControlOptions
+from fastserve.controlplane.spans import span_until
 from fastserve.controlplane.summary import Summaries
-from fastserve.controlplane.windows import MINUTE_MS
 
 _AGAIN_S = 15.0
 """Between two comparisons of a version: each reads the windows of an hour, and nobody looks more often."""
@@ -23,11 +24,11 @@ class DriftWatch:
     """
 
     def __init__(
-        self, summaries: Summaries, fleet: Fleet, window_s: float, now_s: Callable[[], float]
+        self, summaries: Summaries, fleet: Fleet, options: ControlOptions, now_s: Callable[[], float]
     ) -> None:
         self._summaries = summaries
         self._fleet = fleet
-        self._window_s = window_s
+        self._options = options
         self._now_s = now_s
         self._compared_s: dict[Version, float] = {}
         self._watched: set[Version] = set()
@@ -62,18 +63,18 @@ class DriftWatch:
     def compare(self, version: Version, wall_ms: int) -> Drift | None:
         """Compare a version's last rows with its reference; None without any. In any thread.
 
-        Those of the window, from the beginning of the minute that it begins in, as in reports.
+        Those of the window, from the beginning of the minute, hour or day that it begins in, as in reports.
 
         Raises
         ------
         NotWatched, StoreUnavailable
         """
-        end_ms = (wall_ms // MINUTE_MS + 1) * MINUTE_MS
-        start_ms = (wall_ms - int(self._window_s * 1_000)) // MINUTE_MS * MINUTE_MS
-        live = self._summaries.live(*version, start_ms, end_ms)
+        window_s = self._options.drift_window_s
+        span = span_until(wall_ms, int(window_s * 1_000), self._options)
+        live = self._summaries.live(*version, span.start_ms, span.end_ms)
         if not live.rows:
             return None
-        return Drift(live.profile.source, self._window_s, live.features())
+        return Drift(live.profile.source, window_s, live.features())
 
     def show(self, version: Version, found: Drift | None) -> None:
         """Put a comparison where `/metrics` finds it, or take it away."""

@@ -65,7 +65,7 @@ class Control:
         store = Store(database, options, known, clock_ms)
         self._summaries = Summaries(database, known)
         self._rollup = Rollup(store, options)
-        self._drift = DriftWatch(self._summaries, self.fleet, options.drift_window_s, time.monotonic)
+        self._drift = DriftWatch(self._summaries, self.fleet, options, time.monotonic)
         self.intake = Intake(store, self.fleet, self._writer, time.monotonic)
 
     async def run(self) -> None:

@@ -2,8 +2,11 @@
 
 from fastserve.controlplane.drift import DriftWatch
 from fastserve.controlplane.fleet import Drift, Fleet, WorkerNow
+from fastserve.controlplane.options import ControlOptions
+from fastserve.controlplane.rollup import Rollup
 from fastserve.controlplane.store import Store
 from fastserve.controlplane.summary import Summaries
+from fastserve.controlplane.windows import HOUR_MS, MINUTE_MS
 from fastserve.monitoring.snapshot import ProcessFigures, VersionNow
 from tests.controlplane.snapshots import NOON_MS, Clock, delta, normal, profile, snapshot
 
@@ -16,7 +19,9 @@ class Scene:
     def __init__(self) -> None:
         self.now_s = 1_000.0
         self.fleet = Fleet()
-        self.watch = DriftWatch(Summaries.__new__(Summaries), self.fleet, 3_600.0, lambda: self.now_s)
+        self.watch = DriftWatch(
+            Summaries.__new__(Summaries), self.fleet, ControlOptions(), lambda: self.now_s
+        )
         process = ProcessFigures(pid=1, resident_bytes=1, cpu_s=1.0, open_fds=1, threads=1)
         now = VersionNow(model="m", version=1, state="READY", profile=profile().digest())
         self.fleet.workers["here", 0] = WorkerNow("here", 0, "a" * 32, 0.0, process, [now])
@@ -58,10 +63,24 @@ def test_a_window_holds_at_least_what_it_says(store: Store, clock: Clock) -> Non
         one = snapshot(second + 1, [delta(reference, normal(7))], to_ms=clock.now_ms, profiles=(reference,))
         store.take_in([one])
     summaries = Summaries(store.database, store.profiles)
-    watch = DriftWatch(summaries, Fleet(), 60.0, lambda: 0.0)
+    watch = DriftWatch(summaries, Fleet(), ControlOptions(drift_window_s=60), lambda: 0.0)
     for second in (595, 540, 541, 570, 599):
         found = watch.compare(VERSION, NOON_MS + second * 1_000)
         assert found is not None
         assert {feature.live.rows for feature in found.features} == {
             7 * (595 - (second - 60) // 60 * 60 + 5) // 5
         }
+
+
+def test_a_window_longer_than_minutes_are_kept_begins_with_a_whole_hour(store: Store, clock: Clock) -> None:
+    options = ControlOptions(keep_minutes_h=2, drift_window_s=3 * 3_600)
+    rollup, reference = Rollup(store, options), profile()
+    clock.now_ms = NOON_MS + 30 * MINUTE_MS
+    store.take_in([snapshot(1, [delta(reference, normal(7))], to_ms=clock.now_ms, profiles=(reference,))])
+    clock.now_ms += 3 * HOUR_MS
+    for due in rollup.due("hour", clock.now_ms):
+        rollup.roll(due)
+    rollup.forget(clock.now_ms, set())
+    watch = DriftWatch(Summaries(store.database, store.profiles), Fleet(), options, lambda: 0.0)
+    found = watch.compare(VERSION, clock.now_ms)
+    assert found is not None and found.features[0].live.rows == 7
