@@ -54,8 +54,8 @@ class Committed:
 
     numbers: dict[str, int] = field(default_factory=dict)
     """Of the last snapshot that was counted, by incarnation."""
-    places: dict[Place, tuple[str, float, float]] = field(default_factory=dict)
-    """Incarnation, processor seconds of those before it and its own."""
+    places: dict[Place, tuple[str, float, float, int]] = field(default_factory=dict)
+    """Incarnation, processor seconds of those before it and its own, when it was last heard of, in ms."""
     profiles: set[str] = field(default_factory=set)
     """Digests."""
     totals: dict[Version, VersionTotals] = field(default_factory=dict)

@@ -3,10 +3,21 @@
 from dataclasses import dataclass, field
 
 from fastserve.monitoring.comparing import FeatureComparison
-from fastserve.monitoring.snapshot import HistogramDelta, ProcessFigures, VersionNow
+from fastserve.monitoring.snapshot import HistogramDelta, ProcessFigures, Snapshot, VersionNow
 
 Version = tuple[str, int]
 """Model and version; ("", 0) for requests that no model answered."""
+
+
+_PATIENCE_S = 10.0
+_MAX_PATIENCE_S = 180.0
+"""A worker that sends once a minute is not gone after ten seconds."""
+
+
+def patience_s(snapshot: Snapshot) -> float:
+    """Tell how long after this snapshot its worker may be silent before it counts as gone."""
+    period_s = max(snapshot.to_ms - snapshot.from_ms, 0) / 1_000
+    return min(max(_PATIENCE_S, 3 * period_s), _MAX_PATIENCE_S)
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from fastserve.controlplane import profiles as stored_profiles
 from fastserve.controlplane.checking import MAX_WINDOW_ROWS, check_snapshot, check_states
 from fastserve.controlplane.committed import Committed, Key, Place
 from fastserve.controlplane.errors import ProfileUnavailable
-from fastserve.controlplane.fleet import Version, VersionTotals, WorkerNow
+from fastserve.controlplane.fleet import Version, VersionTotals, WorkerNow, patience_s
 from fastserve.controlplane.profiles import Profiles, Sketches, check_given, parse_given
 from fastserve.controlplane.rows import SOURCES, TOTALS, WORKERS, write_rows
 from fastserve.controlplane.tables import profiles, sources, workers
@@ -118,7 +118,7 @@ class Group:
         unread_places = places - self._places.keys()
         if unread_places:
             self._places |= {
-                (row.host, row.worker): (row.incarnation, row.cpu_before_s, row.cpu_s)
+                (row.host, row.worker): (row.incarnation, row.cpu_before_s, row.cpu_s, row.seen_ms)
                 for row in self._connection.execute(_PLACES, {"places": sorted(unread_places)})
             }
         self._had_place = places & self._places.keys()
@@ -183,12 +183,13 @@ class Group:
     def _count_worker(self, snapshot: Snapshot) -> None:
         place = (snapshot.host, snapshot.worker)
         cpu_s = snapshot.process.cpu_s
-        incarnation, before_s, last_s = self._places.get(place, (snapshot.incarnation, 0.0, 0.0))
+        incarnation, before_s, last_s, seen_ms = self._places.get(place, (snapshot.incarnation, 0.0, 0.0, 0))
         if incarnation != snapshot.incarnation:
-            if snapshot.incarnation in self._last:
+            is_silent = abs(self._now_ms - seen_ms) > patience_s(snapshot) * 1_000
+            if snapshot.incarnation in self._last and not is_silent:
                 return  # it was replaced; this is what it had not got rid of
             before_s += last_s
-        self._places[place] = (snapshot.incarnation, before_s, cpu_s)
+        self._places[place] = (snapshot.incarnation, before_s, cpu_s, self._now_ms)
         self.workers[place] = WorkerNow(
             snapshot.host,
             snapshot.worker,
@@ -238,9 +239,9 @@ class Group:
     def _write_workers(self) -> None:
         rows = []
         for host, worker in self.workers:
-            incarnation, before_s, cpu_s = self._places[host, worker]
+            incarnation, before_s, cpu_s, seen_ms = self._places[host, worker]
             row = {"host": host, "worker": worker, "incarnation": incarnation}
-            rows.append(row | {"cpu_before_s": before_s, "cpu_s": cpu_s, "seen_ms": self._now_ms})
+            rows.append(row | {"cpu_before_s": before_s, "cpu_s": cpu_s, "seen_ms": seen_ms})
         write_rows(
             self._connection, WORKERS, rows, lambda row: (row["host"], row["worker"]) in self._had_place
         )

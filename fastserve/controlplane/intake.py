@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 
 from fastserve.controlplane.errors import StoreUnavailable
-from fastserve.controlplane.fleet import Fleet, Version
+from fastserve.controlplane.fleet import Fleet, Version, patience_s
 from fastserve.controlplane.group import Answer
 from fastserve.controlplane.store import Store, Taken
 from fastserve.monitoring.snapshot import MAX_SNAPSHOT_BYTES, Snapshot
@@ -18,9 +18,6 @@ _PAUSE_S = 0.05
 _MAX_WAITING_BYTES = 4 * MAX_SNAPSHOT_BYTES
 _QUIET_S = 3.0
 """Workers that wait send every second; after so long without any nobody sends."""
-_PATIENCE_S = 10.0
-_MAX_PATIENCE_S = 180.0
-"""A worker that sends once a minute is not gone after ten seconds."""
 
 _Waiting = tuple[Snapshot, "asyncio.Future[Answer]"]
 
@@ -124,9 +121,8 @@ class Intake:
         """Drop workers that were not heard of for long."""
         now_s = self._now_s()
         for place, worker in list(self._fleet.workers.items()):
-            if now_s - worker.seen_s > self._patience_s.get(place, _PATIENCE_S):
-                del self._fleet.workers[place]
-                self._patience_s.pop(place, None)
+            if now_s - worker.seen_s > self._patience_s[place]:
+                del self._fleet.workers[place], self._patience_s[place]
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -162,10 +158,8 @@ class Intake:
             worker.seen_s = now_s
             self._fleet.workers[worker.host, worker.worker] = worker
         for one in snapshots:
-            period_s = max(one.to_ms - one.from_ms, 0) / 1_000
             if (one.host, one.worker) in self._fleet.workers:
-                patience_s = min(max(_PATIENCE_S, 3 * period_s), _MAX_PATIENCE_S)
-                self._patience_s[one.host, one.worker] = patience_s
+                self._patience_s[one.host, one.worker] = patience_s(one)
 
 
 def _fail(group: list[_Waiting], error: BaseException) -> None:

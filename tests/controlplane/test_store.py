@@ -212,6 +212,22 @@ def test_requests_that_no_model_answered(store: Store) -> None:
     assert store.load().totals["", 0].codes == {"404": 2}
 
 
+def test_of_two_workers_with_one_name_the_one_that_stays_is_shown(store: Store, clock: Clock) -> None:
+    def shown(number: int, incarnation: int) -> list[str]:
+        taken = store.take_in([snapshot(number, [], incarnation=incarnation)])
+        return [worker.incarnation for worker in taken.workers]
+
+    (first,), (second,) = shown(1, 1), shown(1, 2)
+    assert shown(2, 1) == []
+    clock.now_ms += 9_000
+    assert shown(2, 2) == [second]
+    clock.now_ms += 9_000
+    assert shown(3, 1) == []
+    clock.now_ms += 2_000
+    assert shown(4, 1) == [first]
+    assert shown(3, 2) == []
+
+
 def test_processor_time_of_a_place_only_grows(store: Store) -> None:
     def cpu_s(number: int, incarnation: int, used_s: float) -> float:
         taken = store.take_in([snapshot(number, [], incarnation=incarnation, cpu_s=used_s)])
