@@ -14,9 +14,9 @@ def json_response(content: object, status: int = 200) -> Response:
     return Response(orjson.dumps(content), status, media_type="application/json")
 
 
-def conflict(sentence: str) -> Response:
-    """Answer a snapshot of another format."""
-    return Response(error_body(sentence), 409, media_type="application/json")
+def refusal(status: int, sentence: str) -> Response:
+    """Answer a snapshot that the worker keeps: of another format, or one that did not arrive in time."""
+    return Response(error_body(sentence), status, media_type="application/json")
 
 
 async def _on_away(_: Request, error: Exception) -> Response:

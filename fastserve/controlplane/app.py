@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from fastserve import __version__
-from fastserve.controlplane.answers import HANDLERS, conflict, json_response
+from fastserve.controlplane.answers import HANDLERS, json_response, refusal
 from fastserve.controlplane.errors import StoreUnavailable
 from fastserve.controlplane.metrics import render
 from fastserve.controlplane.service import Control
@@ -70,8 +70,10 @@ class _Api:
                 snapshot = await _read(request)
             except InvalidRequest as error:
                 if error.field == "format":
-                    return conflict(str(error))
+                    return refusal(409, str(error))
                 raise
+            except TimeoutError:
+                return refusal(408, f"the body did not arrive within {_BODY_S:.0f} s")
             if not self._control.ready:
                 raise StoreUnavailable(intake.trouble)
             answer = await intake.submit(snapshot)
@@ -125,11 +127,8 @@ def _which(request: Request) -> tuple[str, int | None, str | None]:
 
 
 async def _read(request: Request) -> Snapshot:
-    try:
-        async with asyncio.timeout(_BODY_S):
-            body = await read_body(request, MAX_SNAPSHOT_BYTES)
-    except TimeoutError:
-        raise InvalidRequest(f"the body did not arrive within {_BODY_S:.0f} s", "body") from None
+    async with asyncio.timeout(_BODY_S):
+        body = await read_body(request, MAX_SNAPSHOT_BYTES)
     if len(body) <= _PARSE_HERE_BYTES:
         return read_snapshot(body)
     return await asyncio.to_thread(read_snapshot, body)

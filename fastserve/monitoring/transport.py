@@ -1,6 +1,7 @@
 """One connection to the control plane: HTTP over a Unix socket or TCP. Imported when first used."""
 
 import http.client
+import io
 import socket
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -9,7 +10,8 @@ import orjson
 
 SNAPSHOT_PATH = "/v2/control/snapshots"
 
-_TIMEOUT_S = 5.0
+_TIMEOUT_S = 15.0
+"""Of a piece, or of the answer: longer than a control plane waits for its database before it says so."""
 _MAX_ANSWER_BYTES = 2**20
 
 
@@ -43,7 +45,9 @@ class Link:
         try:
             if self._connection is None:
                 self._connection = self._connect()
-            self._connection.request("POST", SNAPSHOT_PATH, body, self._headers)
+            # Read in pieces: the time-out is one piece's, however long a slow line takes for all of them.
+            headers = {**self._headers, "content-length": str(len(body))}
+            self._connection.request("POST", SNAPSHOT_PATH, io.BytesIO(body), headers)
             response = self._connection.getresponse()
             data = response.read(_MAX_ANSWER_BYTES)
         except (http.client.HTTPException, ValueError) as error:  # ValueError: no host has such a name

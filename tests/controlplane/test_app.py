@@ -1,16 +1,21 @@
 """The API of a real process: who may send, what is refused and how, what is told."""
 
+import asyncio
+import contextlib
 import http.client
 import json
 import socket
 import struct
 import time
 from collections.abc import Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from fastserve.controlplane import app
 from fastserve.controlplane.reporting import CountWindows, Report
+from fastserve.controlplane.service import Control
 from fastserve.monitoring.snapshot import MAX_SNAPSHOT_BYTES, Snapshot, VersionNow
 from fastserve.registry.state import ALIASES_FILE
 from tests.controlplane.processes import TOKEN, ControlProcess, control_process
@@ -163,3 +168,21 @@ def test_a_body_that_is_too_large_is_not_read(control: ControlProcess) -> None:
         head = f"POST {PATH} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {TOKEN}\r\ncontent-length: {length}\r\n\r\n"
         raw.sendall(head.encode())
         assert raw.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_body_that_is_late_is_to_be_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "_BODY_S", 0.01)
+    intake = SimpleNamespace(room=lambda _: contextlib.nullcontext())
+    asked = app.create_app(cast(Control, SimpleNamespace(intake=intake)), None)
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await asyncio.sleep(30)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-length", b"100")]
+    scope = {"type": "http", "method": "POST", "path": PATH, "headers": headers, "query_string": b""}
+    asyncio.run(asked(scope, receive, send))
+    assert sent[0]["status"] == 408 and b"did not arrive within" in sent[1]["body"]
