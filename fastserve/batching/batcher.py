@@ -289,8 +289,8 @@ class Batcher:
             return self._bound.get(self.ring, batch.rows)
         if batch.start >= 0:
             return None, self.ring.consecutive(batch.start, batch.rows)
-        token, offset, rows, place = batch.parts[0]
-        if len(batch.parts) > 1 or place >= 0:
+        token, offset, rows, _place = batch.parts[0]
+        if len(batch.parts) > 1:
             return None, self.ring.gather(batch.parts, self._held, batch.rows)
         arrays = self._held[token]
         return None, arrays if self.alone else [a[offset : offset + rows] for a in arrays]
