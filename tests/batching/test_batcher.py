@@ -285,6 +285,7 @@ def test_a_request_larger_than_a_batch_is_split_and_put_together(size: int, wher
             assert (await small)[0][0, 0] == -2.0
             assert max(len(batch) for batch in b.runtime.batches) <= 8
             assert b.batcher.stats.success.count == 2
+            assert not b.batcher._held and b.batcher.idle
 
     run(test)
 
@@ -302,6 +303,22 @@ def test_a_row_that_breaks_the_run_harms_only_its_own_request(where: dict[str, A
                     assert isinstance(result, list)
                     assert result[0][0, 0] == 2.0 * i
             assert b.batcher.stats.fail.count == 1
+
+    run(test)
+
+
+@pytest.mark.parametrize("given", [0, 1, 4, None], ids=["none", "fewer", "more", "a scalar"])
+def test_a_model_that_gives_another_number_of_rows_has_failed(given: int | None) -> None:
+    class Dropping(PuppetRuntime):
+        def run(self, inputs: Any) -> list[Array]:
+            super().run(inputs)
+            return [np.zeros(() if given is None else (given, 2), np.float32)]
+
+    async def test() -> None:
+        async with bench(Dropping()) as b:
+            answers = await asyncio.gather(b.ask(1.0, 2.0), b.ask(3.0, 4.0, 5.0), return_exceptions=True)
+            assert [type(answer) for answer in answers] == [ModelFailed, ModelFailed]
+            assert b.batcher.stats.success.count == 0 and b.batcher.stats.failed_runs == 1
 
     run(test)
 
