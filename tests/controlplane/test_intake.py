@@ -136,14 +136,50 @@ def test_a_database_that_never_answers(play: Callable[..., None]) -> None:
 def test_silent_workers_are_dropped(play: Callable[..., None]) -> None:
     async def scene(world: World) -> None:
         world.store.go.release(100)
-        await world.intake.submit(one(1, 1))
-        rare = one(1, 2)
-        rare.from_ms = rare.to_ms - 30_000
-        await world.intake.submit(rare)
-        for now_s, left in [(9.0, 2), (11.0, 1), (89.0, 1), (91.0, 0)]:
-            world.now_s = now_s
+        world.now_s = 1_000.0
+        for incarnation, period_s in ((1, 1), (2, 30), (3, 3_600)):
+            seldom = one(1, incarnation)
+            seldom.from_ms = seldom.to_ms - period_s * 1_000
+            await world.intake.submit(seldom)
+        for after_s, left in [(9.0, 3), (11.0, 2), (89.0, 2), (91.0, 1), (179.0, 1), (181.0, 0)]:
+            world.now_s = 1_000.0 + after_s
             world.intake.forget_silent()
-            assert len(world.fleet.workers) == left, now_s
+            assert len(world.fleet.workers) == left, after_s
+
+    play(scene)
+
+
+def test_a_worker_that_is_heard_lives_although_nothing_is_taken_in(play: Callable[..., None]) -> None:
+    async def scene(world: World) -> None:
+        world.store.go.release(100)
+        await world.intake.submit(one(1, 1))
+        await world.intake.submit(one(1, 2))
+        world.store.fail = True
+        world.now_s = 9.0
+        before = one(2, 2)
+        before.incarnation = "f" * 32  # another process than the one that is shown in its place
+        for said in (one(2, 1), before):
+            with pytest.raises(StoreUnavailable):
+                await world.intake.submit(said)
+        world.now_s = 11.0
+        world.intake.forget_silent()
+        assert [worker.worker for worker in world.fleet.workers.values()] == [1]
+
+    play(scene)
+
+
+def test_who_goes_away_takes_no_answer_from_others(play: Callable[..., None]) -> None:
+    async def scene(world: World) -> None:
+        first = asyncio.create_task(world.intake.submit(one(1, 1)))
+        await until(lambda: world.store.groups == [1])
+        gone, stays = (asyncio.create_task(world.intake.submit(one(1, n))) for n in (2, 3))
+        world.store.go.release()
+        await until(lambda: world.store.groups == [1, 2])
+        gone.cancel()
+        await asyncio.sleep(0)
+        world.store.go.release()
+        assert (await first, await stays) == (Answer(1), Answer(1))
+        assert len(world.fleet.workers) == 3, "what was committed counts, whoever hears of it"
 
     play(scene)
 
@@ -153,7 +189,9 @@ def test_waiting_snapshots_take_bounded_memory(play: Callable[..., None]) -> Non
         room = world.intake.room
         with room(4 * MAX_SNAPSHOT_BYTES), pytest.raises(StoreUnavailable), room(1):
             pass
-        with world.intake.room(1):
+        with room(MAX_SNAPSHOT_BYTES), room(3 * MAX_SNAPSHOT_BYTES):
+            pass
+        with room(5 * MAX_SNAPSHOT_BYTES):  # alone, whatever its size
             pass
 
     play(scene)
