@@ -124,6 +124,24 @@ def test_what_is_long_gone_is_forgotten(open_store: Callable[[ControlOptions], S
     assert store.take_in([again]).answers[0].wanted == (small.digest(),)
 
 
+def test_a_profile_goes_with_the_last_of_its_windows(
+    open_store: Callable[[ControlOptions], Store], clock: Clock
+) -> None:
+    options = ControlOptions(keep_days_d=10)
+    store = open_store(options)
+    rollup = Rollup(store, options)
+    before, after = profile(), profile(salt="after")
+    for number, reference in ((1, before), (2, after)):
+        clock.now_ms = NOON_MS + number * 6 * DAY_MS
+        rows = delta(reference, normal(10))
+        store.take_in([snapshot(number, [rows], to_ms=clock.now_ms, profiles=(reference,))])
+    for day, kept in [(14, [before, after]), (19, [after])]:
+        keep_house(rollup, NOON_MS + day * DAY_MS)
+        with store.database.reading() as connection:
+            found = set(connection.scalars(select(profiles.c.digest)))
+        assert found == {one.digest() for one in kept}, day
+
+
 @pytest.mark.parametrize(("hours_d", "hour"), [(1, 0.2), (1, 15.98), (9, 0.2), (9, 15.98)])
 def test_every_span_that_can_be_asked_for_is_whole(
     open_store: Callable[[ControlOptions], Store], clock: Clock, hours_d: float, hour: float
@@ -153,10 +171,11 @@ def test_windows_by_count_are_limited(open_store: Callable[[ControlOptions], Sto
     store = open_store(options)
     for number in range(1, 8):
         store.take_in([snapshot(number, [VersionDelta(model="m", version=1, watched_rows=100 + number)])])
-    keep_house(Rollup(store, options), NOON_MS)
-    with store.database.reading() as connection:
-        query = select(windows.c.rows).where(windows.c.level == "count").order_by(windows.c.start_ms)
-        assert connection.scalars(query).all() == [105, 106, 107]
+    for _ in range(2):  # as many as are kept are no surplus
+        keep_house(Rollup(store, options), NOON_MS)
+        with store.database.reading() as connection:
+            query = select(windows.c.rows).where(windows.c.level == "count").order_by(windows.c.start_ms)
+            assert connection.scalars(query).all() == [105, 106, 107]
 
 
 def test_rows_that_come_late_are_kept_until_they_are_summed_up(
