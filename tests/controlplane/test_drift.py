@@ -51,8 +51,18 @@ def test_a_version_that_is_gone_has_no_distances() -> None:
     scene = Scene()
     assert scene.compared(True, 0, Drift("data", 3_600.0))
     assert VERSION in scene.fleet.drift
+    workers = dict(scene.fleet.workers)
     scene.fleet.workers.clear()
-    assert not scene.compared(True, 100, None)
+    assert not scene.compared(True, 1, None)
+    assert VERSION not in scene.fleet.drift
+    scene.fleet.workers.update(workers)
+    assert scene.compared(False, 1, None), "one that is back waits for nothing"
+
+
+def test_distances_go_with_the_last_rows_of_the_window() -> None:
+    scene = Scene()
+    assert scene.compared(True, 0, Drift("data", 3_600.0))
+    assert scene.compared(False, 60, None)
     assert VERSION not in scene.fleet.drift
 
 

@@ -7,13 +7,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import delete as delete_from
+from sqlalchemy import update
 
-from fastserve.controlplane.errors import NotWatched
+from fastserve.controlplane.errors import NotWatched, ProfileUnavailable
 from fastserve.controlplane.options import ControlOptions
+from fastserve.controlplane.profiles import Profiles
 from fastserve.controlplane.rollup import Rollup
 from fastserve.controlplane.spans import MAX_POINTS, Place, choose, parse_since, span_until
+from fastserve.controlplane.states import pack
 from fastserve.controlplane.store import Store
 from fastserve.controlplane.summary import Summaries
+from fastserve.controlplane.tables import profiles, windows
 from fastserve.controlplane.windows import DAY_MS, HOUR_MS, MINUTE_MS, SPAN_MS
 from fastserve.controlplane.yardstick import Yardstick
 from fastserve.errors import InvalidRequest
@@ -65,7 +70,9 @@ def test_chosen_windows_hold_every_minute_once(
     places += [Place(hour * HOUR_MS, "hour", hour // 24 in whole_days) for hour in made]
     places += [Place(day * DAY_MS, "day", False) for day in whole_days]
     held: list[int] = []
-    for one in choose(places, step_ms):
+    chosen = choose(places, step_ms)
+    assert [one.start_ms for one in chosen] == sorted(one.start_ms for one in chosen)
+    for one in chosen:
         assert SPAN_MS[one.level] <= step_ms
         inside = {m for m in minutes if one.start_ms <= m * MINUTE_MS < one.start_ms + SPAN_MS[one.level]}
         if one.level == "hour":
@@ -181,6 +188,42 @@ def test_windows_by_number_of_rows(store: Store, clock: Clock) -> None:
     assert all(before.end <= after.start for before, after in pairwise(found.windows))
     last = Summaries(store.database, store.profiles).by_count("m", 1, 2, clock())
     assert last.windows == found.windows[1:]
+
+
+@pytest.mark.parametrize("whole_tensors", [0, 1])
+def test_a_window_by_count_that_cannot_be_read_is_left_out(
+    store: Store, clock: Clock, whole_tensors: int
+) -> None:
+    for number, size in enumerate((100, 101, 102), 1):
+        clock.now_ms = NOON_MS + number * 1_000
+        rows = delta(REFERENCE, normal(size, number))
+        store.take_in([snapshot(number, [rows], to_ms=clock.now_ms, profiles=(REFERENCE,))])
+    summaries = Summaries(store.database, store.profiles)
+    whole = summaries.by_count("m", 1, 10).windows
+    damaged = pack([*make.states(REFERENCE, normal(101))[:whole_tensors], b"rubbish"])
+    with store.housekeeping() as connection:
+        connection.execute(update(windows).where(windows.c.rows == 101).values(state=damaged))
+    assert summaries.by_count("m", 1, 10).windows == (whole[0], whole[2])
+
+
+def test_a_version_whose_rows_are_still_to_come(store: Store) -> None:
+    """Its profile has come, another one that its worker tells of is wanted first."""
+    other = profile(salt="other")
+    both = [delta(REFERENCE, normal(5)), delta(other, normal(5), "n")]
+    (answer,) = store.take_in([snapshot(1, both, profiles=(REFERENCE,))]).answers
+    assert answer.wanted == (other.digest(),)
+    span = span_until(NOON_MS, HOUR_MS, ControlOptions())
+    report = Summaries(store.database, store.profiles).report("m", 1, span)
+    assert (report.profile, report.rows) == (REFERENCE.digest(), 0)
+
+
+def test_rows_whose_profile_is_gone_have_no_report(store: Store) -> None:
+    store.take_in([snapshot(1, [delta(REFERENCE, normal(5))], profiles=(REFERENCE,))])
+    with store.housekeeping() as connection:
+        connection.execute(delete_from(profiles))
+    span = span_until(NOON_MS, HOUR_MS, ControlOptions())
+    with pytest.raises(ProfileUnavailable):
+        Summaries(store.database, Profiles()).report("m", 1, span)
 
 
 def test_sliding_spans_end_now(open_store: Callable[[ControlOptions], Store], clock: Clock) -> None:
