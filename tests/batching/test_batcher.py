@@ -323,6 +323,25 @@ def test_a_model_that_gives_another_number_of_rows_has_failed(given: int | None)
     run(test)
 
 
+def test_parts_of_a_request_that_have_other_shapes_are_not_put_together() -> None:
+    """Although NumPy would stretch one value over the width of the others."""
+
+    class Narrowing(PuppetRuntime):
+        def run(self, inputs: Any) -> list[Array]:
+            (y,) = super().run(inputs)
+            return [y if len(y) == 8 else y[:, :1]]
+
+    async def test() -> None:
+        async with bench(Narrowing()) as b:
+            with pytest.raises(ModelFailed, match=r"shapes \(2,\) and \(1,\)"):
+                await b.ask(*[float(i) for i in range(20)])
+            assert b.batcher.idle and not b.batcher._held
+            (y,) = await b.ask(*[float(i) for i in range(8)])
+            assert y.shape == (8, 2)
+
+    run(test)
+
+
 def test_a_split_request_that_fails_in_the_end_is_no_success() -> None:
     async def test() -> None:
         async with bench(PuppetRuntime(poison=12.0)) as b:
