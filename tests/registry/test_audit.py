@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fastserve.errors import RegistryError
 from fastserve.registry import Registry, audit, chain
-from fastserve.registry.checking import check
+from fastserve.registry.checking import check, replaced
 
 
 @pytest.fixture
@@ -141,6 +141,9 @@ def test_the_newest_version_is_remembered(directory: Path) -> None:
     (directory / ".audit-head").unlink()
     with audit.writing(directory) as log:
         assert log.newest_version() == 7
+    rewrite(directory, [])  # now the head alone knows
+    with audit.writing(directory) as log:
+        assert log.newest_version() == 7
 
 
 TAMPERED: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
@@ -171,6 +174,19 @@ def test_tampering_is_found_and_stays_found(directory: Path, how: str) -> None:
             log.commit("note", {"number": number})
         assert check(directory) != []
     assert b'"number":7' in raw(directory)[-1]
+
+
+@pytest.mark.parametrize("how", ["cut within a line", "repeated", "emptied"])
+def test_the_line_that_tells_of_damage_stands_by_itself(directory: Path, how: str) -> None:
+    knew = audit.read_head(directory)
+    assert knew is not None
+    rewrite(directory, TAMPERED[how][0](raw(directory)))
+    with audit.writing(directory):
+        pass
+    lines = [line for _, _, line in audit.entries(directory)]
+    assert lines[-1] is not None and lines[-1].event == chain.BROKEN
+    assert (lines[-1].seq, lines[-1].previous) == (knew.seq + 1, knew.sha256), "it follows what was known"
+    assert b"\n" not in raw(directory), "no empty line before it"
 
 
 def test_a_head_that_is_gone_damaged_or_of_another_log(directory: Path) -> None:
@@ -309,6 +325,7 @@ def test_lines_that_cannot_be_read_hide_no_others(published: Registry) -> None:
     assert [line.seq for line in lines] == [line.seq for line in published.audit("m")] == [1, 2, 3, 4]
     assert unreadable == [range(1, 3), range(4, 5)]
     assert "m/audit.jsonl: line 1 is not an audit line" in published.check_audit("m")
+    assert replaced(published.path / "m", [1]) == {}
 
 
 def test_readers_beside_writers_see_a_sound_log(tmp_path: Path) -> None:
