@@ -316,6 +316,18 @@ def test_a_log_that_is_no_file(directory: Path, tmp_path: Path, make: str) -> No
     assert not (tmp_path / "elsewhere").exists()
 
 
+@pytest.mark.parametrize("name", ["audit.jsonl", ".audit-head"])
+@pytest.mark.parametrize("make", ["circle", "pipe"])
+def test_a_log_or_a_head_that_cannot_be_read(directory: Path, name: str, make: str) -> None:
+    (directory / name).unlink()
+    if make == "circle":
+        (directory / name).symlink_to(directory / name)
+    else:
+        os.mkfifo(directory / name)
+    with pytest.raises(RegistryError, match="cannot be read|not a regular file"):
+        check(directory)
+
+
 def test_lines_that_cannot_be_read_hide_no_others(published: Registry) -> None:
     for _ in range(3):
         published.record("m", "note", version=1, reason="", pid=1)
