@@ -108,6 +108,23 @@ def test_profiles_are_sent_when_they_are_asked_for() -> None:
     assert not outbox.attach(["f" * 64])
 
 
+def test_profiles_are_kept_as_long_as_something_waits_for_them() -> None:
+    outbox, other = Outbox(WHO, 10), profiles.profile(profiles.tensor("z"))
+    now = [VersionNow(model="m", version=1, state="READY", profile=other.digest())]
+    both = {PROFILE.digest(): PROFILE, other.digest(): other}
+    for minute in (1, 2):
+        outbox.add([delta(1)], now, FIGURES, (minute * 60_000, minute * 60_000 + 1), both)
+    outbox.next()
+    outbox.acknowledge()
+    assert outbox.next() is not None
+    assert outbox.attach([PROFILE.digest()]), "the second minute has rows that were counted against it"
+    outbox.acknowledge()
+    outbox.add([], now, FIGURES, (180_000, 180_001), {})
+    assert outbox.next() is not None
+    assert not outbox.attach([PROFILE.digest()]), "nobody counts against it any more"
+    assert outbox.attach([other.digest()])
+
+
 def test_a_clock_set_back_loses_nothing() -> None:
     outbox = Outbox(WHO, 10)
     add(outbox, 1_000, delta(1))

@@ -324,7 +324,7 @@ def test_a_log_or_a_head_that_cannot_be_read(directory: Path, name: str, make: s
         (directory / name).symlink_to(directory / name)
     else:
         os.mkfifo(directory / name)
-    with pytest.raises(RegistryError, match="cannot be read|not a regular file"):
+    with pytest.raises(RegistryError, match=r"cannot be read|not a regular file"):
         check(directory)
 
 
