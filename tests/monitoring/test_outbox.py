@@ -131,6 +131,10 @@ def test_a_clock_set_back_loses_nothing() -> None:
     add(outbox, 100, delta(2))
     add(outbox, 1_001, delta(4))
     assert sum(rows_of(one) for one in drain(outbox)) == 7
+    add(outbox, 130, delta(1))
+    add(outbox, 125, delta(2))
+    (one,) = drain(outbox)
+    assert (one.from_ms, one.to_ms, rows_of(one)) == (124_000, 130_000, 3)
 
 
 def test_profiles_that_do_not_fit_together_go_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,10 +96,12 @@ def test_reports_arrive_numbered(control: ControlPlane, sender: Sender) -> None:
     assert control.received[0].incarnation == WHO.incarnation
 
 
-def test_what_was_counted_before_there_was_a_control_plane_arrives(path: Path, sender: Sender) -> None:
+def test_what_was_counted_before_there_was_a_control_plane_arrives(
+    path: Path, sender: Sender, caplog: pytest.LogCaptureFixture
+) -> None:
     sender.offer(report(delta(3)))
     sender.offer(report(delta(4), at_s=200))
-    time.sleep(0.1)
+    until(lambda: "the control plane cannot be reached: No such file or directory" in caplog.text)
     with ControlPlane(path) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         until(lambda: counted(server) == 7)
@@ -197,6 +199,20 @@ def test_the_last_words_are_sent_when_they_come_while_the_thread_is_busy(
     threading.Timer(0.2, go_on.set).start()
     one.stop(5)
     assert counted(control) == 42
+
+
+def test_the_last_words_wait_for_a_control_plane_that_is_about_to_listen(path: Path) -> None:
+    one = Sender(lambda: Link(path), WHO, 5)
+    one.start()
+    one.offer(report(delta(5)))
+    stopping = threading.Thread(target=one.stop, args=(20,))
+    stopping.start()
+    time.sleep(0.2)
+    with ControlPlane(path) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        stopping.join(20)
+        assert counted(server) == 5
+        server.shutdown()
 
 
 def test_a_thread_that_is_stuck_is_said_to_be_behind(path: Path) -> None:
