@@ -173,6 +173,19 @@ def test_troubles_that_take_turns_are_said_once_each(
     assert [caplog.text.count(f"trouble {which}") for which in (0, 1)] == [1, 1]
 
 
+def test_a_trouble_that_does_not_last_is_not_told(
+    control: ControlPlane, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    control.answer = lambda one: (503 if len(control.received) < 3 else 200, {"error": "in a moment"})
+    one = Sender(lambda: Link(path), WHO, 5, patience_s=600)
+    one.start()
+    one.offer(report(delta(5)))
+    until(lambda: len(control.received) == 3)
+    one.stop(10)
+    assert caplog.text == ""
+
+
 def test_the_last_words_are_sent_before_the_end(control: ControlPlane, path: Path) -> None:
     one = Sender(lambda: Link(path), WHO, 5)
     one.start()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fastserve.errors import FastserveError, ModelNotFound, RegistryError, VersionNotFound
 from fastserve.registry import ModelState, Registry, files
-from fastserve.registry.state import replay
+from fastserve.registry.state import after, replay
 
 
 def versions(registry: Registry, *numbers: int) -> Registry:
@@ -378,6 +378,23 @@ CHANGES = st.lists(
     ),
     max_size=20,
 )
+
+
+@pytest.mark.parametrize(
+    ("event", "details"),
+    [
+        ("alias", {}),
+        ("alias", {"alias": "x", "version": "nine"}),
+        ("alias", {"alias": ["x"], "version": 1}),
+        ("tag", {"version": 1, "key": "k"}),
+        ("archive", {"version": None}),
+        ("forget-tags", {"versions": 5}),
+        ("nobody knows it", {"version": 1}),
+    ],
+)
+def test_lines_of_other_hands_that_make_no_sense_change_nothing(event: str, details: dict[str, Any]) -> None:
+    state = ModelState(aliases={"champion": 2}, tags={1: {"k": "v"}})
+    assert after(state, event, details) == state
 
 
 @given(CHANGES)
