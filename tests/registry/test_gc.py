@@ -55,6 +55,17 @@ def test_the_newest_stay(five: Registry) -> None:
     assert five.gc(2) == []
 
 
+def test_a_leftover_that_is_a_link_goes_and_what_it_leads_to_stays(five: Registry, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_bytes(b"x" * 5_000)
+    link = five.path / "m" / ".trash-1-00"
+    link.symlink_to(elsewhere)
+    (removed,) = five.gc(5)
+    assert (removed.what, removed.bytes) == (link.name, len(str(elsewhere)))
+    assert not os.path.lexists(link) and (elsewhere / "precious").exists()
+
+
 @pytest.mark.parametrize("keep", [0, -1])
 def test_something_must_stay(five: Registry, keep: int) -> None:
     with pytest.raises(RegistryError, match=r"at least one version"):
