@@ -37,7 +37,10 @@ def test_the_smaller_of_machine_and_container_counts(tmp_path: Path) -> None:
     assert free_bytes(meminfo, tmp_path, memberships) == MIB
     (tmp_path / "memory.max").write_text("max\n")
     assert free_bytes(meminfo, tmp_path, memberships) == 2 * MIB
-    meminfo.write_text("nonsense")
+    for text in ("nonsense", "MemAvailable:", "MemAvailable: many kB"):
+        meminfo.write_text(text)
+        assert free_bytes(meminfo, tmp_path, memberships) is None
+    meminfo.unlink()
     assert free_bytes(meminfo, tmp_path, memberships) is None
 
 

@@ -38,6 +38,7 @@ TABLE: list[tuple[str, Preference, list[View], Action | None]] = [
         [want(2, LOADING), old(1, answering=True)],
         None,
     ),
+    ("memory for both: load first", "auto", [want(2), old(1, answering=True)], load(2)),
     ("availability loads first", "availability", [want(2), old(1, answering=True)], load(2)),
     ("swapped: the old one goes", "auto", [want(2, READY, answering=True), old(1)], unload(1)),
     ("what nobody asks for goes even before a load", "auto", [want(2), old(1)], unload(1)),
