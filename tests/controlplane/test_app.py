@@ -153,6 +153,8 @@ def _spoilt(**changes: Any) -> bytes:
         (_spoilt(more=1), 400, "more"),
         (_spoilt(profile_bytes={"0" * 64: 10}), 400, "state_bytes"),
         (_spoilt(profile_bytes={"0" * 64: -1}), 400, "state_bytes"),
+        (_spoilt(profile_bytes={"0" * 64: 10, "1" * 64: -10}), 400, "state_bytes"),
+        (_spoilt(profile_bytes={"0" * 64: False}), 400, "state_bytes"),
     ],
 )
 def test_hostile_bodies(control: ControlProcess, body: bytes, status: int, word: str) -> None:

@@ -50,6 +50,25 @@ def removed(registry: Registry) -> list[str]:
     return [one.what for one in registry.gc(1)]
 
 
+@pytest.mark.parametrize("another", [False, True], ids=["gone", "another in its place"])
+def test_a_version_that_is_collected_as_it_is_held_leaves_nothing_open(
+    three: Registry, monkeypatch: pytest.MonkeyPatch, another: bool
+) -> None:
+    path = three.path / "m" / "1"
+
+    def collected(descriptor: int, operation: int) -> bool:
+        path.rename(path.with_name(".trash-1"))
+        if another:
+            path.mkdir()
+        return True
+
+    monkeypatch.setattr(holding, "_lock", collected)
+    before = sorted(os.listdir("/proc/self/fd"))
+    with pytest.raises(VersionNotFound):
+        holding.hold(path)
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
 def test_a_held_version_stays(three: Registry) -> None:
     with three.hold("m", 1) as held:
         assert held.is_real
