@@ -11,7 +11,7 @@ import pytest
 
 from fastserve.clock import NS_PER_S, ManualClock
 from fastserve.errors import RegistryError
-from fastserve.lifecycle import LifecycleOptions, Scanner, Wish
+from fastserve.lifecycle import LifecycleOptions, Scanner, Wish, scanning
 from fastserve.lifecycle.wishes import wished
 from fastserve.registry import Registry
 from tests import models
@@ -147,6 +147,20 @@ def test_a_bare_model_that_has_lain_there_for_long_counts_at_once(look: Look) ->
     assert look.versions() == (7,)
 
 
+def test_a_bare_model_beside_which_a_file_is_still_written_waits(
+    look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look.drop(7)
+    look.wall_s = 2.0**33
+    now_ns = int(look.wall_s) * NS_PER_S
+    monkeypatch.setattr(
+        scanning, "stamp", lambda _: (("model.onnx", 5, 1, 1), ("weights", 5, now_ns, now_ns))
+    )
+    assert look.versions() == ()
+    look.pass_s(2.1)
+    assert look.versions() == (7,)
+
+
 def test_a_clock_set_back_only_means_waiting(look: Look) -> None:
     look.drop(7)
     look.wall_s = LONG_AGO_S
@@ -171,12 +185,15 @@ def test_a_copy_with_manifest_counts_when_every_file_has_its_size(look: Look, tm
     assert look.versions() == (1,)
 
 
-def test_a_version_that_stays_wrong_counts_in_the_end_so_that_its_reason_is_told(look: Look) -> None:
+@pytest.mark.parametrize("name", ["model.onnx", "manifest.json"])
+def test_a_version_that_stays_wrong_counts_in_the_end_so_that_its_reason_is_told(
+    look: Look, name: str
+) -> None:
     look.publish()
-    model = look.registry.path / "m" / "1" / "model.onnx"
-    model.chmod(0o644)
-    model.write_bytes(b"cut")
-    look.wall_s = os.stat(model).st_ctime
+    file = look.registry.path / "m" / "1" / name
+    file.chmod(0o644)
+    file.write_bytes(b"cut")
+    look.wall_s = os.stat(file).st_ctime
     assert look.versions() == ()
     look.pass_s(2.1)
     assert look.versions() == (1,)

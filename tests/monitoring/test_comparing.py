@@ -196,6 +196,22 @@ def test_a_few_missing_values_are_chance() -> None:
     ).missing_may_be_chance
 
 
+def test_chi_square_is_measured_by_what_chance_gives() -> None:
+    (one,) = compared(column(1.0, 2.0, 3.0), column(1.0, 2.0))
+
+    def with_figures(chi_square: float | None, degrees: float | None, phi: float = 1.0) -> FeatureComparison:
+        figures = {"chi_square": chi_square, "degrees": degrees}
+        return one.model_copy(update={"distances": figures, "phi": phi})
+
+    assert with_figures(16.0, 8.0).excess == 2.0
+    assert with_figures(16.0, 8.0, 4.0).excess == 0.5
+    assert [with_figures(*each).excess for each in ((None, 8.0), (16.0, 0.0), (16.0, None))] == [None] * 3
+    # Of eight degrees of freedom the standard deviation is half of what is expected.
+    assert [with_figures(chi, 8.0).may_be_chance for chi in (8.0, 20.0, 20.1)] == [True, True, False]
+    assert [with_figures(chi, 8.0, 2.0).may_be_chance for chi in (40.0, 40.1)] == [True, False]
+    assert with_figures(None, None).may_be_chance
+
+
 def test_without_live_rows_nothing_is_severe() -> None:
     (one,) = compared(column(1.0, 2.0, np.nan), np.empty((0, 1)))
     assert (one.missing_psi, one.severity, one.is_gone) == (None, -np.inf, False)
