@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import suppress
 from dataclasses import dataclass
 
 from fastserve.lifecycle.loader import Loaded, Loader
@@ -58,8 +57,7 @@ def load_ahead(
 
     def load(name: str, version: int) -> None:
         if in_time():
-            with suppress(Exception):
-                loader.keep(loader.load(name, version))
+            loader.keep(loader.load(name, version))
 
     pool = ThreadPoolExecutor(threads, "fastserve-load")
     try:
