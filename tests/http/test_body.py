@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 
 from fastserve.errors import InvalidRequest, PayloadTooLarge
-from fastserve.frontends.http.body import Inflater
+from fastserve.frontends.http.body import Inflater, check_length
 from tests.http.asgi import Answer, Client
 from tests.http.conftest import OPTIONS
 
@@ -224,3 +225,23 @@ def test_large_bodies_let_other_tasks_run(client: Client) -> None:
         return turns
 
     assert asyncio.run(count_turns()) >= 8
+
+
+def test_any_raw_deflate_is_told_from_zlibs() -> None:
+    """Also one in thirty that has zlib's check by chance."""
+    by_chance = 0
+    for number in range(300):
+        body = f"{number} {number * number}".encode() * 3
+        raw = raw_deflate(body)
+        by_chance += (raw[0] << 8 | raw[1]) % 31 == 0
+        for packed in (raw, zlib.compress(body)):
+            assert b"".join(Inflater("deflate", 1_000).feed(packed)) == body
+    assert by_chance
+
+
+@pytest.mark.parametrize("values", [["5", "5"], ["x"], ["-1"], ["+5"], ["5.0"], [""], ["\xb2"]])
+def test_a_length_that_is_none_is_refused_by_name(values: list[str]) -> None:
+    headers = [(b"content-length", value.encode("latin-1")) for value in values]
+    with pytest.raises(InvalidRequest) as refused:
+        check_length(Request({"type": "http", "headers": headers}), 100)
+    assert refused.value.field == "Content-Length"
