@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fastserve.errors import InvalidRequest
-from fastserve.types import Array, DataType, Signature, TensorSpec
+from fastserve.types import Array, Signature, TensorSpec
 
 
 def check_inputs(signature: Signature, inputs: Mapping[str, Array]) -> tuple[list[Array], int]:
@@ -63,6 +63,4 @@ def _one(spec: TensorSpec, array: Array | None) -> Array:
     )
     if not fits:
         raise InvalidRequest(f"{field} must have shape {list(spec.shape)}, not {list(array.shape)}", field)
-    if spec.datatype is DataType.BYTES:
-        return array
     return np.asarray(array, order="C")  # ascontiguousarray would give a scalar a dimension
