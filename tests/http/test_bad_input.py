@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 
+from fastserve.errors import InvalidRequest
+from fastserve.frontends.http.tensors import from_binary, from_json
+from fastserve.types import DataType
 from tests.http.asgi import Client
 from tests.http.plain_dataplane import PlainDataPlane
 
@@ -257,6 +260,27 @@ def test_binary_bools_are_zero_or_one(client: Client) -> None:
     body, headers = binary(2, b"\x01\x02", shape=[2], datatype="BOOL")
     answer = client.post("/v2/models/bare-BOOL/infer", body, headers)
     assert (answer.status, "inputs[0].parameters.binary_data_size" in answer.error) == (400, True)
+
+
+def test_a_tensor_of_no_bytes_is_empty_and_not_wrong() -> None:
+    for datatype in DataType:
+        assert from_binary(memoryview(b""), datatype, (0, 2), "x").shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("data", "datatype", "message"),
+    [
+        ([1, 127, -128, 128], DataType.INT8, "x: value 3 is 128, which is out of the range of INT8"),
+        ([0, -1, 300], DataType.UINT8, "x: value 1 is -1, which is out of the range of UINT8"),
+        ([2**63 - 1, 2**63], DataType.INT64, f"x: value 1 is {2**63}, which is out of the range of INT64"),
+    ],
+)
+def test_the_first_value_that_is_out_of_range_is_named(
+    data: list[int], datatype: DataType, message: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        from_json(data, datatype, (len(data),), "x")
+    assert str(refused.value) == message
 
 
 # -- addresses and headers --------------------------------------------------------------------------------
