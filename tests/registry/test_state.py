@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from fastserve.errors import FastserveError, ModelNotFound, RegistryError, VersionNotFound
+from fastserve.errors import ModelNotFound, RegistryError, VersionNotFound
 from fastserve.registry import ModelState, Registry, files
-from fastserve.registry.state import after, replay
+from fastserve.registry.state import replay
 
 
 def versions(registry: Registry, *numbers: int) -> Registry:
@@ -361,53 +359,3 @@ def test_every_change_changes_the_fingerprint(four: Registry) -> None:
         change()
         seen.append(four.fingerprint("m"))
     assert len(set(seen)) == len(seen)
-
-
-NUMBERS = st.integers(1, 4)
-ALIASES = st.sampled_from(["champion", "challenger"])
-CHANGES = st.lists(
-    st.one_of(
-        st.tuples(st.just("set_alias"), ALIASES, NUMBERS),
-        st.tuples(st.just("remove_alias"), ALIASES),
-        st.tuples(st.just("rollback"), ALIASES),
-        st.tuples(st.just("archive"), NUMBERS, st.booleans()),
-        st.tuples(
-            st.just("tag"), NUMBERS, st.sampled_from(["a", "b"]), st.none() | st.just("x") | st.just("é")
-        ),
-        st.tuples(st.just("set_loaded"), st.booleans()),
-    ),
-    max_size=20,
-)
-
-
-@pytest.mark.parametrize(
-    ("event", "details"),
-    [
-        ("alias", {}),
-        ("alias", {"alias": "x", "version": "nine"}),
-        ("alias", {"alias": ["x"], "version": 1}),
-        ("tag", {"version": 1, "key": "k"}),
-        ("archive", {"version": None}),
-        ("forget-tags", {"versions": 5}),
-        ("nobody knows it", {"version": 1}),
-    ],
-)
-def test_lines_of_other_hands_that_make_no_sense_change_nothing(event: str, details: dict[str, Any]) -> None:
-    state = ModelState(aliases={"champion": 2}, tags={1: {"k": "v"}})
-    assert after(state, event, details) == state
-
-
-@given(CHANGES)
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_replaying_the_log_gives_the_state(tmp_path_factory: pytest.TempPathFactory, changes: Any) -> None:
-    registry = versions(Registry(tmp_path_factory.mktemp("r") / "registry"), 1, 2, 3, 4)
-    for name, *arguments in changes:
-        before = registry.state("m")
-        try:
-            getattr(registry, name)("m", *arguments)
-        except FastserveError:
-            assert registry.state("m") == before
-    state = registry.state("m")
-    assert replay(registry.audit("m")) == state
-    assert registry.check_audit("m") == []
-    assert not state.archived & set(state.aliases.values())
