@@ -42,6 +42,15 @@ def test_a_request_above_the_limit_is_let_in_alone(make: Any) -> None:
     assert queue.push(2**63 - 1, NO_DEADLINE, 0) == -1
 
 
+def test_rows_that_are_given_up_as_a_batch_is_taken_are_room_at_once(make: Any) -> None:
+    queue = make(4, 8, 64)
+    for _ in range(2):
+        commit(queue, 4, 10)
+    assert queue.room() == 0
+    assert len(queue.take(10).expired) == 2
+    assert queue.room() == 8
+
+
 def test_large_requests_are_split_and_keep_their_place(make: Any) -> None:
     queue = make(4, 16, 100)
     small, large, last = commit(queue, 1), commit(queue, 9), commit(queue, 2)
