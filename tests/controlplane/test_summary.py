@@ -199,11 +199,11 @@ def test_a_window_by_count_that_cannot_be_read_is_left_out(
         rows = delta(REFERENCE, normal(size, number))
         store.take_in([snapshot(number, [rows], to_ms=clock.now_ms, profiles=(REFERENCE,))])
     summaries = Summaries(store.database, store.profiles)
-    whole = summaries.by_count("m", 1, 10).windows
+    whole = summaries.by_count("m", 1, 10, clock()).windows
     damaged = pack([*make.states(REFERENCE, normal(101))[:whole_tensors], b"rubbish"])
     with store.housekeeping() as connection:
         connection.execute(update(windows).where(windows.c.rows == 101).values(state=damaged))
-    assert summaries.by_count("m", 1, 10).windows == (whole[0], whole[2])
+    assert summaries.by_count("m", 1, 10, clock()).windows == (whole[0], whole[2])
 
 
 def test_a_version_whose_rows_are_still_to_come(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,11 @@ _HUGE_BYTES = 2 * 2**20
 linux = pytest.mark.skipif(sys.platform != "linux", reason="madvise and /proc are Linux's")
 
 
+def fresh() -> Array:
+    """Memory that nobody has used before, unlike what an allocator may have kept."""
+    return np.frombuffer(mmap(-1, _BYTES, MAP_PRIVATE | MAP_ANONYMOUS), np.uint8)
+
+
 def chosen(array: Array) -> int:
     """Blocks of an array that would go to huge pages."""
     start = array.ctypes.data
@@ -26,7 +32,7 @@ def chosen(array: Array) -> int:
 
 @linux
 def test_only_what_is_in_memory_is_chosen() -> None:
-    array = np.empty(_BYTES, np.uint8)
+    array = fresh()
     assert chosen(array) == 0
     array[: _BYTES // 2] = 1
     assert _BYTES // 2 // _HUGE_BYTES - 1 <= chosen(array) <= _BYTES // 2 // _HUGE_BYTES
@@ -34,7 +40,8 @@ def test_only_what_is_in_memory_is_chosen() -> None:
 
 @linux
 def test_what_a_process_shares_with_the_one_it_was_forked_from_stays_shared() -> None:
-    array = np.ones(_BYTES, np.uint8)
+    array = fresh()
+    array[:] = 1
     if (pid := os.fork()) == 0:
         os._exit(min(chosen(array), 255))
     _, status = os.waitpid(pid, 0)
