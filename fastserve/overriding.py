@@ -1,13 +1,20 @@
 """Settings of one model over those of the server, and what pydantic says of wrong values."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from fastserve.errors import ConfigError
 
 Options = TypeVar("Options", bound=BaseModel)
+
+
+def is_number(field: FieldInfo) -> bool:
+    """Whether a setting takes numbers, and truth values only by pydantic's leave."""
+    kinds = {field.annotation, *get_args(field.annotation)}
+    return bool(kinds & {int, float}) and bool not in kinds
 
 
 def first_problem(error: ValidationError) -> tuple[str, str]:
@@ -22,7 +29,10 @@ def place_and_problem(error: ValidationError) -> str:
 
 
 def overridden(options: Options, settings: Mapping[str, Any], section: str) -> Options:
-    """Give the options with known settings over them; ConfigError names the first value out of range."""
+    """Give the options with known settings over them; ConfigError names the first wrong value."""
+    for key, value in settings.items():
+        if isinstance(value, bool) and is_number(type(options).model_fields[key]):
+            raise ConfigError(f"{section}.{key}: Input should be a number, not {str(value).lower()}")
     try:
         return type(options).model_validate({**options.model_dump(), **settings})
     except ValidationError as error:

@@ -75,8 +75,19 @@ def serve(config: Config) -> int:
         post = Post(0, None, port) if config.monitoring.control_url else None
         Worker(config, threads, post).run(listeners[0])
         return 0
-    with TemporaryDirectory(prefix="fastserve-", ignore_cleanup_errors=True) as directory:
+    with _own_directory() as directory:
         return Supervisor(config, threads, listeners, control, Path(directory)).run()
+
+
+def _own_directory() -> TemporaryDirectory[str]:
+    """Make a directory for this server's sockets."""
+    try:
+        return TemporaryDirectory(prefix="fastserve-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise ConfigError(
+            f"there is no place for the sockets of workers and control plane ({error.strerror}): "
+            "set TMPDIR to a directory that can be written to"
+        ) from error
 
 
 def _tell_what_is_passed_over(registry: Registry) -> None:

@@ -122,7 +122,9 @@ def print_json(value: Any) -> None:
     """Write a value for programs to stdout."""
     try:
         text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
-    except TypeError:  # names of files that are no UTF-8, and whole numbers beyond 64 bits
+        text.encode(sys.stdout.encoding or "utf-8")
+    except (TypeError, UnicodeEncodeError):
+        # Names of files that are no UTF-8, numbers beyond 64 bits, or letters that stdout has not.
         text = json.dumps(value, indent=2)
     sys.stdout.write(text + "\n")
 

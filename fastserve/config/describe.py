@@ -1,6 +1,7 @@
 """Says in words what a setting takes, from pydantic's JSON Schema: for errors and the reference file."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, SecretStr
@@ -33,10 +34,9 @@ def section_of(field: FieldInfo) -> type[BaseModel] | None:
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
-def is_number(field: FieldInfo) -> bool:
-    """Whether a setting takes numbers, and truth values only by pydantic's leave."""
-    kinds = {field.annotation, *get_args(field.annotation)}
-    return bool(kinds & {int, float}) and bool not in kinds
+def is_text(field: FieldInfo) -> bool:
+    """Whether a setting takes text as it is, whatever it looks like."""
+    return bool({field.annotation, *get_args(field.annotation)} & {str, SecretStr, Path})
 
 
 def is_secret(path: KeyPath) -> bool:

@@ -12,6 +12,7 @@ from fastserve.config import describe, document
 from fastserve.config.document import KeyPath
 from fastserve.config.schema import Config
 from fastserve.errors import ConfigError
+from fastserve.overriding import is_number
 
 PREFIX = "FASTSERVE_"
 REGISTRY_VARIABLE = "FASTSERVE_REGISTRY"
@@ -71,7 +72,7 @@ def load(
         alone = _wrong_alone(layers)
     for name, value in sorted((environ or {}).items()):
         if (key := _environment_key(name)) and (value or name != REGISTRY_VARIABLE):
-            layers.put(key, _environment_value(value), name)
+            layers.put(key, _environment_value(key, value), name)
     for flag, (key, value) in (flags or {}).items():
         if value is not None:
             layers.put(key, value, flag)
@@ -103,7 +104,7 @@ def _wrong_alone(file: _Layers) -> list[str]:
             if (path := tuple(map(str, one["loc"]))) in file.origins
             and not (one["type"] == "value_error" and path in sections)
         ]
-    numbers = [path for path, field in describe.settings() if describe.is_number(field)]
+    numbers = [path for path, field in describe.settings() if is_number(field)]
     for path in numbers:  # pydantic takes true for 1, since the environment has nothing but text
         if isinstance(value := file.value(path), bool):
             wrong.append({"type": "number_type", "loc": path, "msg": "", "input": value})
@@ -123,11 +124,13 @@ def _environment_key(name: str) -> KeyPath | None:
     return tuple(name.removeprefix(PREFIX).lower().split("__"))
 
 
-def _environment_value(text: str) -> Any:
+def _environment_value(key: KeyPath, text: str) -> Any:
     """Lists, mappings and null are written as YAML; everything else is text that pydantic converts."""
     if text == "null":
         return None
-    return document.flow(text) if text.startswith(("[", "{")) else text
+    field = dict(describe.settings()).get(key)
+    is_text = field is not None and describe.is_text(field)  # such as a token, of any characters
+    return document.flow(text) if text.startswith(("[", "{")) and not is_text else text
 
 
 def _sentences(errors: list[ErrorDetails], layers: _Layers) -> list[str]:

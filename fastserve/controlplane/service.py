@@ -28,6 +28,10 @@ log = logging.getLogger("fastserve.controlplane")
 _T = TypeVar("_T")
 
 _RETRY_S = 1.0
+_NOT_ASKED = (
+    "nobody has asked it anything since it has its profile, or has less than two seconds ago: "
+    "counts come once a second"
+)
 _NOT_READ = "it has not been read since this control plane began"
 _SWEEP_S = 1.0
 _DRIFT_S = 5.0
@@ -116,7 +120,8 @@ class Control:
         loop = asyncio.get_running_loop()
         aliases = await loop.run_in_executor(self._readers, self._aliases, model)
         if alias is not None and alias not in aliases:
-            raise NotFound(f"model '{model[:128]}' has no alias '{alias[:128]}'")
+            where = "in the registry that the control plane reads"
+            raise NotFound(f"model '{model[:128]}' has no alias '{alias[:128]}' {where}")
         if version is None:
             version = aliases.get(alias or "champion") or self._newest(model)
         return version, sorted(name for name, number in aliases.items() if number == version)
@@ -133,7 +138,7 @@ class Control:
         for worker in self.fleet.workers.values():
             for one in worker.versions:
                 if (one.model, one.version) == (model, version):
-                    return one.unwatched or "nobody has asked it anything since it has its profile"
+                    return one.unwatched or _NOT_ASKED
         return ""
 
     def overview(self) -> list[dict[str, Any]]:

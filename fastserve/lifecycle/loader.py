@@ -218,13 +218,12 @@ def _batch_rows(signature: Signature, batching: BatchingOptions) -> int:
 
 def _tell(loaded: Loaded) -> None:
     log.info(
-        "model %s version %d is warm on %s after %.1f ms: est(n) = %.1f us + %.2f us * n, "
-        "up to %d rows a batch",
+        "model %s version %d is warm on %s after %.1f ms: est(n) = %.1f us + %.2f us * n, %s",
         loaded.model,
         loaded.version,
         loaded.runtime.provider,
         loaded.took_ns / 1e6,
         loaded.base_ns / 1e3,
         loaded.row_ns / 1e3,
-        loaded.max_batch_rows,
+        f"up to {loaded.max_batch_rows} rows a batch" if loaded.max_batch_rows else "unbatched",
     )

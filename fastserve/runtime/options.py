@@ -49,5 +49,6 @@ class RuntimeOptions(BaseModel):
     max_bucket_ms: float = Field(
         default=100,
         gt=0,
+        allow_inf_nan=False,
         description="Batches that would run longer than this, milliseconds, are not formed.",
     )

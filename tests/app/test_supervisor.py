@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from fastserve.app.supervisor import bind
+from fastserve.app.supervisor import _own_directory, bind
 from fastserve.errors import ConfigError
 from fastserve.lifecycle import LifecycleOptions
 from fastserve.lifecycle.probe import inspect_apart
@@ -301,3 +301,9 @@ def test_an_address_that_cannot_be_had_is_told() -> None:
     (taken,) = bind("127.0.0.1", 0, 1, 1)
     with taken, pytest.raises(ConfigError, match=r"--port takes another"):
         bind("127.0.0.1", taken.getsockname()[1], 1, 1)
+
+
+def test_a_machine_without_a_place_for_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    with pytest.raises(ConfigError, match=r"No such file or directory\): set TMPDIR to a directory"):
+        _own_directory()

@@ -134,6 +134,9 @@ def test_what_servers_refuse_in_a_model_yaml(models: Run, tmp_path: Path) -> Non
     with pytest.raises(RegistryError, match=refused):
         loader.load("double", 2)
     loader.close()
+    file.write_text("batching: {max_batch_rows: yes}\n")
+    told_of = models("verify").stderr
+    assert "double': batching.max_batch_rows: Input should be a number, not true" in told_of
     file.write_text("batching: {max_batch_rows: 0}\n")
     shown = models("verify", "--json")
     assert told(shown)["problems"] == [

@@ -68,6 +68,8 @@ def test_survives_the_way_to_a_worker() -> None:
         ("FASTSERVE_LOG__LEVEL", "debug", lambda c: c.log.level == "debug"),
         ("FASTSERVE_SERVER__HOST", "0", lambda c: c.server.host == "0"),
         ("FASTSERVE_REGISTRY", "null", lambda c: c.registry is None),
+        ("FASTSERVE_REGISTRY", "[old] models", lambda c: c.registry == Path("[old] models")),
+        ("FASTSERVE_CONTROL__TOKEN", "{x}" * 8, lambda c: c.control.token.get_secret_value() == "{x}" * 8),
     ],
 )
 def test_environment_values(name: str, text: str, read: Callable[[Config], bool]) -> None:
@@ -135,6 +137,9 @@ def test_every_mistake_has_a_line(write: Write) -> None:
 
 
 def test_mistakes_in_the_environment_and_the_flags() -> None:
+    assert message(None, {"FASTSERVE_RUNTIME__MAX_BUCKET_MS": "inf"}).startswith(
+        "FASTSERVE_RUNTIME__MAX_BUCKET_MS: runtime.max_bucket_ms is 'inf', but it takes a number"
+    )
     assert message(None, {"FASTSERVE_SERVER__PROT": "1"}) == (
         "FASTSERVE_SERVER__PROT: 'server.prot' is not a setting; did you mean 'server.port'?"
     )
