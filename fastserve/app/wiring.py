@@ -131,9 +131,14 @@ class Lifecycle:
 
     def _load(self, model: str, version: int) -> Served:
         """Load a version and make all that it needs to serve; on a loading thread, unless it is at hand."""
-        served = self.plane.prepare(self._loader.load(model, version))
-        if self._watching is not None:
-            self._watching.attach(served)
+        loaded = self._loader.load(model, version)
+        try:
+            served = self.plane.prepare(loaded)
+            if self._watching is not None:
+                self._watching.attach(served)
+        except BaseException:  # such as no memory for its batch buffer: it is loaded again later
+            self._loader.free(loaded)
+            raise
         return served
 
     def _tell(self, wishes: Mapping[str, Wish]) -> None:

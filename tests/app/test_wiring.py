@@ -1,0 +1,38 @@
+"""What a worker's rooms do for each other when one of them fails."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from fastserve.app.wiring import Lifecycle
+from fastserve.batching import BatchingOptions
+from fastserve.lifecycle import LifecycleOptions, Loader
+from fastserve.registry import Registry
+from fastserve.registry.holding import alone
+from fastserve.runtime import RuntimeOptions, inspect
+from tests import models
+
+
+@pytest.mark.parametrize("where", ["prepare", "attach"])
+def test_a_version_that_cannot_be_made_to_serve_is_let_go(tmp_path: Path, where: str) -> None:
+    registry, file = Registry(tmp_path / "registry"), tmp_path / "model.onnx"
+    file.write_bytes(models.scaled())
+    version = registry.path / "m" / str(registry.publish("m", file, inspect=inspect))
+    loader = Loader(registry, RuntimeOptions(), BatchingOptions(), LifecycleOptions(probe=False), threads=1)
+
+    def fail(_: object) -> None:
+        with alone(version) as is_free:
+            assert not is_free, "it is held while it is made to serve"
+        raise MemoryError
+
+    rooms = {"prepare": lambda _: None, "attach": lambda _: None, where: fail}
+    worker = SimpleNamespace(
+        _loader=loader,
+        plane=SimpleNamespace(prepare=rooms["prepare"]),
+        _watching=SimpleNamespace(attach=rooms["attach"]),
+    )
+    with pytest.raises(MemoryError):
+        Lifecycle._load(worker, "m", 1)  # type: ignore[arg-type]
+    with alone(version) as is_free:
+        assert is_free
