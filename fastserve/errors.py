@@ -64,10 +64,11 @@ class VersionNotFound(NotFound):
 
 
 class NotReady(FastserveError):
-    """The version is known but does not serve now."""
+    """The version is known but does not serve now; "" is no version, where none of the model can."""
 
     def __init__(self, model: str, version: str, reason: str) -> None:
-        super().__init__(f"model '{model}' version '{version}' is not ready: {reason}")
+        which = f"model '{model}' version '{version}'" if version else f"model '{model}'"
+        super().__init__(f"{which} is not ready: {reason}")
         self.model = model
         self.version = version
         self.reason = reason

@@ -65,7 +65,8 @@ def test_a_model_that_cannot_be_read_at_the_start_is_not_forgotten(
         for path in ("/v2/models/m", "/v2/models/m/ready"):
             answer = server.request("GET", path)
             assert answer.status == 503, path
-        assert "aliases.json" in server.request("GET", "/v2/models/m").error
+        told = server.request("GET", "/v2/models/m").error
+        assert told.startswith("model 'm' is not ready: ") and "aliases.json" in told
         rows = server.request("POST", "/v2/repository/index", b"{}").json()
         (row,) = [row for row in rows if row["name"] == "m"]
         assert row["state"] == "UNAVAILABLE" and "aliases.json" in row["reason"]
