@@ -56,7 +56,8 @@ def keep_owner(descriptor: int, target: Path) -> None:
         old = target.lstat()
         if stat.S_ISREG(old.st_mode):
             os.fchmod(descriptor, old.st_mode & 0o777)
-            os.fchown(descriptor, old.st_uid, old.st_gid)
+            os.fchown(descriptor, -1, old.st_gid)  # which others than root may do, of groups that they are in
+            os.fchown(descriptor, old.st_uid, -1)
 
 
 def rename_synced(source: Path, target: Path, label: str) -> None:

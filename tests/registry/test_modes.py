@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,29 @@ def test_a_file_keeps_its_readers(published: Registry) -> None:
         found = file.stat()
         assert (found.st_mode & 0o777, found.st_uid, found.st_gid) == (0o640, _SOMEBODY, _THEIRS)
     assert published.check_audit("m") == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")
+def test_a_file_keeps_its_group_where_another_of_the_group_replaces_it(published: Registry) -> None:
+    change(published, "a")
+    for path in (published.path, *published.path.rglob("*")):
+        os.chown(path, 65_534, 65_533)
+        path.chmod(0o770 if path.is_dir() else 0o660)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.chdir(published.path)  # the way there is root's own
+            os.setgroups([65_533])
+            os.setresgid(65_532, 65_532, 65_532)
+            os.setresuid(65_532, 65_532, 65_532)
+            change(Registry(Path()), "b")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert published.state("m").aliases["b"] == 1
+    for file in (published.path / "m" / name for name in NAMES):
+        found = file.stat()
+        assert (found.st_mode & 0o777, found.st_uid, found.st_gid) == (0o660, 65_532, 65_533)
 
 
 def change(registry: Registry, word: str) -> None:
