@@ -172,8 +172,9 @@ def _put_away(log: AuditLog, directory: Path, path: Path) -> list[Path]:
 def _delete(path: Path) -> None:
     """Delete; what cannot be deleted now is a leftover for the next time."""
     if path.is_dir() and not path.is_symlink():
-        with suppress(OSError):
-            path.chmod(stat.S_IRWXU)  # whoever published it may have protected it by hand
+        for folder, _, _ in os.walk(path):  # whoever published it may have protected it by hand
+            with suppress(OSError):
+                os.chmod(folder, stat.S_IRWXU)  # noqa: PTH101 - as walk gives it
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
