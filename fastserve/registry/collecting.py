@@ -78,9 +78,12 @@ def linked(root: Path) -> set[Path]:
 
 def _linked_by(version: Path) -> set[Path]:
     own = version.resolve()
-    targets = [Path(os.path.realpath(one)) for one in version.iterdir() if one.is_symlink()]
-    inside = {path for target in targets for path in (target, target.parent)} - {own}
-    return inside | {own} if version.is_symlink() else inside
+    found: set[Path] = set()
+    for link in filter(Path.is_symlink, version.rglob("*")):
+        # A link may lead to another, whose version is needed as much as the one that both end in.
+        for target in (os.path.realpath(link), os.path.realpath((link.parent / link.readlink()).parent)):
+            found |= {Path(target), *Path(target).parents}
+    return found | {own} if version.is_symlink() else found - {own}
 
 
 def _collect(directory: Path, keep: int, linked: Set[Path], dry_run: bool) -> list[Removed]:

@@ -158,12 +158,33 @@ def test_what_a_link_leads_to_stays_as_long_as_the_link(tmp_path: Path) -> None:
     assert (registry.versions("m"), registry.versions("n")) == ([3], [1])
 
 
+def test_what_links_lead_over_stays_too(tmp_path: Path) -> None:
+    registry = foreign(tmp_path, 1, 2, 3, 4)
+    for version in (2, 3):
+        (tmp_path / f"m/{version}/model.onnx").unlink()
+        (tmp_path / f"m/{version}/model.onnx").symlink_to(f"../{version - 1}/model.onnx")
+    assert collected(registry, 2) == []
+    assert registry.versions("m") == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("link", "target"), [("own/words", "../../1/words"), ("words", "../1/more/words")])
+def test_links_in_directories_and_into_some_count(tmp_path: Path, link: str, target: str) -> None:
+    registry = foreign(tmp_path, 1, 2)
+    for directory in ("1/more", "2/own"):
+        (tmp_path / "m" / directory).mkdir()
+    (tmp_path / "m/2" / link).symlink_to(target)
+    assert collected(registry, 1) == []
+
+
 def test_what_was_protected_by_hand_goes_too(five: Registry) -> None:
     """By its owner: root needs no permission, so it is done as somebody else where root runs this."""
+    (five.path / "m/1/more").mkdir()
+    (five.path / "m/1/more/words").touch()
     if os.geteuid() == 0:
         for path in (five.path, *five.path.rglob("*")):
             os.chown(path, 65_534, 65_534)
-    (five.path / "m/1").chmod(0o555)
+    for path in (five.path / "m/1/more", five.path / "m/1"):
+        path.chmod(0o555)
     child = os.fork()
     if child == 0:
         try:
