@@ -1,5 +1,6 @@
 """What every verb shares: its options, how errors look, and which exit code they give."""
 
+import io
 import json
 import os
 import signal
@@ -122,10 +123,10 @@ def print_json(value: Any) -> None:
     """Write a value for programs to stdout."""
     try:
         text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
-        text.encode(sys.stdout.encoding or "utf-8")
-    except (TypeError, UnicodeEncodeError):
-        # Names of files that are no UTF-8, numbers beyond 64 bits, or letters that stdout has not.
+    except TypeError:  # names of files that are no UTF-8, and whole numbers beyond 64 bits
         text = json.dumps(value, indent=2)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # as JSON is, whatever letters a terminal has
     sys.stdout.write(text + "\n")
 
 
