@@ -186,8 +186,10 @@ class Group:
         incarnation, before_s, last_s, seen_ms = self._places.get(place, (snapshot.incarnation, 0.0, 0.0, 0))
         if incarnation != snapshot.incarnation:
             is_silent = abs(self._now_ms - seen_ms) > patience_s(snapshot) * 1_000
-            if snapshot.incarnation in self._last and not is_silent:
-                return  # it was replaced; this is what it had not got rid of
+            if snapshot.incarnation in self._last:
+                if not is_silent:
+                    return  # it was replaced; this is what it had not got rid of
+                before_s -= cpu_s  # its own was counted when it was replaced
             before_s += last_s
         self._places[place] = (snapshot.incarnation, before_s, cpu_s, self._now_ms)
         self.workers[place] = WorkerNow(

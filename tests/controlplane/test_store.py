@@ -228,7 +228,7 @@ def test_of_two_workers_with_one_name_the_one_that_stays_is_shown(store: Store, 
     assert shown(3, 2) == []
 
 
-def test_processor_time_of_a_place_only_grows(store: Store) -> None:
+def test_processor_time_of_a_place_only_grows(store: Store, clock: Clock) -> None:
     def cpu_s(number: int, incarnation: int, used_s: float) -> float:
         taken = store.take_in([snapshot(number, [], incarnation=incarnation, cpu_s=used_s)])
         (worker,) = taken.workers
@@ -241,6 +241,9 @@ def test_processor_time_of_a_place_only_grows(store: Store) -> None:
     assert late.workers == [] and late.totals["m", 1].codes == {"200": 2}
     assert cpu_s(2, 2, 1.0) == 8.0
     assert cpu_s(1, 3, 0.25) == 8.25
+    clock.now_ms += 11_000
+    assert cpu_s(3, 2, 1.5) == 8.25  # it is there again, and was counted before
+    assert cpu_s(4, 2, 2.0) == 8.75
 
 
 def test_totals_go_on_after_a_restart(store: Store, database: Database, clock: Clock) -> None:
