@@ -94,8 +94,13 @@ def fork(work: Callable[[], None]) -> int:
         if pid == 0:
             _run(work)
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
+        take_stop_signals()
     return pid
+
+
+def take_stop_signals() -> None:
+    """Have SIGTERM and SIGINT arrive, although whoever started this process may have kept them back."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
 
 
 def bury_orphans(own: Collection[int]) -> None:
@@ -119,7 +124,7 @@ def _run(work: Callable[[], None]) -> NoReturn:
         _offer_to_the_oom_killer()
         for number in _STOP:
             signal.signal(number, _leave)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
+        take_stop_signals()
         work()
         code = 0
     except SystemExit as end:

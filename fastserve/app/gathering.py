@@ -2,6 +2,7 @@
 
 import logging
 
+from fastserve.app.child import take_stop_signals
 from fastserve.app.limits import raise_descriptor_limit
 from fastserve.app.supervisor import bind
 from fastserve.config import Config
@@ -21,6 +22,7 @@ def control(config: Config) -> int:
     """
     configure_logging(config.log)
     raise_descriptor_limit()
+    take_stop_signals()
     registry, options, port = config.registry_dir(), config.control, config.server.control_port
     if not port:
         raise ConfigError(

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 
-from fastserve.app.child import bury_orphans
+from fastserve.app.child import bury_orphans, take_stop_signals
 from fastserve.app.limits import raise_descriptor_limit
 from fastserve.app.nursery import Nursery
 from fastserve.app.slot import Slot
@@ -47,9 +47,8 @@ def serve(config: Config) -> int:
     """
     configure_logging(config.log)
     raise_descriptor_limit()
-    # Whoever started this process may ignore how children end, and may have kept signals back.
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whoever started this process may ignore how children end
+    take_stop_signals()
     require_runtime()
     require_tracing(config.tracing)
     if not config.registry_dir().is_dir():

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -215,6 +216,25 @@ def control_alone(registry: Registry, tmp: Path, port: int) -> Iterator[None]:
         process.terminate()
         assert process.wait(20) == 0, log.read_text()
     assert "Traceback" not in log.read_text()
+
+
+def answers(port: int) -> bool:
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        return bool(answer.status == 200)
+    return False
+
+
+def test_one_alone_that_is_started_by_who_keeps_sigterm_back_ends_at_one(
+    registry: Registry, tmp_path: Path
+) -> None:
+    port = free_port()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    with contextlib.ExitStack() as opened:
+        try:
+            opened.enter_context(control_alone(registry, tmp_path, port))
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        until(lambda: answers(port))
 
 
 @contextlib.contextmanager
