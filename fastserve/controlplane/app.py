@@ -6,6 +6,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Message
 
 from fastserve import __version__
 from fastserve.controlplane.answers import HANDLERS, json_response, refusal
@@ -23,7 +24,8 @@ MAX_WINDOWS = 1_000
 """Windows by number of rows that are given at once."""
 
 _LIMIT_DIGITS = 9
-_BODY_S = 30.0
+_PIECE_S = 30.0
+"""Of a snapshot: however long a slow line takes for all of them."""
 _PARSE_HERE_BYTES = 256 * 1024
 """A larger snapshot is parsed in a thread, so that nobody else waits for it."""
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -73,7 +75,7 @@ class _Api:
                     return refusal(409, str(error))
                 raise
             except TimeoutError:
-                return refusal(408, f"the body did not arrive within {_BODY_S:.0f} s")
+                return refusal(408, f"no more of the body arrived within {_PIECE_S:.0f} s")
             if not self._control.ready:
                 raise StoreUnavailable(intake.trouble)
             answer = await intake.submit(snapshot)
@@ -127,8 +129,14 @@ def _which(request: Request) -> tuple[str, int | None, str | None]:
 
 
 async def _read(request: Request) -> Snapshot:
-    async with asyncio.timeout(_BODY_S):
-        body = await read_body(request, MAX_SNAPSHOT_BYTES)
+    async with asyncio.timeout(_PIECE_S) as patience:
+
+        async def receive() -> Message:
+            message = await request.receive()
+            patience.reschedule(asyncio.get_running_loop().time() + _PIECE_S)
+            return message
+
+        body = await read_body(Request(request.scope, receive), MAX_SNAPSHOT_BYTES)
     if len(body) <= _PARSE_HERE_BYTES:
         return read_snapshot(body)
     return await asyncio.to_thread(read_snapshot, body)

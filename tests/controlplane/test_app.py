@@ -12,10 +12,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from starlette.requests import Request
 
 from fastserve.controlplane import app
 from fastserve.controlplane.reporting import CountWindows, Report
 from fastserve.controlplane.service import Control
+from fastserve.errors import InvalidRequest
 from fastserve.monitoring.snapshot import MAX_SNAPSHOT_BYTES, Snapshot, VersionNow
 from fastserve.registry.state import ALIASES_FILE
 from tests.controlplane.processes import TOKEN, ControlProcess, control_process
@@ -173,7 +175,7 @@ def test_a_body_that_is_too_large_is_not_read(control: ControlProcess) -> None:
 
 
 def test_a_body_that_is_late_is_to_be_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "_BODY_S", 0.01)
+    monkeypatch.setattr(app, "_PIECE_S", 0.01)
     intake = SimpleNamespace(room=lambda _: contextlib.nullcontext())
     asked = app.create_app(cast(Control, SimpleNamespace(intake=intake)), None)
     sent: list[Any] = []
@@ -187,4 +189,20 @@ def test_a_body_that_is_late_is_to_be_sent_again(monkeypatch: pytest.MonkeyPatch
     headers = [(b"content-length", b"100")]
     scope = {"type": "http", "method": "POST", "path": PATH, "headers": headers, "query_string": b""}
     asyncio.run(asked(scope, receive, send))
-    assert sent[0]["status"] == 408 and b"did not arrive within" in sent[1]["body"]
+    assert sent[0]["status"] == 408 and b"no more of the body arrived within" in sent[1]["body"]
+
+
+def test_a_body_has_as_long_as_its_pieces_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them takes a second, but all of them do."""
+    monkeypatch.setattr(app, "_PIECE_S", 1.0)
+
+    async def receive() -> Any:
+        await asyncio.sleep(0.1)
+        pieces.append(b"-")
+        return {"type": "http.request", "body": b"-", "more_body": len(pieces) < 12}
+
+    pieces: list[bytes] = []
+    request = Request({"type": "http", "method": "POST", "headers": []}, receive)
+    with pytest.raises(InvalidRequest):
+        asyncio.run(app._read(request))
+    assert len(pieces) == 12
