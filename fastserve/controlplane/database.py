@@ -82,7 +82,7 @@ class Database:
         StoreUnavailable
             None can be made.
         """
-        if self._file is None or self._look() == self._identity:
+        if self._file is None or not self._is_replaced():
             return False
         self.engine.dispose()
         try:
@@ -95,6 +95,9 @@ class Database:
         self._identity = self._look()
         self.tenure += 1
         return True
+
+    def _is_replaced(self) -> bool:
+        return self._file is not None and self._look() != self._identity
 
     def _look(self, ending: str = "") -> tuple[int, int] | None:
         """Tell which file lies at SQLite's place, or beside it."""
@@ -120,6 +123,8 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Give a transaction that sees one state of the database; StoreUnavailable when there is none."""
+        if self._is_replaced():  # a new connection would lay the log of the old file over what lies there
+            raise StoreUnavailable("its file was taken away or replaced a moment ago")
         with _guarded(), self._reader.connect() as connection:
             yield connection
 

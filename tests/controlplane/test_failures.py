@@ -134,6 +134,8 @@ def test_a_backup_in_its_place_is_gone_on_with_as_it_is(tmp_path: Path) -> None:
     target.close()
     store.take_in([snapshot(2, [delta(REFERENCE, normal(20), version=2)])])
     backup.replace(file)
+    with pytest.raises(StoreUnavailable, match="replaced"), database.reading():
+        pass  # a connection of its own would have laid the log over it as well
     taken = store.take_in([snapshot(3, [delta(REFERENCE, normal(5))])])
     assert {version: one.watched_rows for version, one in taken.totals.items()} == {("m", 1): 15}
     database.close()
