@@ -1,4 +1,4 @@
-"""A process's place when the system has no room for the process."""
+"""A process's place when the system has no room for the process, or when that keeps ending."""
 
 import errno
 import os
@@ -42,3 +42,23 @@ def test_a_process_that_cannot_be_forked_is_tried_again(
         started = process(slot)
         assert started is not None and started.wait(20) and started.returncode == 0
     assert "worker 0 cannot be started (Resource temporarily unavailable); starting it again" in caplog.text
+
+
+def test_what_keeps_ending_is_started_ever_more_slowly_until_it_has_lived_a_minute() -> None:
+    with socket.socket() as listener:
+        slot = Slot("worker 0", listener, lambda _slot, _lifeline: None)
+
+        def dies_after(lived_s: float) -> float:
+            """Start it, see its end so much later, and give how long it waits then."""
+            began_s = slot.start_at_s
+            slot.tend(began_s)
+            started = process(slot)
+            assert started is not None and started.wait(20)
+            slot.tend(began_s + lived_s)
+            assert process(slot) is None
+            return slot.start_at_s - (began_s + lived_s)
+
+        assert [dies_after(1.0) for _ in range(7)] == pytest.approx([0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 30.0])
+        assert dies_after(60.0) == pytest.approx(30.0)
+        assert dies_after(61.0) == pytest.approx(0.0)
+        assert dies_after(1.0) == pytest.approx(1.0)

@@ -170,6 +170,12 @@ def test_workers_do_not_outlive_a_killed_supervisor(pair: Server) -> None:
     until(lambda: not any(alive(worker) for worker in workers))
 
 
+def test_ctrl_c_reaches_the_supervisor_alone(pair: Server) -> None:
+    """A terminal sends it to the whole group; the supervisor says in which order the others stop."""
+    group = os.getpgid(pair.process.pid)
+    assert group not in [os.getpgid(worker) for worker in children(pair.process.pid)]
+
+
 def test_memory_of_large_bodies_goes_back(registry: Path, tmp_path: Path) -> None:
     """Chunked: as pieces, they lie in the C library's heap, which keeps what is freed."""
     rows, width = 2_000, 3_000

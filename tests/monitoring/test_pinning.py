@@ -1,12 +1,15 @@
 """The first rows of a version become its reference, whoever brings them and however odd a batch is."""
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fastserve.monitoring import pinning
 from fastserve.monitoring.pinning import Pinner
+from fastserve.types import DataType, Signature, TensorSpec
 from tests.monitoring import profiles
 
 SHAPE = profiles.signature([("x", "FP32", 2)], [("y", "FP32", 1)])
@@ -41,3 +44,40 @@ def test_a_batch_that_is_not_what_the_model_says_is_left_out(output: Any) -> Non
     assert one.rows == 0
     one.update([np.zeros((3, 2), np.float32)], [np.zeros((3, 1), np.float32)], 3)
     assert one.rows == 3
+
+
+def test_tensors_without_a_fixed_number_of_values_or_with_too_many_are_left_out() -> None:
+    def spec(name: str, *row: int) -> TensorSpec:
+        return TensorSpec(name, DataType.FP32, (-1, *row))
+
+    inputs = (spec("free", -1), spec("none", 0, 2), spec("wide", 2, 3), spec("x", 2, 2))
+    shape = Signature(inputs, (spec("odd", -1, 4), spec("y")), batched=True)
+    one = Pinner(shape, 2, 4, lambda _: None)
+    rows = [np.zeros((2, 7), np.float32), np.zeros((2, 0, 2), np.float32), np.zeros((2, 2, 3), np.float32)]
+    one.update([*rows, np.ones((2, 2, 2), np.float32)], [np.zeros((2, 1, 4)), np.array([5.0, 6.0])], 2)
+    profile = one.profile()
+    assert [(each.role, each.tensor, len(each.features)) for each in profile.tensors] == [
+        ("input", "x", 4),
+        ("output", "y", 1),
+    ]
+    assert (profile.source, profile.rows, profile.description) == (
+        "live",
+        2,
+        "the first 2 rows that were served",
+    )
+    for nothing in (replace(shape, batched=False), replace(shape, inputs=inputs[:2], outputs=())):
+        with pytest.raises(ValueError, match="no tensor has a fixed number"):
+            Pinner(nothing, 2, 4, lambda _: None)
+
+
+def test_the_rows_kept_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value takes eight bytes at least: what is text is a reference."""
+    monkeypatch.setattr(pinning, "_MAX_BYTES", 100)
+    full: list[Pinner] = []
+    one = Pinner(SHAPE, 1_000, 100, full.append)
+    assert one.wanted == 100 // (3 * 8)
+    for _ in range(3):
+        one.update([np.zeros((3, 2), np.float32)], [np.zeros((3, 1), np.float32)], 3)
+    assert one.rows == 4 and full == [one]
+    monkeypatch.setattr(pinning, "_MAX_BYTES", 1)
+    assert Pinner(SHAPE, 1_000, 100, full.append).wanted == 1
