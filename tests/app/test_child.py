@@ -1,11 +1,44 @@
-"""What a parent has to do for children that it has not started."""
+"""How a child's end is told, and what a parent has to do for children that it has not started."""
 
 import os
 import signal
 import time
+from collections.abc import Callable
 
-from fastserve.app.child import bury_orphans
+import pytest
+
+from fastserve.app.child import Child, bury_orphans
 from fastserve.app.nursery import _adopt_orphans
+
+
+def ends(how: object) -> Callable[[int], None]:
+    def work(_lifeline: int) -> None:
+        if isinstance(how, BaseException):
+            raise how
+        if isinstance(how, signal.Signals):
+            os.kill(os.getpid(), how)
+            time.sleep(20)
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        (None, 0),
+        (SystemExit(3), 3),
+        (SystemExit("in words"), 1),
+        (ValueError("spoilt"), 1),
+        (signal.SIGTERM, 0),
+        (signal.SIGINT, 0),
+        (signal.SIGKILL, -signal.SIGKILL),
+    ],
+    ids=repr,
+)
+def test_the_code_of_a_child_says_how_it_ended(how: object, code: int) -> None:
+    child = Child.start(ends(how))
+    assert child.wait(20) and child.returncode == code
+    child.send(signal.SIGKILL)  # it has ended: its number may be another's by now
 
 
 def test_what_a_dead_child_leaves_behind_is_buried_and_its_own_children_are_not() -> None:
