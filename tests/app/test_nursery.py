@@ -126,6 +126,16 @@ def test_what_is_not_loaded_in_time_each_worker_loads_itself(many: Path, tmp_pat
         assert states(server) == {"READY"}
 
 
+def test_one_that_is_replaced_answers_nobody_before_its_models_are_loaded(many: Path, tmp_path: Path) -> None:
+    """Whoever comes to it meanwhile waits: the other is not the only one that clients reach."""
+    with running(many, tmp_path, settings(0.0)) as server:
+        ready_everywhere(server)
+        victim = children(server.process.pid)[0]
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: victim not in children(server.process.pid) and len(children(server.process.pid)) == 2)
+        assert {server.request("GET", "/v2/health/ready").status for _ in range(50)} == {200}
+
+
 def test_sigterm_while_it_loads_is_an_orderly_end(many: Path, tmp_path: Path) -> None:
     with started(many, tmp_path, settings()) as server:
         process = loading(server)

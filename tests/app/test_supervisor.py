@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -161,6 +162,18 @@ def test_a_server_started_by_who_keeps_sigterm_back_ends_at_one(registry: Path, 
         wait_until_up(server, ready=True)
         server.process.terminate()
         assert server.process.wait(20) == 0
+
+
+def test_children_that_it_has_not_started_are_buried(
+    registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell that it takes the place of leaves it some; the first process of a container gets everybody's."""
+    shell = tmp_path / "python"
+    shell.write_text(f'#!/bin/sh\nsleep 0.1 &\nexec {sys.executable} "$@"\n')
+    shell.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(shell))
+    with running(registry, tmp_path, {"server": {"workers": 2}}) as server:
+        until(lambda: len(children(server.process.pid)) == 2)
 
 
 def test_workers_do_not_outlive_a_killed_supervisor(pair: Server) -> None:

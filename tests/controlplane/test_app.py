@@ -49,7 +49,9 @@ def test_a_worker_is_heard_and_shown(control: ControlProcess) -> None:
     for _ in range(2):
         assert link.post(with_profile) == (200, {"number": 1, "wanted": []})
     link.close()
-    (listed,) = control.request("GET", "/v2/control/models").json()["models"]
+    models = control.request("GET", "/v2/control/models")
+    assert models.header("content-type") == "application/json"
+    (listed,) = models.json()["models"]
     assert listed == {
         "model": "m",
         "version": 3,
@@ -67,6 +69,7 @@ def test_a_worker_is_heard_and_shown(control: ControlProcess) -> None:
     (control.registry / "m" / ALIASES_FILE).write_text('{"champion": 3}')
     for query in ("", "?version=3", "?alias=champion&since=7d", "?since=90s"):
         answer_ = control.request("GET", f"/v2/control/models/m/report{query}")
+        assert answer_.header("content-type") == "application/json"
         report = Report.model_validate_json(answer_.body)
         assert (report.version, report.rows, report.aliases) == (3, 50, ("champion",)), query
     by_count = CountWindows.model_validate_json(control.request("GET", "/v2/control/models/m/windows").body)
@@ -103,6 +106,7 @@ def test_a_worker_is_heard_and_shown(control: ControlProcess) -> None:
 def test_what_is_asked_wrongly(control: ControlProcess, path: str, status: int) -> None:
     answer = control.request("GET", path)
     assert (answer.status, list(answer.json())) == (status, ["error"])
+    assert answer.header("content-type") == "application/json"
 
 
 @pytest.mark.parametrize(
