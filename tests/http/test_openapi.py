@@ -51,6 +51,8 @@ def matches(value: Any, schema: dict[str, Any], api: dict[str, Any]) -> bool:
         return False
     if "type" in schema and not any(_is_type(value, name) for name in _names(schema["type"])):
         return False
+    if isinstance(value, int) and value < schema.get("minimum", value):
+        return False
     if isinstance(value, dict):
         known = schema.get("properties", {})
         return set(schema.get("required", ())) <= value.keys() and all(
@@ -121,22 +123,57 @@ def test_every_example_works_and_fits_its_schema(
     for _, path, operation in operations(api):
         if "x-model" not in operation:
             continue
-        tried.add(operation["x-model"]["name"])
+        tried.add(path)
         media = operation["requestBody"]["content"]["application/json"]
         assert matches(media["example"], media["schema"], api), path
         answer = client.post(path, media["example"])
         assert answer.status == 200, (path, answer.body)
         schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
         assert matches(answer.json(), schema, api), path
-    assert tried == set(plane.models())
+    assert tried == {
+        path
+        for model in plane.models()
+        for path in (f"/v2/models/{model}/infer", f"/v1/models/{model}:predict")
+    }
 
 
 def test_the_schemas_refuse_what_the_server_refuses(api: dict[str, Any]) -> None:
     schema = {"$ref": "#/components/schemas/scaled.InferRequest"}
     tensor = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
     assert matches({"inputs": [tensor]}, schema, api)
+    assert matches({"inputs": [tensor], "parameters": {"timeout": 0}}, schema, api)
+    assert not matches({"inputs": [tensor], "parameters": {"timeout": -1}}, schema, api)
     for change in ({"name": "z"}, {"datatype": "FP64"}, {"shape": [1, 4]}, {"shape": [3]}, {"data": 1}):
         assert not matches({"inputs": [{**tensor, **change}]}, schema, api)
+
+
+def test_only_a_row_of_one_element_may_stand_bare(client: Client, api: dict[str, Any]) -> None:
+    def fits(model: str, value: object) -> bool:
+        path = f"/v1/models/{model}:predict"
+        schema = api["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        body = {"instances": [value]}
+        found = matches(body, schema, api)
+        assert found == (client.post(path, body).status == 200), value
+        return found
+
+    wide = [{"x": value} for value in (1.0, [1.0, 2.0, 3.0], [1.0, 2.0])]
+    assert [fits("scaled", row) for row in wide] == [False, True, False]
+    row = operation_example(api, "/v1/models/pipeline:predict")["instances"][0]
+    name = next(iter(row))
+    assert [fits("pipeline", row | {name: value}) for value in (row[name], [row[name]])] == [True, True]
+
+
+def operation_example(api: dict[str, Any], path: str) -> dict[str, Any]:
+    example = api["paths"][path]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert isinstance(example, dict)
+    return example
+
+
+def test_a_model_that_mixes_rows_is_asked_by_columns() -> None:
+    plane = PlainDataPlane()
+    plane.add("mixes", models.scaled()).max_batch_rows = 0
+    api = Client(create_app(cast(DataPlane, plane), HttpOptions())).get("/openapi.json").json()
+    assert operation_example(api, "/v1/models/mixes:predict") == {"inputs": {"x": [[0.5, 0.5, 0.5]]}}
 
 
 def test_the_addresses_of_the_server_exist(client: Client, api: dict[str, Any]) -> None:

@@ -141,6 +141,15 @@ def test_rows_come_in_blocks_and_in_order(tmp_path: Path, kind: str, monkeypatch
         assert np.concatenate(blocks).tolist() == list(range(95))
 
 
+def test_blocks_of_wide_files_have_fewer_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = csv(tmp_path, "a,b,c\n" + "1,2,3\n" * 10)
+    for values, rows in ((12, [4, 4, 2]), (1, [1] * 10)):
+        monkeypatch.setattr("fastserve.monitoring.columns._BLOCK_VALUES", values)
+        assert [
+            len(block) for (block,) in read_blocks(file, map_columns(file, one(DataType.FP32, 3)))
+        ] == rows
+
+
 def test_a_single_input_takes_the_columns_in_their_order(tmp_path: Path) -> None:
     file = csv(tmp_path, "a,b,c\n1,2,3\n4,5,6\n")
     assert read(file, one(DataType.FP32, 3))[0].tolist() == [[1, 2, 3], [4, 5, 6]]
@@ -231,7 +240,10 @@ def test_a_cell_that_does_not_fit_is_named(
         (DataType.INT64, [1.0, 2.5], "row 2: '2.5' is not a whole number"),
         (DataType.INT64, [1.0, float("inf")], "row 2: 'inf' is out of the range"),
         (DataType.FP64, ["inf", "-Infinity", " 1e400"], "row 3: '1e400' is out of the range of FP64"),
-        (DataType.INT64, [1.0, 2.0**60], "too large for a float to say"),
+        (DataType.INT64, [1.0, 2.0**53 + 2], "too large for a float to say"),
+        (DataType.INT64, [1.0, -(2.0**53) - 2], "too large for a float to say"),
+        (DataType.UINT8, [255.0, 256.0], "row 2: '256.0' is out of the range of UINT8"),
+        (DataType.UINT8, [-1.0], "row 1: '-1.0' is out of the range of UINT8"),
         (DataType.INT32, [1, None], "row 2: is missing"),
         (DataType.INT64, arrow.array([2**64 - 1], arrow.uint64()), "out of the range of INT64"),
         (DataType.BOOL, [0, 1, 2], "row 3: '2' is neither 0 nor 1"),
@@ -268,6 +280,9 @@ def test_rows_are_numbered_through_all_blocks(tmp_path: Path, monkeypatch: pytes
         (DataType.INT8, ["1.0", "-128", " 5"], [1, -128, 5]),
         (DataType.INT64, arrow.array([2**63 - 1, -(2**63)], arrow.int64()), [2**63 - 1, -(2**63)]),
         (DataType.UINT64, arrow.array([2**64 - 1], arrow.uint64()), [2**64 - 1]),
+        (DataType.UINT8, [255.0, 0.0], [255, 0]),
+        (DataType.INT64, [2.0**53, -(2.0**53)], [2**53, -(2**53)]),
+        (DataType.FP64, arrow.array([2**60 + 1, None], arrow.int64()), [2.0**60, np.nan]),
         (DataType.INT64, [True, False], [1, 0]),
         (DataType.BOOL, ["True", "0", "false"], [True, False, False]),
         (DataType.BOOL, [1.0, 0.0], [True, False]),
