@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 
 from fastserve.controlplane.database import open_database
 from fastserve.controlplane.errors import StoreUnavailable
@@ -18,11 +18,12 @@ from fastserve.controlplane.group import Answer
 from fastserve.controlplane.intake import Intake
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.service import Control
+from fastserve.controlplane.states import pack
 from fastserve.controlplane.store import Store, Taken
-from fastserve.controlplane.tables import windows
+from fastserve.controlplane.tables import profiles, windows
 from fastserve.controlplane.windows import DAY_MS
 from fastserve.monitoring.snapshot import MAX_SNAPSHOT_BYTES, Snapshot, VersionNow
-from tests.controlplane.snapshots import NOON_MS, Clock, delta, normal, profile, snapshot
+from tests.controlplane.snapshots import NOON_MS, Clock, delta, normal, profile, snapshot, states
 
 REFERENCE = profile()
 NOW = [VersionNow(model="m", version=1, state="READY", profile=REFERENCE.digest())]
@@ -218,17 +219,49 @@ def test_a_control_plane_keeps_house(url: str, tmp_path: Path) -> None:
     asyncio.run(scene(False))
 
 
-def test_a_window_that_cannot_be_read_stops_nothing(
-    store: Store, clock: Clock, caplog: pytest.LogCaptureFixture
+def test_windows_whose_profile_is_gone_keep_no_others_from_being_summed_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    clock, url, other = Clock(), f"sqlite:///{tmp_path}/a.db", profile(salt="other")
+    both = [delta(REFERENCE, normal(10)), delta(other, normal(3), "n")]
+
+    async def scene(first: bool) -> None:
+        database = open_database(url)
+        control = Control(ControlOptions(), tmp_path / "none", database, clock)
+        await control.intake.prepare()
+        if first:
+            await control.intake.submit(snapshot(1, both, profiles=(REFERENCE, other)))
+            with database.writing() as connection:
+                connection.execute(profiles.delete().where(profiles.c.digest == REFERENCE.digest()))
+        await control.keep_house()
+        with database.reading() as connection:
+            hours = connection.scalars(select(windows.c.model).where(windows.c.level == "hour")).all()
+        assert hours == ([] if first else ["n"])
+        control.close()
+
+    asyncio.run(scene(True))
+    clock.now_ms += 5 * 3_600_000
+    asyncio.run(scene(False))
+    assert "one hour of model m is not summed up" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("state", "rows"),
+    [(b"rubbish", 4), (pack([*states(REFERENCE, normal(10))[:1], b"rubbish"]), 14)],
+    ids=["all of it", "the second tensor"],
+)
+def test_a_window_that_cannot_be_read_stops_nothing(
+    store: Store, clock: Clock, caplog: pytest.LogCaptureFixture, state: bytes, rows: int
+) -> None:
+    """It holds as many rows as the tensor that most of them are left of."""
     store.take_in([one(1)])
     with store.housekeeping() as connection:
-        connection.execute(update(windows).values(state=b"rubbish"))
+        connection.execute(update(windows).values(state=state))
     taken = store.take_in([one(2, rows=4)])
     assert taken.answers == [Answer(2)]
     assert "cannot be read" in caplog.text
     with store.database.reading() as connection:
-        rows = connection.execute(text("SELECT level, rows FROM windows ORDER BY level")).all()
-    assert [tuple(row) for row in rows] == [("count", 4), ("minute", 4)]
+        found = connection.execute(text("SELECT level, rows FROM windows ORDER BY level")).all()
+    assert [tuple(row) for row in found] == [("count", rows), ("minute", rows)]
     assert taken.totals["m", 1].watched_rows == 14
     assert clock.now_ms == NOON_MS

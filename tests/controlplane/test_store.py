@@ -72,6 +72,12 @@ def test_a_profile_that_is_not_known_is_asked_for(store: Store) -> None:
     assert stored(store.database, "minute")[0].rows == 10
 
 
+def test_a_profile_that_nothing_was_counted_against_is_not_asked_for(store: Store) -> None:
+    one = VersionDelta(model="m", version=1, codes={"503": 1}, profile=REFERENCE.digest())
+    taken = store.take_in([snapshot(1, [one])])
+    assert taken.answers[0].wanted == () and taken.totals["m", 1].codes == {"503": 1}
+
+
 def _other_sha(one: Any) -> None:
     one.profiles[REFERENCE.digest()] = profile(salt="another").to_bytes()
 

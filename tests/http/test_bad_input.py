@@ -256,6 +256,11 @@ def test_bad_binary_strings_are_400(client: Client, data: bytes) -> None:
     assert "inputs[0].parameters.binary_data_size" in answer.error
 
 
+def test_a_raw_string_that_is_not_utf8_is_400(client: Client) -> None:
+    answer = client.post("/v2/models/bare-BYTES/infer", b"a\xff", {HEADER: "0"})
+    assert (answer.status, answer.error) == (400, "body: the data is not valid UTF-8")
+
+
 def test_binary_bools_are_zero_or_one(client: Client) -> None:
     body, headers = binary(2, b"\x01\x02", shape=[2], datatype="BOOL")
     answer = client.post("/v2/models/bare-BOOL/infer", body, headers)

@@ -2,14 +2,17 @@
 
 import json
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from fastserve.dataplane import IndexEntry
+from fastserve.dataplane import DataPlane, IndexEntry
+from fastserve.frontends.http.app import create_app
+from fastserve.frontends.http.options import HttpOptions
 from fastserve.frontends.http.v1_codec import encode
 from fastserve.types import DataType, Signature, TensorSpec
+from tests import models
 from tests.http.asgi import Client
 from tests.http.plain_dataplane import PlainDataPlane
 from tests.models import pipeline_rows
@@ -76,6 +79,14 @@ def test_a_scalar_is_written_with_its_own_digits() -> None:
     assert encode([np.array(0.1, np.float32)], Signature((), (y,), batched=False), True) == b'{"outputs":0.1}'
 
 
+def test_a_scalar_is_no_list() -> None:
+    plane = PlainDataPlane()
+    plane.add("scalar", models.identity())
+    scalar = Client(create_app(cast(DataPlane, plane), HttpOptions()))
+    for inputs in (2.5, {"x": 2.5}):
+        assert scalar.post("/v1/models/scalar:predict", {"inputs": inputs}).json() == {"outputs": 2.5}
+
+
 def test_a_model_that_does_not_keep_rows_takes_columns(client: Client) -> None:
     url, rows = "/v1/models/unique:predict", [[1, 2, 3], [1, 2, 3]]
     assert client.post(url, {"inputs": rows}).json() == {"outputs": [[1, 2, 3]]}
@@ -116,6 +127,10 @@ BAD: dict[str, tuple[Any, str]] = {
     "missing column": (
         {"instances": [ROWS[0], {k: v for k, v in ROWS[1].items() if k != "hour"}]},
         "instances[1]: column 'hour'",
+    ),
+    "the first of several missing columns": (
+        {"instances": [{"carrier": "UA"}]},
+        "instances[0]: column 'distance' is missing",
     ),
     "unknown column": (
         {"instances": [{**ROWS[0], "speed": 3}]},
