@@ -94,7 +94,7 @@ def answer(error: Exception) -> ErrorAnswer:
     if isinstance(error, Unsupported):
         return ErrorAnswer(501, headers, error_body(str(error)))
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
-    if status == 500 and not isinstance(error, FastserveError):
+    if not isinstance(error, FastserveError):
         return ErrorAnswer(500, headers, error_body("internal error; the server's log has the details"))
     return ErrorAnswer(status, headers, error_body(_sentence(error)))
 
