@@ -1,12 +1,22 @@
 """Every bad infer request on the ordinary path: status, and the field that the sentence names."""
 
 import json
+import logging
 from typing import Any
 
 import pytest
 
-from fastserve.errors import InvalidRequest
+from fastserve.errors import (
+    DeadlineExceeded,
+    FastserveError,
+    InvalidRequest,
+    ModelFailed,
+    NotFound,
+    QueueFull,
+)
+from fastserve.frontends.http import errors
 from fastserve.frontends.http.tensors import from_binary, from_json
+from fastserve.log import Seldom
 from fastserve.types import DataType
 from tests.http.asgi import Client
 from tests.http.plain_dataplane import PlainDataPlane
@@ -333,3 +343,22 @@ def test_a_crash_is_500_without_internals(client: Client, plane: PlainDataPlane)
     answer = client.post("/v2/models/scaled/infer", tensor())
     assert answer.status == 500
     assert "secret" not in answer.error
+
+
+def test_the_log_is_told_what_is_not_the_clients_doing_once(
+    client: Client, plane: PlainDataPlane, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(errors, "_seldom", Seldom())
+    caplog.set_level(logging.INFO, "fastserve.http")
+
+    def told(failure: FastserveError | None = None, crash: Exception | None = None) -> list[tuple[str, bool]]:
+        caplog.clear()
+        plane.failure, plane.crash = failure, crash
+        for _ in range(3):
+            client.post("/v2/models/scaled/infer", tensor())
+        return [(record.getMessage(), record.exc_info is not None) for record in caplog.records]
+
+    assert told(InvalidRequest("no")) == told(NotFound("no")) == []
+    assert told(QueueFull("m", 9)) == told(DeadlineExceeded("m")) == []
+    assert told(ModelFailed("it\nbroke")) == [("request failed: the model failed: it\\nbroke", False)]
+    assert told(crash=KeyError("k")) == [("POST '/v2/models/scaled/infer' crashed", True)]
