@@ -1,6 +1,7 @@
 """NumberSketch against its twin: every dtype, shape and odd value; parts merge to the whole; bytes are checked."""
 
 import itertools
+import math
 import struct
 import threading
 from collections.abc import Iterator
@@ -262,6 +263,48 @@ def test_another_plan_is_not_merged(edges: Any) -> None:
         NumberSketch(edges).merge(filled())
     with pytest.raises(TypeError):
         filled().merge_bytes("text")  # type: ignore[arg-type]
+
+
+NEGATIVE, MOST, INF = -1, 2**63 - 1, math.inf
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({0: 5}, ""),
+        *[({word: NEGATIVE}, "negative") for word in (0, 1, 3, 5, 15, 16, 17)],
+        ({15: 0}, "do not agree"),
+        ({15: 3}, "do not agree"),
+        ({1: MOST, 15: MOST, 16: 7}, "do not agree"),  # 5 rows, but for 64 bits
+        ({3: 3}, "do not agree"),  # more at an end than in its bin
+        ({5: 3}, "do not agree"),
+        ({4: 3, 6: 3}, "do not agree"),  # more at both ends than in their one bin
+        ({6: 5}, "do not agree"),  # extremes of no value
+        ({6: 5, 12: INF, 14: -INF}, ""),
+        ({6: 5, 12: INF, 14: 2.0}, "do not agree"),
+        ({6: 5, 12: 0.0, 14: -INF}, "do not agree"),
+        ({11: INF, 13: -INF}, "do not agree"),  # values without extremes
+        ({11: -INF}, "do not agree"),
+        ({13: INF}, "do not agree"),
+        ({11: math.nan}, "do not agree"),
+        ({11: 3.0}, "do not agree"),
+    ],
+)
+def test_words_of_a_state_that_contradict_each_other_are_refused(changes: dict[int, Any], error: str) -> None:
+    """Rows; missing, -inf, +inf, sum, squares, least and most of both features; the counts of three bins."""
+    sketch = NumberSketch([[1.0], []])
+    sketch.update(np.array([[0.0, 0.0], [0.0, 0.0], [2.0, 2.0], [2.0, 2.0], [math.nan, INF]]))
+    before = sketch.to_bytes()
+    state = bytearray(before)
+    for word, value in changes.items():
+        struct.pack_into("<d" if isinstance(value, float) else "<q", state, 30 + 8 * word, value)
+    if not error:
+        sketch.merge_bytes(state)
+        assert sketch.rows == 10
+        return
+    with pytest.raises(ValueError, match=error):
+        sketch.merge_bytes(state)
+    assert sketch.to_bytes() == before
 
 
 def test_more_rows_than_can_be_counted_are_refused() -> None:
