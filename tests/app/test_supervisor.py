@@ -57,6 +57,16 @@ def ask(server: Server) -> int:
     return server.request("POST", "/v2/models/scaled/infer", ASK).status
 
 
+def refused(server: Server) -> bool:
+    """Whether nobody listens any more."""
+    with contextlib.suppress(OSError):  # accepted by the kernel, by nobody else
+        try:
+            server.connect().close()
+        except ConnectionRefusedError:
+            return True
+    return False
+
+
 def ready_everywhere(server: Server) -> None:
     """New connections land on either worker, so many good answers in a row mean both are ready."""
     good = 0
@@ -255,22 +265,35 @@ def test_a_request_half_sent_at_sigterm_is_answered_and_nobody_else_gets_in(pair
         raw.sendall(head + body[:10])
         time.sleep(0.2)
         pair.process.terminate()
-
-        def refused() -> bool:
-            try:
-                pair.request("GET", "/v2/health/ready")
-            except ConnectionRefusedError:
-                return True
-            except OSError:  # accepted by the kernel, by nobody else
-                return False
-            return False
-
-        until(refused, 5.0)
+        until(lambda: refused(pair), 5.0)
         raw.sendall(body[10:])
         answer = drain(raw)
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"connection: close" in answer.lower(), "all other connections are gone by now"
     assert pair.process.wait(20) == 0
+
+
+def test_requests_on_their_way_at_sigterm_are_answered_as_the_last_of_their_connections(
+    registry: Path, tmp_path: Path
+) -> None:
+    body = json.dumps(ASK).encode()
+    paths = ["v2/models/scaled/infer", "v2/models/scaled/infer?ordinary"]
+    heads = [f"POST /{path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n" for path in paths]
+    with running(registry, tmp_path) as server, contextlib.ExitStack() as connections:
+        used, unused = [[connections.enter_context(server.connect()) for _ in heads] for _ in range(2)]
+        for raw in used:
+            raw.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert raw.recv(65536).startswith(b"HTTP/1.1 200 ")
+        server.process.terminate()
+        until(lambda: refused(server), 5.0)
+        for raw, head in zip(used, heads, strict=True):
+            raw.sendall(head.encode() + body)
+        answers = [drain(raw) for raw in used]
+        assert [drain(raw) for raw in unused] == [b"", b""]
+        assert server.process.wait(20) == 0
+    for answer in answers:
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nconnection: close\r\n" in answer.lower()
 
 
 def test_what_is_not_served_is_said_at_the_start(registry: Path, tmp_path: Path) -> None:

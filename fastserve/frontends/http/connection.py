@@ -29,6 +29,8 @@ _UPGRADE = re.compile(rb"(?i)\r\nupgrade:[^\r]*")
 _LINGER_S = 2.0
 _COARSE_S = 1.0
 """The clock of connections stands still between two sweeps."""
+_LAST_CALL_S = 0.5
+"""What is on its way when the server stops has this long to arrive: its client could not know."""
 _PENDING_LIMIT = 64 * 2**10
 _BYTES_PER_SECOND = 64 * 2**10
 """A body earns more time as it arrives: slow links may finish, a byte a second may not."""
@@ -348,12 +350,17 @@ class GatedProtocol(HttpToolsProtocol):
         self._closing = self._exchange.attention = True
 
     def shutdown(self) -> None:
-        """The server stops: finish the request in hand, start no other."""
+        """The server stops: finish the request in hand, or one that is on its way, and start no other."""
         if self._phase == Phase.ORDINARY:
             super().shutdown()
-        elif self._phase in (Phase.WAITING, Phase.BODY):
-            self._close_after_answer()
+        elif self._phase == Phase.DISCARD:
+            self.transport.close()
         else:
+            self._close_after_answer()
+            self.loop.call_later(_LAST_CALL_S, self._close_unasked)
+
+    def _close_unasked(self) -> None:
+        if self._phase == Phase.HEAD:
             self.transport.close()
 
     def sweep(self, now_s: float) -> None:
