@@ -256,6 +256,12 @@ def test_the_dashboard_asks_for_metrics_that_there_are(dashboard: Any) -> None:
         assert asked <= known, query
 
 
+def test_without_errors_their_share_is_nought_and_not_no_data(dashboard: Any) -> None:
+    panel = next(one for one in dashboard["panels"] if one["title"] == "Error share")
+    for target in panel["targets"]:
+        assert re.match(r"\(sum\(rate\(.+?\)\) or vector\(0\)\) / sum\(", target["expr"])
+
+
 def test_the_dashboard_is_sound(dashboard: Any) -> None:
     assert dashboard["schemaVersion"] >= 39
     ids = [panel["id"] for panel in dashboard["panels"]]
