@@ -160,6 +160,19 @@ def test_the_mistakes_with_import(call: Run, run: Run, triton: Path, tmp_path: P
     assert "Traceback" not in only_bad.stderr
 
 
+def test_a_registry_is_not_imported_into_itself(
+    call: Run, run: Run, model: Path, tmp_path: Path, store: Registry
+) -> None:
+    publish(store, model)
+    (tmp_path / "link").symlink_to("reg")
+    for place in ("reg", "reg/double", "link"):
+        fails(run("models", "import", place, *REG), 2, f"{place} is in the registry", "there already")
+    fails(call("models", "import", "reg", "--dry-run", "--json", *REG), 2, "there already")
+    assert store.versions("double") == [1]
+    assert call("models", "import", "reg/double", "--name", "twice", *REG).returncode == 0
+    assert store.versions("twice") == [1]
+
+
 def test_signed_versions(call: Run, run: Run, model: Path, tmp_path: Path, store: Registry) -> None:
     made = run("models", "keygen", "own.pem", "own.pub.pem")
     assert (made.returncode, made.stdout) == (0, "own.pem (private), own.pub.pem (public)\n")

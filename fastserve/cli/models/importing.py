@@ -51,6 +51,9 @@ def import_models(
     if name is not None and len({one.name for one in found}) > 1:
         names = ", ".join(sorted({one.name for one in found}))
         raise ConfigError(f"--name: {directory} holds more than one model: {names}")
+    root = store.path.resolve()
+    if any(one.file.is_relative_to(root / (name or one.name)) for one in found):
+        raise ConfigError(f"{directory} is in the registry '{store.path}': its models are there already")
     newest = {one.name: index for index, one in enumerate(found)}
     inspect = None if dry_run else inspector(config)
     rows = [
