@@ -201,7 +201,7 @@ def test_test_loads_take_what_the_configuration_allows(
     said = f"loading it {problem} (lifecycle.{setting})"
     fails(call("models", "publish", "new", file, *options), 1, said)
     fails(call("models", "show", "plain", *options), 1, said)
-    (row,) = json.loads(call("models", "import", "reg/plain", "--json", *options).stdout)
+    (row,) = json.loads(call("models", "import", "reg/plain", "--name", "again", "--json", *options).stdout)
     assert row["problem"] == said
     (tmp_path / "rows.csv").write_text("x\n1\n")
     fails(call("monitor", "profile", "rows.csv", "--model", file, "--out", "p.json", *options), 1, said)
