@@ -2,7 +2,8 @@
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -95,15 +96,21 @@ def wait_for(answer: Callable[[], int], status: int) -> None:
         time.sleep(0.05)
 
 
-def test_a_killed_one_is_followed_by_the_one_that_stood_by(cluster: Cluster, tmp_path: Path) -> None:
-    url = cluster.new_database()
+@contextmanager
+def two_of_them(url: str, tmp_path: Path) -> Iterator[tuple[ControlProcess, ControlProcess]]:
+    """One that works on a database, and one that stands by, which the test stops."""
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     second.mkdir()
     with control_process(first, database=url) as one:
-        assert one.post(rows(1, 3))[0] == 200
         other = ControlProcess(second, {"database": url})
         wait_for(lambda: "another control plane works on it; trying again" in other.log.read_text(), True)
+        yield one, other
+
+
+def test_a_killed_one_is_followed_by_the_one_that_stood_by(cluster: Cluster, tmp_path: Path) -> None:
+    with two_of_them(cluster.new_database(), tmp_path) as (one, other):
+        assert one.post(rows(1, 3))[0] == 200
         health = other.request("GET", "/v2/control/health")
         assert health.status == 503 and b"another control plane works on it" in health.body
         assert other.request("GET", "/v2/control/models").status == 503
@@ -120,12 +127,7 @@ def test_a_killed_one_is_followed_by_the_one_that_stood_by(cluster: Cluster, tmp
 
 def test_who_lost_its_place_takes_it_again_though_nobody_sends(cluster: Cluster, tmp_path: Path) -> None:
     url = cluster.new_database()
-    first, second = tmp_path / "first", tmp_path / "second"
-    first.mkdir()
-    second.mkdir()
-    with control_process(first, database=url) as one:
-        other = ControlProcess(second, {"database": url})
-        wait_for(lambda: "another control plane works on it; trying again" in other.log.read_text(), True)
+    with two_of_them(url, tmp_path) as (one, other):
         drop_connections(url)
         wait_for(lambda: other.request("GET", "/v2/control/health").status, 200)
         assert one.post(rows(1, 3))[0] == 503
