@@ -117,13 +117,6 @@ class AuditLog:
         """Give the lines from number `first` on that can be read; RegistryError when the log cannot be."""
         return (line for number, _, line in entries(self._directory) if line is not None and number >= first)
 
-    def last(self) -> AuditLine | None:
-        """Give the newest line; None in a log that has none, or where it cannot be read."""
-        try:
-            return chain.parse_line(_line_before(self._descriptor, self._head.size))
-        except ValueError:
-            return None
-
     def repair(self) -> None:
         """Settle what a killed writer left; damage is kept for all to see, and the log goes on behind it.
 

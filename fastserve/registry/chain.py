@@ -8,7 +8,7 @@ import json
 import os
 import pwd
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,8 +36,8 @@ class AuditLine:
     by: str
     """user@host"""
     event: str
-    details: Mapping[str, Any] = field(default_factory=dict)
-    previous: str = START
+    details: Mapping[str, Any]
+    previous: str
     """The sha256 of the line before."""
 
     def to_bytes(self) -> bytes:

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class Importable:
     file: Path
     provenance: dict[str, Any]
     """Where it lay, and what was known of it there."""
-    order: tuple[int, str] = field(default=(0, ""), repr=False)
+    order: tuple[int, str]
     """Its place among the versions of its name: the number there, or the time it was made."""
 
 
