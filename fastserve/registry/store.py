@@ -125,8 +125,8 @@ class Registry:
         directory, root = self._find_version(model, version)
         return VersionRecord(model, version, directory / MODEL_FILE, verifying.read_manifest(directory, root))
 
-    def is_complete(self, model: str, version: int) -> bool | None:
-        """Tell, at little cost, whether the files that a manifest lists are there; None without a manifest.
+    def is_complete(self, model: str, version: int) -> bool:
+        """Tell, at little cost, whether there is a manifest, and the files that it lists are there.
 
         Raises
         ------
@@ -139,9 +139,8 @@ class Registry:
     def verify(self, model: str, version: int) -> VersionRecord:
         """Describe a version once its files match manifest and rules; RegistryError says what is wrong."""
         directory, root = self._find_version(model, version)
-        record = self.describe(model, version)
-        verifying.verify(directory, record.manifest, root, self._rules, self._trusted)
-        return record
+        manifest = verifying.verify(directory, root, self._rules, self._trusted)
+        return VersionRecord(model, version, directory / MODEL_FILE, manifest)
 
     def settings(self, model: str) -> ModelSettings:
         """Read the model's `model.yaml`; defaults without one, RegistryError naming what is wrong in it."""

@@ -24,17 +24,15 @@ from fastserve.registry.rules import FileRules, check_model_file
 from fastserve.registry.signing import MAX_SIGNATURE_BYTES, SIGNATURE_FILE, TrustedKeys
 
 _MAX_ENTRIES = 10_000
-_DEFAULT_RULES = FileRules()
 
 
 def read_manifest(directory: Path, root: Path) -> Manifest | None:
     """Read a version's manifest; None without one, RegistryError when it is broken or lies outside `root`."""
-    data = _read(directory, MANIFEST_FILE, root, MAX_MANIFEST_BYTES)
-    return None if data is None else _parse(directory, data)
+    return _parse(directory, _manifest_bytes(directory, root))
 
 
-def is_complete(directory: Path, root: Path) -> bool | None:
-    """Tell whether every file that a manifest lists is there in full size; None without a manifest.
+def is_complete(directory: Path, root: Path) -> bool:
+    """Tell whether there is a manifest, and every file that it lists is there in full size.
 
     Asked of all versions at once, so nothing else in the manifest is looked at.
 
@@ -43,9 +41,9 @@ def is_complete(directory: Path, root: Path) -> bool | None:
     RegistryError, OSError
         What cannot be read, or is no list of files.
     """
-    data = _read(directory, MANIFEST_FILE, root, MAX_MANIFEST_BYTES)
+    data = _manifest_bytes(directory, root)
     if data is None:
-        return None
+        return False
     try:
         listed = {name: record["bytes"] for name, record in orjson.loads(data)["files"].items()}
     except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -56,14 +54,8 @@ def is_complete(directory: Path, root: Path) -> bool | None:
     )
 
 
-def verify(
-    directory: Path,
-    manifest: Manifest | None,
-    root: Path,
-    rules: FileRules = _DEFAULT_RULES,
-    trusted: TrustedKeys | None = None,
-) -> None:
-    """Compare every file with the manifest, sizes first; RegistryError names the first that is wrong.
+def verify(directory: Path, root: Path, rules: FileRules, trusted: TrustedKeys | None) -> Manifest | None:
+    """Compare every file with the manifest, sizes first, and give it; RegistryError names what is wrong.
 
     Without a manifest the model file and the kinds and sizes of files are all there is to check. `root` is
     the resolved registry; with `trusted` keys one of them must have signed the manifest.
@@ -72,26 +64,32 @@ def verify(
     ------
     RegistryError, ModelRejected
     """
+    # Read once: the bytes that were signed are the ones that count, whatever takes their place meanwhile.
+    data = _manifest_bytes(directory, root)
+    manifest = _parse(directory, data)
     try:
         found = list(_files_of(directory))
         _verify_size(directory, found, rules)
         if trusted is not None:
-            _verify_signature(directory, manifest, root, trusted)
+            _verify_signature(directory, data, root, trusted)
         if manifest is not None:
             _verify_belonging(directory, manifest)
             _verify_files(directory, manifest, root)
         _verify_model(directory, manifest, root, rules)
         _verify_kinds(directory, found, root)
+        return manifest
     except OSError as error:
         raise RegistryError(f"{_label(directory)} cannot be read: {error.strerror}") from error
 
 
-def _read(directory: Path, name: str, root: Path, limit_bytes: int) -> bytes | None:
-    """Read a small file of a version, once; None without it."""
-    return files.read_inside(directory / name, root, limit_bytes, _label(directory, name))
+def _manifest_bytes(directory: Path, root: Path) -> bytes | None:
+    label = _label(directory, MANIFEST_FILE)
+    return files.read_inside(directory / MANIFEST_FILE, root, MAX_MANIFEST_BYTES, label)
 
 
-def _parse(directory: Path, data: bytes) -> Manifest:
+def _parse(directory: Path, data: bytes | None) -> Manifest | None:
+    if data is None:
+        return None
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
@@ -127,18 +125,14 @@ def _verify_size(directory: Path, found: list[Path], rules: FileRules) -> None:
         )
 
 
-def _verify_signature(directory: Path, manifest: Manifest | None, root: Path, trusted: TrustedKeys) -> None:
-    """Check who signed the manifest, and that it says what `manifest` says."""
-    data = _read(directory, MANIFEST_FILE, root, MAX_MANIFEST_BYTES)
-    signature = _read(directory, SIGNATURE_FILE, root, MAX_SIGNATURE_BYTES)
-    if data is None or signature is None:
-        missing = MANIFEST_FILE if data is None else SIGNATURE_FILE
+def _verify_signature(directory: Path, manifest: bytes | None, root: Path, trusted: TrustedKeys) -> None:
+    label = _label(directory, SIGNATURE_FILE)
+    signature = files.read_inside(directory / SIGNATURE_FILE, root, MAX_SIGNATURE_BYTES, label)
+    if manifest is None or signature is None:
+        missing = MANIFEST_FILE if manifest is None else SIGNATURE_FILE
         raise RegistryError(f"{_label(directory)} is not signed: it has no {missing}")
-    if not trusted.accept(data, signature):
+    if not trusted.accept(manifest, signature):
         raise RegistryError(f"{_label(directory)} is not signed by a trusted key")
-    # The bytes that were signed are the ones that count, whatever stood there when `manifest` was read.
-    if _parse(directory, data) != manifest:
-        raise RegistryError(f"{_label(directory, MANIFEST_FILE)} changed while it was read")
 
 
 def _verify_kinds(directory: Path, found: list[Path], root: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from onnx import TensorProto, helper
@@ -112,19 +113,45 @@ def test_too_many_files(published: Registry, version: Path, monkeypatch: pytest.
         published.verify("m", 1)
 
 
-def test_a_manifest_that_is_exchanged_between_two_looks(
-    published: Registry, version: Path, onnx_file: Path, tmp_path: Path
+@pytest.mark.parametrize("then", ["forged", "gone", "signed"])
+@pytest.mark.parametrize("first", ["signed", "forged", "gone"])
+def test_a_manifest_that_is_exchanged_while_it_is_verified(
+    published: Registry,
+    version: Path,
+    onnx_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    first: str,
+    then: str,
 ) -> None:
     signing.generate(tmp_path / "key", tmp_path / "pub")
     published.publish("m", onnx_file, inspect=glance, sign=SigningKey.load(tmp_path / "key"))
-    trusted, root = TrustedKeys.load([tmp_path / "pub"]), published.path.resolve()
-    manifest = published.describe("m", 2).manifest
+    checking = Registry(published.path, trusted=TrustedKeys.load([tmp_path / "pub"]))
+    path = version.with_name("2") / "manifest.json"
+    manifest = checking.verify("m", 2).manifest
     assert manifest is not None
-    verifying.verify(version.with_name("2"), manifest, root, trusted=trusted)
     forged = Manifest.model_validate({**manifest.model_dump(), "provenance": {"by": "nobody"}})
-    for seen in (forged, None):
-        with pytest.raises(RegistryError, match=r"^m/2/manifest.json changed while it was read"):
-            verifying.verify(version.with_name("2"), seen, root, trusted=trusted)
+    contents = {"signed": path.read_bytes(), "forged": forged.to_bytes()}
+    really = files.read_inside
+
+    def put(which: str) -> None:
+        path.unlink(missing_ok=True)
+        if which in contents:
+            path.write_bytes(contents[which])
+
+    def exchanged(asked: Path, *rest: Any) -> bytes | None:
+        data = really(asked, *rest)
+        if asked == path:
+            put(then)
+        return data
+
+    put(first)
+    monkeypatch.setattr(files, "read_inside", exchanged)
+    if first == "signed":
+        assert checking.verify("m", 2).manifest == manifest, "what was signed, whatever stands there now"
+    else:
+        with pytest.raises(RegistryError, match=r"^m/2 is not signed"):
+            checking.verify("m", 2)
 
 
 def test_a_foreign_model_keeps_to_the_rules_too(registry: Registry) -> None:
