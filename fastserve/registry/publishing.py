@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import to_json
 
-from fastserve.errors import FastserveError, ModelRejected, RegistryError
+from fastserve.errors import ModelRejected, RegistryError
 from fastserve.registry import audit, changes, files
 from fastserve.registry.holding import Hold, hold_directory
 from fastserve.registry.manifest import (
@@ -25,7 +25,6 @@ from fastserve.registry.manifest import (
     PROFILE_FILE,
     FileRecord,
     Manifest,
-    is_file_name,
 )
 from fastserve.registry.names import check_alias, check_model, parse_version
 from fastserve.registry.rules import FileRules, check_model_file
@@ -142,7 +141,7 @@ def _stage(source: Path, staging: Path, rules: FileRules, profile: bytes | None)
     recorded = {MODEL_FILE: _copy(source, staging / MODEL_FILE, room)}
     # Asked of the copy: the source may change while this runs.
     for location in sorted(check_model_file(staging / MODEL_FILE, rules, source.name)):
-        if not is_file_name(location) or location in _RESERVED:
+        if location in _RESERVED:
             raise RegistryError(
                 f"the model reads external data from {location[:128]!r}; only files beside the model are read"
             )
@@ -277,11 +276,10 @@ def _point(directory: Path, alias: str, version: int) -> None:
     """Let an alias point to what has just been published; the error says that it has been."""
     try:
         changes.set_alias(directory, alias, version)
-    except (FastserveError, OSError) as error:
-        reason = (error.strerror or error) if isinstance(error, OSError) else error
+    except RegistryError as error:
         raise RegistryError(
             f"version {version} of '{directory.name}' is published, "
-            f"but '{alias}' does not point to it: {reason}"
+            f"but '{alias}' does not point to it: {error}"
         ) from error
 
 
@@ -297,5 +295,5 @@ def _next_version(directory: Path, newest_ever: int) -> int:
 def _check_json(provenance: dict[str, Any]) -> None:
     try:
         to_json(provenance)
-    except (PydanticSerializationError, ValueError) as error:  # ValueError: it contains itself
+    except ValueError as error:  # pydantic's own too
         raise RegistryError(f"the provenance cannot be written as JSON: {error}") from error

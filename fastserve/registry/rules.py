@@ -1,6 +1,5 @@
 """What a model file may hold before any runtime loads it: known operators, sane versions, weights at hand."""
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +49,8 @@ class ReadsElsewhere(ModelRejected, RegistryError):
 def check_model_file(path: Path, rules: FileRules, label: str | None = None) -> set[str]:
     """Check an ONNX file without loading it; give the names of the files beside it that hold weights.
 
-    A file that is not there is given all the same; of one that is, the tensors must lie inside it. `label` is
-    what messages call the model.
+    They are plain file names. A file that is not there is given all the same; of one that is, the tensors
+    must lie inside it. `label` is what messages call the model.
 
     Raises
     ------
@@ -106,7 +105,7 @@ def _check_external(tensor: External, directory: Path, label: str) -> None:
     offset = _number(tensor.offset, "offset", label)
     length = _number(tensor.length, "length", label)
     try:
-        size = os.stat(directory / location).st_size  # noqa: PTH116
+        size = (directory / location).stat().st_size
     except OSError:
         return  # whoever asked finds it missing
     if offset > size or length > size - offset:

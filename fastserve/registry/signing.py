@@ -24,13 +24,6 @@ MAX_SIGNATURE_BYTES = 1024
 _MAX_KEY_BYTES = 64 * 1024
 
 
-class SigningMissing(RegistryError):
-    """The `cryptography` package is not installed."""
-
-    def __init__(self) -> None:
-        super().__init__("signatures need the package 'cryptography': pip install 'fastserve[sign]'")
-
-
 class SigningKey:
     """A private ed25519 key. Safe from any number of threads."""
 
@@ -122,7 +115,9 @@ def _require() -> None:
     try:
         import cryptography  # noqa: F401
     except ImportError as error:
-        raise SigningMissing from error
+        raise RegistryError(
+            "signatures need the package 'cryptography': pip install 'fastserve[sign]'"
+        ) from error
 
 
 def _parsed(path: Path, kind: str, parse: Callable[[bytes], Any]) -> Any:

@@ -196,7 +196,7 @@ def _verify_files(directory: Path, manifest: Manifest, root: Path) -> None:
 def _verify_model(directory: Path, manifest: Manifest | None, root: Path, rules: FileRules) -> None:
     label = _label(directory, MODEL_FILE)
     for location in sorted(check_model_file(directory / MODEL_FILE, rules, label)):
-        if not is_file_name(location) or not files.is_regular_inside(directory / location, root):
+        if not files.is_regular_inside(directory / location, root):
             raise RegistryError(
                 f"{label} reads external data from {location[:128]!r}, which is not a file beside it"
             )
