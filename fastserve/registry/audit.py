@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from fastserve.errors import RegistryError
-from fastserve.registry import chain, files
+from fastserve.registry import chain, files, sidecar
 from fastserve.registry.chain import MAX_LINE_BYTES, AuditLine, Head
-from fastserve.registry.state import is_visible
+from fastserve.registry.manifest import MANIFEST_FILE
+from fastserve.registry.names import is_version
+from fastserve.registry.state import after, changes_state, read_state
 
 log = logging.getLogger("fastserve.registry")
 
@@ -158,10 +160,10 @@ class AuditLog:
         line = following(head, tail)
         if line is None:
             raise Damaged(f"{where}: its last line does not follow the one that {HEAD_FILE} knows")
-        if is_visible(self._directory, line.event, line.details):
-            after = chain.head_after(head, line, tail)
-            self._prepare_head(after)
-            self._replace_head(after)
+        if _is_visible(self._directory, line):
+            newer = chain.head_after(head, line, tail)
+            self._prepare_head(newer)
+            self._replace_head(newer)
         else:
             self._cut()
 
@@ -249,7 +251,38 @@ def _counts(directory: Path, line: AuditLine) -> bool:
     newer = read_head(directory)
     if newer is not None and newer.seq >= line.seq:
         return True
-    return is_visible(directory, line.event, line.details)
+    return _is_visible(directory, line)
+
+
+def _is_visible(directory: Path, line: AuditLine) -> bool:
+    """Tell whether what a line says has become true; RegistryError when that cannot be read.
+
+    One that says of nothing on disk is true once it is written.
+    """
+    details = line.details
+    if line.event in ("publish", "gc", "profile"):
+        version = details.get("version")
+        if not is_version(version):
+            return False  # some other hand wrote it
+        if line.event == "profile":
+            return sidecar.holds(directory, version, details.get("sha256"))
+        if line.event == "publish":
+            return is_published(directory / str(version), details.get("manifest_sha256"))
+        return not (directory / str(version)).exists()
+    if not changes_state(line.event):
+        return True
+    state = read_state(directory)
+    return after(state, line.event, details) == state
+
+
+def is_published(directory: Path, manifest_sha256: object) -> bool:
+    """Tell whether a version is there, and is the one that was meant: other hands may take its number."""
+    if manifest_sha256 is None:
+        return directory.is_dir()
+    try:
+        return files.hash_file(directory / MANIFEST_FILE) == manifest_sha256
+    except (OSError, RegistryError):
+        return False
 
 
 def read_head(directory: Path) -> Head | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from fastserve.registry import audit, chain
 from fastserve.registry.chain import AuditLine, Head
 from fastserve.registry.manifest import MANIFEST_FILE
-from fastserve.registry.state import is_published
+from fastserve.registry.names import is_version
 
 _MOST = 20
 """Problems that are told of one log."""
@@ -47,13 +47,13 @@ def replaced(directory: Path, versions: Iterable[int]) -> dict[int, str]:
     published = {
         line.details.get("version"): line.details.get("manifest_sha256")
         for line in audit.lines(directory)
-        if line.event == "publish" and type(line.details.get("version")) is int
+        if line.event == "publish" and is_version(line.details.get("version"))
     }
     return {
         version: f"{directory.name}/{version} has not the {MANIFEST_FILE} that the audit log says it was "
         "published with: a version is not replaced by hand; publish the file instead"
         for version in versions
-        if version in published and not is_published(directory / str(version), published[version])
+        if version in published and not audit.is_published(directory / str(version), published[version])
     }
 
 

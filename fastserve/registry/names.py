@@ -1,10 +1,12 @@
 """Which names models, versions and aliases may have: no path, no hidden file, no endpoint."""
 
 import re
+from typing import TypeGuard
 
 from fastserve.errors import RegistryError
 
 _NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,128}", re.ASCII)
+_RULE = "use 1 to 128 of the letters A-Z, a-z, digits, '.', '_' and '-', and do not begin with '.'"
 _VERSION = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 _ROUTES = frozenset({"stats"})
 """Model names that `/v2/models/<name>` cannot tell from an endpoint."""
@@ -41,7 +43,9 @@ def parse_version(text: str) -> int | None:
     return int(text) if _VERSION.fullmatch(text) else None
 
 
-_RULE = "use 1 to 128 of the letters A-Z, a-z, digits, '.', '_' and '-', and do not begin with '.'"
+def is_version(value: object) -> TypeGuard[int]:
+    """Tell whether a value, as JSON has it, is the number of a version."""
+    return type(value) is int and parse_version(str(value)) is not None
 
 
 def _quoted(name: str) -> str:

@@ -26,7 +26,7 @@ from fastserve.registry.manifest import (
     FileRecord,
     Manifest,
 )
-from fastserve.registry.names import check_alias, check_model, parse_version
+from fastserve.registry.names import check_alias, check_model, is_version, parse_version
 from fastserve.registry.rules import FileRules, check_model_file
 from fastserve.registry.signing import SIGNATURE_FILE, SigningKey
 from fastserve.types import Signature
@@ -287,7 +287,7 @@ def _next_version(directory: Path, newest_ever: int) -> int:
     """Give the number after the highest one in use, whole or not, directory or not, or ever published."""
     taken = [parse_version(entry.name) or 0 for entry in directory.iterdir()]
     version = max([*taken, newest_ever]) + 1
-    if parse_version(str(version)) is None:
+    if not is_version(version):
         raise RegistryError(f"'{directory}' has no version number left after {version - 1}")
     return version
 

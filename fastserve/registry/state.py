@@ -4,16 +4,14 @@ The files are read strictly and within bounds: what they say decides which versi
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 from fastserve.errors import RegistryError
-from fastserve.registry import files, sidecar
-from fastserve.registry.manifest import MANIFEST_FILE
-from fastserve.registry.names import check_alias, parse_version
+from fastserve.registry import files
+from fastserve.registry.names import check_alias, is_version, parse_version
 
 ALIASES_FILE = "aliases.json"
 DESIRED_FILE = "desired.json"
@@ -23,8 +21,6 @@ MAX_STATE_BYTES = 4 * 1024 * 1024
 MAX_TAG_VALUE = 1024
 MAX_TAGS = 64
 """Of one version."""
-
-_NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +34,6 @@ class ModelState:
     """Whether the model is to be served at all."""
 
 
-class Event(Protocol):
-    """What replaying needs of an audit line."""
-
-    @property
-    def event(self) -> str:
-        """Which kind of thing happened."""
-
-    @property
-    def details(self) -> Mapping[str, Any]:
-        """To what."""
-
-
-def replay(lines: Iterable[Event]) -> ModelState:
-    """Work out what a log's changes, from the first on, have made of a model."""
-    state = ModelState()
-    for line in lines:
-        state = after(state, line.event, line.details)
-    return state
-
-
 def after(state: ModelState, event: str, details: Mapping[str, Any]) -> ModelState:
     """Give the state that an event makes; one that changes nothing, or makes no sense, leaves it alone."""
     try:
@@ -69,23 +45,6 @@ def after(state: ModelState, event: str, details: Mapping[str, Any]) -> ModelSta
 def changes_state(event: str) -> bool:
     """Tell whether an event changes what a model's state is."""
     return event in _AFTER
-
-
-def is_visible(directory: Path, event: str, details: Mapping[str, Any]) -> bool:
-    """Tell whether what an event says has become true; RegistryError when that cannot be read.
-
-    An event that changes nothing on disk is true once it is written.
-    """
-    if event == "publish":
-        return is_published(directory / str(details.get("version")), details.get("manifest_sha256"))
-    if event == "gc":
-        return not (directory / str(details.get("version"))).exists()
-    if event == "profile":
-        return sidecar.holds(directory, details.get("version"), details.get("sha256"))
-    if event not in _AFTER:
-        return True
-    state = read_state(directory)
-    return after(state, event, details) == state
 
 
 def read_state(directory: Path) -> ModelState:
@@ -122,16 +81,6 @@ def check_tag(key: str, value: str | None) -> None:
         )
 
 
-def is_published(directory: Path, manifest_sha256: object) -> bool:
-    """Tell whether a version is there, and is the one that was meant: other hands may take its number."""
-    if manifest_sha256 is None:
-        return directory.is_dir()
-    try:
-        return files.hash_file(directory / MANIFEST_FILE) == manifest_sha256
-    except (OSError, RegistryError):
-        return False
-
-
 def _aliased(state: ModelState, details: Mapping[str, Any]) -> ModelState:
     return replace(state, aliases={**state.aliases, details["alias"]: _number(details["version"])})
 
@@ -142,7 +91,7 @@ def _unaliased(state: ModelState, details: Mapping[str, Any]) -> ModelState:
 
 def _tagged(state: ModelState, details: Mapping[str, Any]) -> ModelState:
     version, key, value = _number(details["version"]), details["key"], details["value"]
-    pairs = {k: v for k, v in state.tags.get(version, _NOTHING).items() if k != key}
+    pairs = {k: v for k, v in state.tags.get(version, {}).items() if k != key}
     if value is not None:
         pairs[key] = value
     tags = {v: kept for v, kept in state.tags.items() if v != version}
@@ -166,14 +115,6 @@ def _forgot_tags(state: ModelState, details: Mapping[str, Any]) -> ModelState:
     return replace(state, tags={v: pairs for v, pairs in state.tags.items() if v not in gone})
 
 
-def _load(state: ModelState, details: Mapping[str, Any]) -> ModelState:
-    return replace(state, loaded=True)
-
-
-def _unload(state: ModelState, details: Mapping[str, Any]) -> ModelState:
-    return replace(state, loaded=False)
-
-
 _AFTER: dict[str, Callable[[ModelState, Mapping[str, Any]], ModelState]] = {
     "alias": _aliased,
     "rollback": _aliased,
@@ -183,8 +124,8 @@ _AFTER: dict[str, Callable[[ModelState, Mapping[str, Any]], ModelState]] = {
     "unarchive": _unarchive,
     "forget-archived": _forgot_archived,
     "forget-tags": _forgot_tags,
-    "load": _load,
-    "unload": _unload,
+    "load": lambda state, _: replace(state, loaded=True),
+    "unload": lambda state, _: replace(state, loaded=False),
 }
 """What every event that changes the state makes of it; each is one rename of one file."""
 
@@ -196,14 +137,14 @@ def _aliases(directory: Path) -> dict[str, int]:
             check_alias(alias)
         except RegistryError as error:
             raise _wrong(directory, ALIASES_FILE, str(error)) from error
-        if not _is_version(version):
+        if not is_version(version):
             raise _wrong(directory, ALIASES_FILE, f"'{alias}' must be the number of a version")
     return content
 
 
 def _archived(directory: Path, desired: dict[str, Any]) -> frozenset[int]:
     archived = desired.get("archived", [])
-    if not isinstance(archived, list) or not all(map(_is_version, archived)):
+    if not isinstance(archived, list) or not all(map(is_version, archived)):
         raise _wrong(directory, DESIRED_FILE, "'archived' must be a list of version numbers")
     return frozenset(archived)
 
@@ -267,14 +208,9 @@ def _written(name: str, content: dict[str, Any]) -> bytes:
 
 
 def _number(value: object) -> int:
-    if not _is_version(value):
+    if not is_version(value):
         raise ValueError("not a version")
-    assert isinstance(value, int)
     return value
-
-
-def _is_version(value: object) -> bool:
-    return type(value) is int and parse_version(str(value)) is not None
 
 
 def _shown(name: str) -> str:

@@ -1,10 +1,12 @@
 """A registry, an ONNX file, and a look into models for tests where the session is not the point."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from fastserve.registry import Registry
+from fastserve.registry import AuditLine, ModelState, Registry
+from fastserve.registry.state import after
 from fastserve.types import DataType, Signature, TensorSpec
 from tests import models
 
@@ -36,6 +38,14 @@ def published(registry: Registry, onnx_file: Path) -> Registry:
     """A registry with model `m`, version 1."""
     assert registry.publish("m", onnx_file, inspect=glance) == 1
     return registry
+
+
+def replay(lines: Iterable[AuditLine]) -> ModelState:
+    """Work out what a log's changes, from the first on, have made of a model."""
+    state = ModelState()
+    for line in lines:
+        state = after(state, line.event, line.details)
+    return state
 
 
 def tree(path: Path) -> set[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastserve.registry import Registry, files
-from fastserve.registry.state import replay
+from tests.registry.conftest import replay
 
 Change = Callable[[Registry], object]
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from fastserve.errors import FastserveError
 from fastserve.registry import ModelState, Registry
-from fastserve.registry.state import after, replay
+from fastserve.registry.state import after
+from tests.registry.conftest import replay
 from tests.registry.test_state import versions
 
 NUMBERS = st.integers(1, 4)

@@ -12,7 +12,7 @@ import pytest
 
 from fastserve.errors import ModelNotFound, RegistryError, VersionNotFound
 from fastserve.registry import ModelState, Registry, files
-from fastserve.registry.state import replay
+from tests.registry.conftest import replay
 
 
 def versions(registry: Registry, *numbers: int) -> Registry:
