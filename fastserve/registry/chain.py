@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fastserve.errors import RegistryError
+from fastserve.registry.names import is_version
 
 MAX_LINE_BYTES = 64 * 1024
 MAX_HEAD_BYTES = 4 * 1024
@@ -83,7 +84,7 @@ def head_after(head: Head, line: AuditLine, data: bytes) -> Head:
     """Give the head that covers one line more."""
     newest = head.newest_version
     version = line.details.get("version")
-    if line.event == "publish" and type(version) is int:
+    if line.event == "publish" and is_version(version):
         newest = max(newest, version)
     return Head(line.seq, digest(data), head.size + len(data), newest)
 

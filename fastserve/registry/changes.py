@@ -12,7 +12,7 @@ from fastserve.errors import RegistryError, VersionNotFound
 from fastserve.registry import audit, chain, files, listing
 from fastserve.registry.audit import AuditLog
 from fastserve.registry.chain import AuditLine
-from fastserve.registry.names import check_alias
+from fastserve.registry.names import check_alias, is_version
 from fastserve.registry.state import (
     MAX_TAGS,
     ModelState,
@@ -80,8 +80,9 @@ def rollback(directory: Path, alias: str) -> tuple[int | None, int]:
         if was and was[-1] == now:
             was.pop()
         for version in reversed(was):
-            whole = version is not None and _is_there(directory, version)
-            if version is not None and whole and version != now and version not in state.archived:
+            if not is_version(version) or version == now or version in state.archived:
+                continue
+            if _is_there(directory, version):
                 details = {"alias": alias, "before": now, "version": version}
                 put(log, directory, state, "rollback", details)
                 return now, version
@@ -98,9 +99,12 @@ def _damage(first: int) -> str:
     return f"; the log was damaged, so that only what is in it from line {first} on counts"
 
 
-def history(lines: Iterator[AuditLine], alias: str) -> list[int | None]:
-    """Give what an alias was, as a stack: the newest last, without what has been rolled back from."""
-    was: list[int | None] = []
+def history(lines: Iterator[AuditLine], alias: str) -> list[object]:
+    """Give what an alias was, as a stack: the newest last, without what has been rolled back from.
+
+    That is a version or None, or whatever some other hand has written into the log.
+    """
+    was: list[object] = []
     for line in lines:
         if line.event not in ("alias", "rollback", "unalias") or line.details.get("alias") != alias:
             continue

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from fastserve.errors import RegistryError
 from fastserve.registry import files
 from fastserve.registry.manifest import MAX_PROFILE_BYTES
-from fastserve.registry.names import parse_version
+from fastserve.registry.names import is_version, parse_version
 
 DIRECTORY = "profiles"
 MAX_HEADER_BYTES = 4 * 1024
@@ -76,10 +76,8 @@ def read(directory: Path, version: int) -> Stored | None:
     return Stored(sha256, content)
 
 
-def holds(directory: Path, version: object, sha256: object) -> bool:
+def holds(directory: Path, version: int, sha256: object) -> bool:
     """Tell whether this very profile lies whole beside a version; what cannot be read is another."""
-    if type(version) is not int or parse_version(str(version)) is None:
-        return False
     try:
         found = read(directory, version)
     except RegistryError:
@@ -131,7 +129,6 @@ def _parse(line: bytes) -> list[Any]:
         raise ValueError("not a header")
     datetime.fromisoformat(found["created_at"])
     values = list(found.values())
-    is_version = type(found["version"]) is int and parse_version(str(found["version"])) is not None
-    if _header(values) != line or not isinstance(found["model"], str) or not is_version:
+    if _header(values) != line or not isinstance(found["model"], str) or not is_version(found["version"]):
         raise ValueError("not a header")
     return values

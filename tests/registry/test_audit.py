@@ -302,6 +302,29 @@ def test_a_whole_line_beyond_the_head_goes_when_its_change_was_not_made(
     assert len(raw(directory)) == 5
 
 
+@pytest.mark.parametrize("event", ["publish", "gc", "profile"])
+@pytest.mark.parametrize("version", ["x\0y", "y" * 5000, "3", None, 10**30])
+def test_a_whole_line_beyond_the_head_goes_when_it_is_of_no_version(
+    directory: Path, event: str, version: object
+) -> None:
+    details = {"version": version, "manifest_sha256": "0" * 64, "sha256": "0" * 64}
+    rewrite(directory, [*raw(directory), beyond(directory, event, details)])
+    assert check(directory) == []
+    assert len(list(audit.lines(directory))) == 5
+    with audit.writing(directory):
+        pass
+    assert len(raw(directory)) == 5
+
+
+def test_the_number_of_no_version_does_not_break_the_head(directory: Path) -> None:
+    line = beyond(directory, "publish", {"version": 10**30})
+    rewrite(directory, [*raw(directory), line, line])
+    for _ in range(2):
+        with audit.writing(directory) as log:
+            assert log.newest_version() == 0
+    assert [line.event for line in audit.lines(directory)].count(chain.BROKEN) == 1
+
+
 @pytest.mark.parametrize("make", ["link", "pipe"])
 def test_a_log_that_is_no_file(directory: Path, tmp_path: Path, make: str) -> None:
     log = directory / "audit.jsonl"

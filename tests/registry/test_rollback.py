@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from fastserve.errors import RegistryError
-from fastserve.registry import Registry
+from fastserve.registry import Registry, audit
 from tests.registry.test_audit import raw, rewrite
 
 
@@ -47,6 +47,17 @@ def test_rollback_counts_what_is_behind_the_damage(
     assert [four.rollback("m", "champion")[1] for _ in went] == went
     with pytest.raises(RegistryError, match="knows of none before"):
         four.rollback("m", "champion")
+
+
+@pytest.mark.parametrize("version", ["3", "x\0y", True, 2.0, [1], {}, 0, 10**30])
+def test_rollback_passes_over_what_is_no_version(four: Registry, version: object) -> None:
+    four.set_alias("m", "champion", 1)
+    four.set_alias("m", "champion", 2)
+    with audit.writing(four.path / "m") as log:
+        log.commit("alias", {"alias": "champion", "before": 2, "version": version})
+        log.commit("alias", {"alias": "champion", "before": version, "version": 2})
+    assert four.rollback("m", "champion") == (2, 1)
+    assert four.state("m").aliases == {"champion": 1}
 
 
 @pytest.mark.parametrize("left", [b"", b"garbage\n"])
