@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fastserve.errors import RegistryError
 from fastserve.registry import files
 from fastserve.registry.manifest import MODEL_FILE, is_file_name
@@ -217,11 +215,8 @@ def _mlflow_name(directory: Path, root: Path) -> str:
 
 
 def _yaml(path: Path, root: Path) -> dict[Any, Any]:
-    label = path.relative_to(root)
-    try:
-        content = parse_yaml(_read(path, root))
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise RegistryError(f"{label} is not valid YAML: {' '.join(str(error).split())[:200]}") from error
+    label = str(path.relative_to(root))
+    content = parse_yaml(_read(path, root), label)
     if not isinstance(content, dict):
         raise RegistryError(f"{label} must be a mapping of keys to values")
     return content

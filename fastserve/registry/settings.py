@@ -54,10 +54,7 @@ def load_settings(path: Path, root: Path) -> ModelSettings:
     data = files.read_inside(path, root, MAX_SETTINGS_BYTES, where)
     if data is None:
         return ModelSettings()
-    try:
-        content = parse_yaml(data)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise RegistryError(f"{where} is not valid YAML: {' '.join(str(error).split())[:200]}") from error
+    content = parse_yaml(data, where)
     if content is None:
         return ModelSettings()
     if not isinstance(content, dict):
@@ -65,14 +62,21 @@ def load_settings(path: Path, root: Path) -> ModelSettings:
     return _validated(where, content)
 
 
-def parse_yaml(data: bytes) -> Any:
-    """Read a small document of plain values.
+def parse_yaml(data: bytes, label: str) -> Any:
+    """Read a small document of plain values; None for an empty one.
 
     Raises
     ------
-    yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError
+    RegistryError
         No YAML; aliases; a key twice; more than 16 levels.
     """
+    try:
+        return _parsed(data)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise RegistryError(f"{label} is not valid YAML: {' '.join(str(error).split())[:200]}") from error
+
+
+def _parsed(data: bytes) -> Any:
     depth = 0
     for token in yaml.scan(data, Loader=yaml.SafeLoader):
         # An alias lets a few lines stand for billions of values; nobody needs one here.
