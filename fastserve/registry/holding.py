@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,9 +22,6 @@ from fastserve.errors import RegistryError, VersionNotFound
 log = logging.getLogger("fastserve.registry")
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-
-_saying = threading.Lock()
-_said = False
 
 
 class Hold:
@@ -81,7 +79,7 @@ def hold_directory(directory: Path) -> Hold:
     descriptor = os.open(directory, _DIRECTORY)
     try:
         # A collector has the lock alone only for as long as one rename takes, so waiting for it is short.
-        is_real = _lock(descriptor, fcntl.LOCK_SH)
+        is_real = _share(descriptor)
         # What was locked may have been renamed out of the way before the lock was had.
         if not os.path.samestat(os.fstat(descriptor), directory.stat()):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(directory))
@@ -113,18 +111,18 @@ def alone(directory: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, operation: int) -> bool:
-    """Lock, or say once that this file system cannot."""
-    global _said
+def _share(descriptor: int) -> bool:
+    """Share the lock; False, which is said once, where the file system knows none."""
     try:
-        fcntl.flock(descriptor, operation)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
     except OSError as error:
-        with _saying:
-            first, _said = not _said, True
-        if first:
-            log.warning(
-                "the registry's file system knows no locks (%s): `models gc` cannot tell what is in use",
-                error.strerror,
-            )
+        _warn_once(str(error.strerror))
         return False
     return True
+
+
+@cache
+def _warn_once(reason: str) -> None:
+    log.warning(
+        "the registry's file system knows no locks (%s): `models gc` cannot tell what is in use", reason
+    )

@@ -56,13 +56,13 @@ def test_a_version_that_is_collected_as_it_is_held_leaves_nothing_open(
 ) -> None:
     path = three.path / "m" / "1"
 
-    def collected(descriptor: int, operation: int) -> bool:
+    def collected(descriptor: int) -> bool:
         path.rename(path.with_name(".trash-1"))
         if another:
             path.mkdir()
         return True
 
-    monkeypatch.setattr(holding, "_lock", collected)
+    monkeypatch.setattr(holding, "_share", collected)
     before = sorted(os.listdir("/proc/self/fd"))
     with pytest.raises(VersionNotFound):
         holding.hold(path)
@@ -119,26 +119,26 @@ def test_a_version_that_is_collected_while_it_is_asked_for(
     three: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between opening the directory and the lock on it the collector comes."""
-    flock = holding._lock
+    share = holding._share
 
-    def late(descriptor: int, operation: int) -> bool:
+    def late(descriptor: int) -> bool:
         assert "1" in removed(three)
-        return flock(descriptor, operation)
+        return share(descriptor)
 
-    monkeypatch.setattr(holding, "_lock", late)
+    monkeypatch.setattr(holding, "_share", late)
     with pytest.raises(VersionNotFound):
         three.hold("m", 1)
 
 
 def test_a_version_that_another_takes_the_place_of(three: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    flock = holding._lock
+    share = holding._share
 
-    def late(descriptor: int, operation: int) -> bool:
+    def late(descriptor: int) -> bool:
         removed(three)
         (three.path / "m/1").mkdir()
-        return flock(descriptor, operation)
+        return share(descriptor)
 
-    monkeypatch.setattr(holding, "_lock", late)
+    monkeypatch.setattr(holding, "_share", late)
     with pytest.raises(VersionNotFound):
         three.hold("m", 1)
 
@@ -151,14 +151,20 @@ def test_a_failed_hold_leaves_no_descriptor(three: Registry) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_file_system_without_locks(three: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks(
+    three: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def unknown(descriptor: int, operation: int) -> None:
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(fcntl, "flock", unknown)
-    held = holding.hold(three.path / "m/1")
-    assert not held.is_real
-    held.close()
+    holding._warn_once.cache_clear()
+    for _ in range(2):
+        held = holding.hold(three.path / "m/1")
+        assert not held.is_real
+        held.close()
+    (said,) = caplog.messages
+    assert said.startswith("the registry's file system knows no locks (Operation not supported): ")
     with alone(three.path / "m/1") as is_free:
         assert not is_free  # nobody can tell, so nothing is collected
 
