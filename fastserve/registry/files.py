@@ -1,4 +1,4 @@
-"""Copying, hashing and syncing: the dull file work that makes a version durable before it becomes visible."""
+"""Reading, hashing, replacing, syncing, locking: the dull file work that lets nothing be seen half done."""
 
 import fcntl
 import hashlib
@@ -7,12 +7,11 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from fastserve.errors import RegistryError
 
-_CHUNK_BYTES = 1024 * 1024
 TEMPORARY_PREFIX = ".tmp-"
 
 on_step: Callable[[str], None] | None = None
@@ -74,11 +73,8 @@ def rename_synced(source: Path, target: Path, label: str) -> None:
 
 def hash_file(path: Path) -> str:
     """Give the file's sha256 as hexadecimal digits."""
-    digest = hashlib.sha256()
     with open_regular(path) as reader:
-        while chunk := reader.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(reader, "sha256").hexdigest()
 
 
 def read_inside(path: Path, root: Path, limit_bytes: int, label: str) -> bytes | None:
@@ -97,7 +93,7 @@ def read_inside(path: Path, root: Path, limit_bytes: int, label: str) -> bytes |
     return data
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a file for reading; RegistryError for a directory, a pipe or a device, and no waiting on one."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -127,12 +123,13 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def is_regular_inside(path: Path, root: Path) -> bool:
+def is_regular_inside(path: str | Path, root: Path) -> bool:
     """Tell whether this is a regular file, or a link to one, not outside `root` (a resolved path)."""
     try:
-        mode = path.lstat().st_mode
+        mode = os.lstat(path).st_mode
         if stat.S_ISLNK(mode):
-            return path.resolve(strict=True).is_relative_to(root) and path.is_file()
+            real = Path(path).resolve(strict=True)
+            return real.is_relative_to(root) and real.is_file()
     except (OSError, RuntimeError):  # RuntimeError: a link that points to itself
         return False
     return stat.S_ISREG(mode)

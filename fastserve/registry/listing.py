@@ -52,7 +52,7 @@ def places(directory: Path, root: Path) -> Iterator[tuple[int, bool]]:
             for entry in entries:
                 version = parse_version(entry.name)
                 if version is not None and _is_inside(entry, root):
-                    yield version, _has_model(entry.path, root)
+                    yield version, files.is_regular_inside(f"{entry.path}/{MODEL_FILE}", root)
     except OSError as error:
         raise RegistryError(f"model '{directory.name}' cannot be read: {error.strerror}") from error
 
@@ -64,10 +64,9 @@ def damaged(directory: Path, root: Path) -> Iterator[tuple[int, str]]:
         if whole:
             continue
         if os.path.lexists(place / MODEL_FILE):
-            what = (
-                "a directory, which `fastserve models import` takes" if (place / MODEL_FILE).is_dir() else ""
-            )
-            what = what or "no file inside the registry, but a link out of it or special"
+            what = "no file inside the registry, but a link out of it or special"
+            if (place / MODEL_FILE).is_dir():
+                what = "a directory, which `fastserve models import` takes"
             yield version, f"{MODEL_FILE} is {what}"
         elif os.path.lexists(place / MANIFEST_FILE):
             yield version, f"{MODEL_FILE} is missing"
@@ -98,7 +97,7 @@ def _why_no_version(entry: "os.DirEntry[str]", root: Path) -> str | None:
         return "is no version: its number would have to be 1 or more, without leading zeros"
     if not _is_inside(entry, root):
         return "is a link out of the registry"
-    if _has_model(entry.path, root):
+    if files.is_regular_inside(f"{entry.path}/{MODEL_FILE}", root):
         return None
     try:
         inside = set(os.listdir(entry.path))
@@ -126,7 +125,7 @@ def _is_directory(entry: "os.DirEntry[str]") -> bool:
 
 def is_whole(directory: Path, root: Path) -> bool:
     """Tell whether a version can be tried: publishing renames whole directories, so model.onnx says it."""
-    return is_directory_inside(directory, root) and _has_model(str(directory), root)
+    return is_directory_inside(directory, root) and files.is_regular_inside(directory / MODEL_FILE, root)
 
 
 def is_directory_inside(path: Path, root: Path) -> bool:
@@ -148,13 +147,3 @@ def _is_inside(entry: "os.DirEntry[str]", root: Path) -> bool:
     except OSError:
         return False
     return is_directory_inside(Path(entry.path), root)
-
-
-def _has_model(directory: str, root: Path) -> bool:
-    path = f"{directory}/{MODEL_FILE}"
-    try:
-        if stat.S_ISREG(os.lstat(path).st_mode):
-            return True
-    except OSError:
-        return False
-    return files.is_regular_inside(Path(path), root)
