@@ -9,6 +9,7 @@ import binascii
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,10 +38,7 @@ class SigningKey:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-        key = _parsed(path, "private", lambda data: load_pem_private_key(data, password=None))
-        if not isinstance(key, Ed25519PrivateKey):
-            raise RegistryError(f"{path} holds another kind of key than ed25519")
-        return cls(key)
+        return cls(_loaded(path, "private", partial(load_pem_private_key, password=None), Ed25519PrivateKey))
 
     def sign(self, data: bytes) -> bytes:
         """Sign what a file holds; the answer is the content of the file beside it, one line of base64."""
@@ -60,13 +58,7 @@ class TrustedKeys:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-        keys: list[Ed25519PublicKey] = []
-        for path in paths:
-            key = _parsed(path, "public", load_pem_public_key)
-            if not isinstance(key, Ed25519PublicKey):
-                raise RegistryError(f"{path} holds another kind of key than ed25519")
-            keys.append(key)
-        return cls(keys)
+        return cls(_loaded(path, "public", load_pem_public_key, Ed25519PublicKey) for path in paths)
 
     def accept(self, data: bytes, signature: bytes) -> bool:
         """Tell whether `signature`, as `sign` gave it, is one of these keys' over exactly this data."""
@@ -120,7 +112,7 @@ def _require() -> None:
         ) from error
 
 
-def _parsed(path: Path, kind: str, parse: Callable[[bytes], Any]) -> Any:
+def _loaded(path: Path, half: str, parse: Callable[[bytes], Any], kind: type) -> Any:
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
@@ -131,15 +123,18 @@ def _parsed(path: Path, kind: str, parse: Callable[[bytes], Any]) -> Any:
     if len(data) > _MAX_KEY_BYTES:
         raise RegistryError(f"{path} is not a key: it is larger than {_MAX_KEY_BYTES} bytes")
     try:
-        return parse(data)
+        key = parse(data)
     except TypeError as error:  # cryptography's word for a key that wants a password
         raise RegistryError(
             f"{path} is encrypted; only private keys without a password can be used"
         ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        swapped = {"private": b"PUBLIC KEY", "public": b"PRIVATE KEY"}[kind]
+        swapped = {"private": b"PUBLIC KEY", "public": b"PRIVATE KEY"}[half]
         hint = ": it holds the other half of a pair" if swapped in data else ""
-        raise RegistryError(f"{path} is not a {kind} key in PEM format{hint}") from error
+        raise RegistryError(f"{path} is not a {half} key in PEM format{hint}") from error
+    if not isinstance(key, kind):
+        raise RegistryError(f"{path} holds another kind of key than ed25519")
+    return key
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:
