@@ -83,9 +83,7 @@ class AuditLog:
             self._prepare_head(head)
             if apply is not None:
                 apply()
-        except (
-            Exception
-        ):  # what is no Exception, such as Ctrl-C, leaves it to the next writer, as a kill does
+        except Exception:  # Ctrl-C, which is none, leaves it to the next writer, as a kill does
             self._cut()
             raise
         try:
@@ -94,7 +92,7 @@ class AuditLog:
             if apply is None:
                 raise
             # The change is made, and its line counts; the next writer finds both.
-            log.warning("%s was not replaced: %s", _label(self._directory, HEAD_FILE), error.strerror)
+            log.warning("%s/%s was not replaced: %s", self._directory.name, HEAD_FILE, error.strerror)
         return line
 
     def newest_version(self) -> int:
@@ -144,7 +142,7 @@ class AuditLog:
 
     def _settle(self, head: Head, size: int) -> None:
         """Take in, or cut off, the one line beyond the head; Damaged when no killed writer explains it."""
-        where = _label(self._directory, LOG_FILE)
+        where = f"{self._directory.name}/{LOG_FILE}"
         if size < head.size:
             raise Damaged(cut_off(self._directory, head, size))
         if head.size and chain.digest(_line_before(self._descriptor, head.size)) != head.sha256:
@@ -295,7 +293,7 @@ def read_head(directory: Path) -> Head | None:
     RegistryError
         It cannot be read.
     """
-    where = _label(directory, HEAD_FILE)
+    where = f"{directory.name}/{HEAD_FILE}"
     try:
         with files.open_regular(directory / HEAD_FILE) as reader:
             return chain.parse_head(reader.read(chain.MAX_HEAD_BYTES + 1))
@@ -321,7 +319,7 @@ def raw_lines(directory: Path) -> Iterator[tuple[int, bytes]]:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise RegistryError(f"{_label(directory, LOG_FILE)} cannot be read: {error.strerror}") from error
+        raise RegistryError(f"{directory.name}/{LOG_FILE} cannot be read: {error.strerror}") from error
 
 
 def following(head: Head, data: bytes) -> AuditLine | None:
@@ -335,12 +333,12 @@ def following(head: Head, data: bytes) -> AuditLine | None:
 
 def no_head(directory: Path) -> str:
     """Say that there is a log whose head is gone."""
-    return f"{_label(directory, HEAD_FILE)} is missing, and {LOG_FILE} is there"
+    return f"{directory.name}/{HEAD_FILE} is missing, and {LOG_FILE} is there"
 
 
 def cut_off(directory: Path, head: Head, size: int) -> str:
     """Say that the log does not go as far as its head knows."""
-    where = _label(directory, LOG_FILE)
+    where = f"{directory.name}/{LOG_FILE}"
     return f"{where} has {size} bytes, but {HEAD_FILE} knows of {head.size}: its end was cut off"
 
 
@@ -350,7 +348,7 @@ def _open(path: Path) -> int:
     descriptor = os.open(path, flags, 0o644)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise RegistryError(f"{_label(path.parent, path.name)} is not a regular file")
+        raise RegistryError(f"{path.parent.name}/{path.name} is not a regular file")
     return descriptor
 
 
@@ -365,7 +363,3 @@ def _line_before(descriptor: int, end: int) -> bytes:
     start = max(0, end - MAX_LINE_BYTES - 1)
     data = os.pread(descriptor, end - start, start)
     return data[data.rfind(b"\n", 0, len(data) - 1) + 1 :]
-
-
-def _label(directory: Path, name: str) -> str:
-    return f"{directory.name}/{name}"

@@ -1,7 +1,6 @@
 """Every change of a model's wishes: checked and written under the lock, with its line in the audit log."""
 
 import errno
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -211,7 +210,7 @@ def changing(directory: Path) -> Iterator[tuple[AuditLog, ModelState]]:
         with audit.writing(directory) as log:
             yield log, read_state(directory)
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
+        reason = error.strerror or str(error)
         if error.errno == errno.EACCES:
             reason += " (its directory must be writable)"
         raise RegistryError(f"model '{directory.name}' cannot be changed: {reason}") from error

@@ -90,10 +90,10 @@ def _collect(directory: Path, keep: int, linked: Set[Path], dry_run: bool) -> li
     """Decide and rename under the lock; delete, which takes time, without it."""
     if dry_run:
         return [one for _, one in _free(directory, keep, linked)]
+    if not any(True for _ in _free(directory, keep, linked)):
+        return []  # nothing is written into a tree where nothing is done
     removed: list[Removed] = []
     trash: list[Path] = []
-    if not any(True for _ in _free(directory, keep, linked)):
-        return removed  # nothing is written into a tree where nothing is done
     try:
         with audit.writing(directory) as log:
             for path, one in _free(directory, keep, linked):
