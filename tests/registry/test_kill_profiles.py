@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastserve.registry import Registry
-from tests.registry.conftest import glance
-from tests.registry.test_kill_publish import die_at
+from tests.registry.conftest import die_at, glance
 from tests.registry.test_profiles import NEW, OLD, OWN, digest, said
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

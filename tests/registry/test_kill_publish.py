@@ -2,54 +2,19 @@
 
 import os
 import shutil
-import signal
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fastserve.registry import Registry, files
 from tests import models
-from tests.registry.conftest import glance
+from tests.registry.conftest import die_at, glance
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 MOMENTS = range(1, 200)
 LEFTOVERS = (".staging-", ".tmp-", ".trash-")
 KNOWN = {".lock", ".audit-head", "audit.jsonl", "aliases.json", "desired.json", "tags.json"}
-
-
-def die_at(change: Callable[[], object], moment: int) -> str:
-    """Change in a child that kills itself at the given step; give the step's name, or "" where none was left."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        steps = 0
-
-        def step(name: str) -> None:
-            nonlocal steps
-            steps += 1
-            if steps == moment:
-                os.write(writer, name.encode())
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        code = 1
-        try:
-            files.on_step = step
-            change()
-            code = 0
-        except BaseException:  # noqa: BLE001 - the child must not go on as a second test run
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    os.close(writer)
-    with os.fdopen(reader) as names:
-        name = names.read()
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) == bool(name)
-    assert name or os.WEXITSTATUS(status) == 0
-    return name
 
 
 def leftovers(registry: Registry) -> list[str]:

@@ -1,14 +1,12 @@
 """`kill -9` at every write, sync and rename of every kind of change: the old state or the new, never in between."""
 
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from fastserve.registry import Registry, files
-from tests.registry.conftest import replay
+from fastserve.registry import Registry
+from tests.registry.conftest import die_at, replay, versions
 
 Change = Callable[[Registry], object]
 
@@ -37,31 +35,7 @@ def prepare(path: Path) -> Registry:
 
 
 def fresh(path: Path) -> Registry:
-    for version in (1, 2, 3, 4):
-        (path / "m" / str(version)).mkdir(parents=True)
-        (path / "m" / str(version) / "model.onnx").write_bytes(b"model")
-    return Registry(path)
-
-
-def die_at(registry: Registry, change: Change, moment: int) -> bool:
-    """Change in a child that kills itself at the given step; tell whether it came that far."""
-    child = os.fork()
-    if child == 0:
-        steps = 0
-
-        def step(name: str) -> None:
-            nonlocal steps
-            steps += 1
-            if steps == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        try:
-            files.on_step = step
-            change(registry)
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status)
+    return versions(Registry(path), 1, 2, 3, 4)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -80,7 +54,7 @@ def test_a_killed_change(tmp_path: Path, begin: Callable[[Path], Registry], kind
     for moment in range(1, 100):
         registry = begin(tmp_path / str(moment))
         count = len(registry.audit("m"))
-        if not die_at(registry, change, moment):
+        if not die_at(lambda: change(registry), moment):  # noqa: B023
             break
         found = registry.state("m")
         outcomes.append(found == new)
@@ -108,9 +82,9 @@ def test_a_killed_change(tmp_path: Path, begin: Callable[[Path], Registry], kind
 def test_a_killed_writer_after_a_killed_writer(tmp_path: Path, first: int) -> None:
     for moment in range(1, 100):
         registry = prepare(tmp_path / str(moment))
-        assert die_at(registry, CHANGES["alias"], first)
+        assert die_at(lambda: CHANGES["alias"](registry), first)  # noqa: B023
         found = registry.state("m")
-        if not die_at(registry, CHANGES["tag"], moment):
+        if not die_at(lambda: CHANGES["tag"](registry), moment):  # noqa: B023
             break
         assert registry.state("m").aliases == found.aliases
         assert registry.check_audit("m") == []

@@ -311,14 +311,8 @@ def test_the_disk_refuses(two: Registry, monkeypatch: pytest.MonkeyPatch) -> Non
     assert os.listdir(two.path / "m/profiles") == ["2.json"]
 
 
-def test_a_read_only_registry(two: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Any, flags: int, *rest: Any, **more: Any) -> int:
-        if flags & (os.O_WRONLY | os.O_RDWR):
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        return really(path, flags, *rest, **more)
-
-    really = os.open
-    monkeypatch.setattr(os, "open", refuse)
+def test_a_read_only_registry(two: Registry, read_only: Callable[[], None]) -> None:
+    read_only()
     with pytest.raises(RegistryError, match=r"^model 'm' cannot be changed: Read-only file system$"):
         two.add_profile("m", 2, NEW)
     assert two.profile("m", 1) == OWN

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from fastserve.errors import FastserveError
 from fastserve.registry import ModelState, Registry
 from fastserve.registry.state import after
-from tests.registry.conftest import replay
-from tests.registry.test_state import versions
+from tests.registry.conftest import replay, versions
 
 NUMBERS = st.integers(1, 4)
 ALIASES = st.sampled_from(["champion", "challenger"])

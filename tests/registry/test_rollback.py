@@ -9,15 +9,6 @@ from fastserve.registry import Registry, audit
 from tests.registry.test_audit import raw, rewrite
 
 
-@pytest.fixture
-def four(registry: Registry) -> Registry:
-    """A registry with model `m`, versions 1 to 4, of other hands."""
-    for number in range(1, 5):
-        (registry.path / "m" / str(number)).mkdir(parents=True)
-        (registry.path / "m" / str(number) / "model.onnx").write_bytes(b"model")
-    return registry
-
-
 def changed(number: int, change: Callable[[bytes], bytes]) -> Callable[[list[bytes]], list[bytes]]:
     return lambda lines: [*lines[: number - 1], change(lines[number - 1]), *lines[number:]]
 

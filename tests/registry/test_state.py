@@ -12,21 +12,7 @@ import pytest
 
 from fastserve.errors import ModelNotFound, RegistryError, VersionNotFound
 from fastserve.registry import ModelState, Registry, files
-from tests.registry.conftest import replay
-
-
-def versions(registry: Registry, *numbers: int) -> Registry:
-    """Make versions as other hands would."""
-    for number in numbers:
-        (registry.path / "m" / str(number)).mkdir(parents=True)
-        (registry.path / "m" / str(number) / "model.onnx").write_bytes(b"model")
-    return registry
-
-
-@pytest.fixture
-def four(registry: Registry) -> Registry:
-    """A registry with model `m`, versions 1 to 4."""
-    return versions(registry, 1, 2, 3, 4)
+from tests.registry.conftest import replay, versions
 
 
 def events(registry: Registry) -> list[tuple[str, dict[str, Any]]]:
@@ -326,14 +312,8 @@ def test_a_registry_that_may_only_be_read(four: Registry) -> None:
         (four.path / "m").chmod(0o755)
 
 
-def test_a_read_only_file_system(four: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Any, flags: int, *rest: Any, **more: Any) -> int:
-        if flags & (os.O_WRONLY | os.O_RDWR):
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        return really(path, flags, *rest, **more)
-
-    really = os.open
-    monkeypatch.setattr(os, "open", refuse)
+def test_a_read_only_file_system(four: Registry, read_only: Callable[[], None]) -> None:
+    read_only()
     with pytest.raises(RegistryError, match=r"model 'm' cannot be changed: Read-only file system"):
         four.set_loaded("m", False)
     four.set_loaded("m", True)
