@@ -30,12 +30,12 @@ def check_model(name: str) -> None:
         raise RegistryError(rule)
 
 
-def check_alias(name: str) -> None:
-    """Raise RegistryError with the rule unless an alias may have this name."""
+def check_alias(name: str, kind: str = "an alias") -> None:
+    """Raise RegistryError with the rule unless an alias, or another `kind` of word, may have this name."""
     if _NAME.fullmatch(name) is None:
-        raise RegistryError(f"{_quoted(name)} is not an alias: {_RULE}")
+        raise RegistryError(f"{_quoted(name)} is not {kind}: {_RULE}")
     if name.isdigit():
-        raise RegistryError(f"'{name}' is not an alias: a number means a version")
+        raise RegistryError(f"'{name}' is not {kind}: a number means a version")
 
 
 def parse_version(text: str) -> int | None:

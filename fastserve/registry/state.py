@@ -71,10 +71,7 @@ def contents(state: ModelState) -> dict[str, bytes]:
 
 def check_tag(key: str, value: str | None) -> None:
     """Raise RegistryError with the rule unless a version may have this tag."""
-    try:
-        check_alias(key)
-    except RegistryError as error:
-        raise RegistryError(str(error).replace("an alias", "a tag's key")) from error
+    check_alias(key, "a tag's key")
     if value is not None and (len(value) > MAX_TAG_VALUE or not value.isprintable()):
         raise RegistryError(
             f"the tag '{key}' takes a value of at most {MAX_TAG_VALUE} printable characters on one line"

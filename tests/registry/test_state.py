@@ -79,6 +79,8 @@ def test_what_changes_nothing_leaves_no_line(four: Registry) -> None:
             r"'now' of model 'm' is version 4, and its audit log knows of none",
         ),
         (lambda r: r.tag("m", 1, "../x", "y"), r"is not a tag's key"),
+        (lambda r: r.tag("m", 1, "an alias", "y"), r"'an alias' is not a tag's key: use 1 to 128"),
+        (lambda r: r.tag("m", 1, "3", "y"), r"'3' is not a tag's key: a number means a version"),
         (lambda r: r.tag("m", 1, "x", "a\nb"), r"the tag 'x' takes a value of at most 1024 printable"),
         (lambda r: r.tag("m", 1, "x", "a" * 1025), r"the tag 'x' takes a value of at most 1024"),
         (lambda r: r.record("m", "alias", version=1, reason="", pid=1), r"'alias' cannot be recorded"),
