@@ -129,13 +129,13 @@ class AuditLog:
         size = os.fstat(self._descriptor).st_size
         try:
             head = read_head(self._directory)
-            if head is None and size == 0:
+            if head is None:
+                if size:
+                    raise Damaged(no_head(self._directory))
                 head = Head()
                 # From now on a log without a head is one that somebody took the head from.
                 self._prepare_head(head)
                 self._replace_head(head)
-            if head is None:
-                raise Damaged(no_head(self._directory))
             self._settle(head, size)
         except Damaged as problem:
             self._go_on(size, str(problem))

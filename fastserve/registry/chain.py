@@ -100,10 +100,8 @@ def parse_line(data: bytes) -> AuditLine:
     if not data.endswith(b"\n") or list(content) != _LINE_KEYS:
         raise ValueError("not an audit line")
     line = AuditLine(**content)
-    words = (line.at, line.by, line.event)
-    if not (_is_count(line.seq) and _is_hash(line.previous) and isinstance(line.details, dict)):
-        raise ValueError("not an audit line")
-    if not all(isinstance(word, str) for word in words):
+    are_texts = all(isinstance(text, str) for text in (line.at, line.by, line.event))
+    if not (_is_count(line.seq) and are_texts and isinstance(line.details, dict) and _is_hash(line.previous)):
         raise ValueError("not an audit line")
     return line
 
