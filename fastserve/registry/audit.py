@@ -25,6 +25,9 @@ LOG_FILE = "audit.jsonl"
 HEAD_FILE = ".audit-head"
 LOCK_FILE = ".lock"
 
+OF_VERSIONS = frozenset({"publish", "gc", "profile"})
+"""Events of one version that show in what lies on disk."""
+
 _NEW_HEAD = f"{HEAD_FILE}.new"
 """Always the same name, so that what a killed writer leaves is the next one's to replace."""
 
@@ -258,7 +261,7 @@ def _is_visible(directory: Path, line: AuditLine) -> bool:
     One that says of nothing on disk is true once it is written.
     """
     details = line.details
-    if line.event in ("publish", "gc", "profile"):
+    if line.event in OF_VERSIONS:
         version = details.get("version")
         if not is_version(version):
             return False  # some other hand wrote it

@@ -25,8 +25,6 @@ from fastserve.registry.state import (
 _MAX_REASON = 4096
 _SHOWN = 8
 _FORGET_AT_ONCE = 1000
-_NOT_FREE = frozenset({"publish", "gc", "profile", chain.BROKEN})
-"""Events that mean something beyond their line."""
 
 
 def set_alias(directory: Path, alias: str, version: int) -> None:
@@ -172,7 +170,7 @@ def record(directory: Path, event: str, version: int, reason: str, pid: int) -> 
 
     RegistryError for an event that does.
     """
-    if event in _NOT_FREE or changes_state(event):
+    if event in audit.OF_VERSIONS or event == chain.BROKEN or changes_state(event):
         raise RegistryError(f"'{event}' cannot be recorded: it is written by what does it")
     details = {"version": version, "reason": reason[:_MAX_REASON], "pid": pid}
     with changing(directory) as (log, _):

@@ -21,7 +21,7 @@ def why_no_model(name: str) -> str | None:
     """The rule that keeps a model from having this name, if one does."""
     if name in _ROUTES:
         return f"a model cannot be called '{name}': /v2/models/{name} is an endpoint"
-    return None if is_model(name) else f"{_quoted(name)} is not a model name: {_RULE}"
+    return None if is_model(name) else f"{name[:64]!r} is not a model name: {_RULE}"
 
 
 def check_model(name: str) -> None:
@@ -33,7 +33,7 @@ def check_model(name: str) -> None:
 def check_alias(name: str, kind: str = "an alias") -> None:
     """Raise RegistryError with the rule unless an alias, or another `kind` of word, may have this name."""
     if _NAME.fullmatch(name) is None:
-        raise RegistryError(f"{_quoted(name)} is not {kind}: {_RULE}")
+        raise RegistryError(f"{name[:64]!r} is not {kind}: {_RULE}")
     if name.isdigit():
         raise RegistryError(f"'{name}' is not {kind}: a number means a version")
 
@@ -46,8 +46,3 @@ def parse_version(text: str) -> int | None:
 def is_version(value: object) -> TypeGuard[int]:
     """Tell whether a value, as JSON has it, is the number of a version."""
     return type(value) is int and parse_version(str(value)) is not None
-
-
-def _quoted(name: str) -> str:
-    """Quote what a stranger sent, shortened, with everything unprintable escaped."""
-    return repr(name[:64])

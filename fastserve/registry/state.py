@@ -52,10 +52,10 @@ def read_state(directory: Path) -> ModelState:
     desired = _read(directory / DESIRED_FILE)
     unknown = desired.keys() - {"loaded", "archived"}
     if unknown:
-        raise _wrong(directory, DESIRED_FILE, f"unknown key {_shown(min(unknown))}")
+        raise _wrong(directory / DESIRED_FILE, f"unknown key {min(unknown)[:64]!r}")
     loaded = desired.get("loaded", True)
     if not isinstance(loaded, bool):
-        raise _wrong(directory, DESIRED_FILE, "'loaded' must be true or false")
+        raise _wrong(directory / DESIRED_FILE, "'loaded' must be true or false")
     return ModelState(_aliases(directory), _archived(directory, desired), _tags(directory), loaded)
 
 
@@ -133,16 +133,16 @@ def _aliases(directory: Path) -> dict[str, int]:
         try:
             check_alias(alias)
         except RegistryError as error:
-            raise _wrong(directory, ALIASES_FILE, str(error)) from error
+            raise _wrong(directory / ALIASES_FILE, str(error)) from error
         if not is_version(version):
-            raise _wrong(directory, ALIASES_FILE, f"'{alias}' must be the number of a version")
+            raise _wrong(directory / ALIASES_FILE, f"'{alias}' must be the number of a version")
     return content
 
 
 def _archived(directory: Path, desired: dict[str, Any]) -> frozenset[int]:
     archived = desired.get("archived", [])
     if not isinstance(archived, list) or not all(map(is_version, archived)):
-        raise _wrong(directory, DESIRED_FILE, "'archived' must be a list of version numbers")
+        raise _wrong(directory / DESIRED_FILE, "'archived' must be a list of version numbers")
     return frozenset(archived)
 
 
@@ -152,15 +152,15 @@ def _tags(directory: Path) -> dict[int, dict[str, str]]:
         version = parse_version(name)
         if version is None or not isinstance(pairs, dict) or len(pairs) > MAX_TAGS:
             raise _wrong(
-                directory, TAGS_FILE, f"{_shown(name)} must be a version with at most {MAX_TAGS} tags"
+                directory / TAGS_FILE, f"{name[:64]!r} must be a version with at most {MAX_TAGS} tags"
             )
         for key, value in pairs.items():
             if not isinstance(value, str):
-                raise _wrong(directory, TAGS_FILE, f"{_shown(key)} of version {name} must be a string")
+                raise _wrong(directory / TAGS_FILE, f"{key[:64]!r} of version {name} must be a string")
             try:
                 check_tag(key, value)
             except RegistryError as error:
-                raise _wrong(directory, TAGS_FILE, str(error)) from error
+                raise _wrong(directory / TAGS_FILE, str(error)) from error
         found[version] = pairs
     return found
 
@@ -169,7 +169,7 @@ def _read(path: Path) -> dict[str, Any]:
     """Read an object from a small JSON file; a link to one may not leave the registry."""
     try:
         if path.is_symlink() and not files.is_regular_inside(path, path.parent.parent.resolve()):
-            raise _wrong(path.parent, path.name, "it is a link that leaves the registry")
+            raise _wrong(path, "it is a link that leaves the registry")
         with files.open_regular(path) as reader:
             data = reader.read(MAX_STATE_BYTES + 1)
     except FileNotFoundError:
@@ -177,16 +177,16 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise RegistryError(f"{path.parent.name}/{path.name} cannot be read: {error.strerror}") from error
     if len(data) > MAX_STATE_BYTES:
-        raise _wrong(path.parent, path.name, f"it is larger than {MAX_STATE_BYTES} bytes")
+        raise _wrong(path, f"it is larger than {MAX_STATE_BYTES} bytes")
     try:
         content = json.loads(data, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
         problem = f"it is not JSON: {error.msg} in line {error.lineno}, column {error.colno}"
-        raise _wrong(path.parent, path.name, problem) from error
+        raise _wrong(path, problem) from error
     except (ValueError, RecursionError) as error:
-        raise _wrong(path.parent, path.name, f"it is not JSON: {str(error)[:200]}") from error
+        raise _wrong(path, f"it is not JSON: {str(error)[:200]}") from error
     if not isinstance(content, dict):
-        raise _wrong(path.parent, path.name, "it must be a JSON object")
+        raise _wrong(path, "it must be a JSON object")
     return content
 
 
@@ -210,9 +210,5 @@ def _number(value: object) -> int:
     return value
 
 
-def _shown(name: str) -> str:
-    return repr(name[:64])
-
-
-def _wrong(directory: Path, name: str, problem: str) -> RegistryError:
-    return RegistryError(f"{directory.name}/{name}: {problem}")
+def _wrong(path: Path, problem: str) -> RegistryError:
+    return RegistryError(f"{path.parent.name}/{path.name}: {problem}")
