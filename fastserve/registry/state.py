@@ -49,14 +49,8 @@ def changes_state(event: str) -> bool:
 
 def read_state(directory: Path) -> ModelState:
     """Read the three files; a missing one says nothing, RegistryError names what is wrong in one."""
-    desired = _read(directory / DESIRED_FILE)
-    unknown = desired.keys() - {"loaded", "archived"}
-    if unknown:
-        raise _wrong(directory / DESIRED_FILE, f"unknown key {min(unknown)[:64]!r}")
-    loaded = desired.get("loaded", True)
-    if not isinstance(loaded, bool):
-        raise _wrong(directory / DESIRED_FILE, "'loaded' must be true or false")
-    return ModelState(_aliases(directory), _archived(directory, desired), _tags(directory), loaded)
+    loaded, archived = _desired(directory / DESIRED_FILE)
+    return ModelState(_aliases(directory / ALIASES_FILE), archived, _tags(directory / TAGS_FILE), loaded)
 
 
 def contents(state: ModelState) -> dict[str, bytes]:
@@ -127,40 +121,45 @@ _AFTER: dict[str, Callable[[ModelState, Mapping[str, Any]], ModelState]] = {
 """What every event that changes the state makes of it; each is one rename of one file."""
 
 
-def _aliases(directory: Path) -> dict[str, int]:
-    content = _read(directory / ALIASES_FILE)
+def _desired(path: Path) -> tuple[bool, frozenset[int]]:
+    """Read whether the model is to be served, and which of its versions are put away."""
+    content = _read(path)
+    unknown = content.keys() - {"loaded", "archived"}
+    if unknown:
+        raise _wrong(path, f"unknown key {min(unknown)[:64]!r}")
+    loaded, archived = content.get("loaded", True), content.get("archived", [])
+    if not isinstance(loaded, bool):
+        raise _wrong(path, "'loaded' must be true or false")
+    if not isinstance(archived, list) or not all(map(is_version, archived)):
+        raise _wrong(path, "'archived' must be a list of version numbers")
+    return loaded, frozenset(archived)
+
+
+def _aliases(path: Path) -> dict[str, int]:
+    content = _read(path)
     for alias, version in content.items():
         try:
             check_alias(alias)
         except RegistryError as error:
-            raise _wrong(directory / ALIASES_FILE, str(error)) from error
+            raise _wrong(path, str(error)) from error
         if not is_version(version):
-            raise _wrong(directory / ALIASES_FILE, f"'{alias}' must be the number of a version")
+            raise _wrong(path, f"'{alias}' must be the number of a version")
     return content
 
 
-def _archived(directory: Path, desired: dict[str, Any]) -> frozenset[int]:
-    archived = desired.get("archived", [])
-    if not isinstance(archived, list) or not all(map(is_version, archived)):
-        raise _wrong(directory / DESIRED_FILE, "'archived' must be a list of version numbers")
-    return frozenset(archived)
-
-
-def _tags(directory: Path) -> dict[int, dict[str, str]]:
+def _tags(path: Path) -> dict[int, dict[str, str]]:
     found: dict[int, dict[str, str]] = {}
-    for name, pairs in _read(directory / TAGS_FILE).items():
+    for name, pairs in _read(path).items():
         version = parse_version(name)
         if version is None or not isinstance(pairs, dict) or len(pairs) > MAX_TAGS:
-            raise _wrong(
-                directory / TAGS_FILE, f"{name[:64]!r} must be a version with at most {MAX_TAGS} tags"
-            )
+            raise _wrong(path, f"{name[:64]!r} must be a version with at most {MAX_TAGS} tags")
         for key, value in pairs.items():
             if not isinstance(value, str):
-                raise _wrong(directory / TAGS_FILE, f"{key[:64]!r} of version {name} must be a string")
+                raise _wrong(path, f"{key[:64]!r} of version {name} must be a string")
             try:
                 check_tag(key, value)
             except RegistryError as error:
-                raise _wrong(directory / TAGS_FILE, str(error)) from error
+                raise _wrong(path, str(error)) from error
         found[version] = pairs
     return found
 
