@@ -14,8 +14,8 @@ from typing import Any
 
 from fastserve.errors import RegistryError
 from fastserve.registry import files
-from fastserve.registry.manifest import MODEL_FILE, is_file_name
-from fastserve.registry.names import parse_version
+from fastserve.registry.manifest import MODEL_FILE
+from fastserve.registry.names import is_file_name, parse_version
 from fastserve.registry.settings import parse_yaml
 from fastserve.text import visible
 

@@ -1,11 +1,11 @@
 """What is written beside a published model: its bytes, what it takes and gives, where it came from."""
 
-import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from fastserve.registry.names import is_file_name
 from fastserve.types import Signature
 
 MANIFEST_FILE = "manifest.json"
@@ -13,13 +13,6 @@ MODEL_FILE = "model.onnx"
 PROFILE_FILE = "profile.json"
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 MAX_PROFILE_BYTES = 64 * 1024 * 1024
-
-_FILE_NAME = re.compile(r"(?!\.)[^/\\\x00-\x1f\x7f]{1,255}")
-
-
-def is_file_name(name: str) -> bool:
-    """Tell whether a name stays in its directory: no separators, no leading dot, no control characters."""
-    return _FILE_NAME.fullmatch(name) is not None
 
 
 def _plain(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Which names models, versions and aliases may have: no path, no hidden file, no endpoint."""
+"""Which names models, versions, their files and aliases may have: no path, no hidden file, no endpoint."""
 
 import re
 from typing import TypeGuard
@@ -8,6 +8,7 @@ from fastserve.errors import RegistryError
 _NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,128}", re.ASCII)
 _RULE = "use 1 to 128 of the letters A-Z, a-z, digits, '.', '_' and '-', and do not begin with '.'"
 _VERSION = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+_FILE_NAME = re.compile(r"(?!\.)[^/\\\x00-\x1f\x7f]{1,255}")
 _ROUTES = frozenset({"stats"})
 """Model names that `/v2/models/<name>` cannot tell from an endpoint."""
 
@@ -46,3 +47,8 @@ def parse_version(text: str) -> int | None:
 def is_version(value: object) -> TypeGuard[int]:
     """Tell whether a value, as JSON has it, is the number of a version."""
     return type(value) is int and parse_version(str(value)) is not None
+
+
+def is_file_name(name: str) -> bool:
+    """Tell whether a name stays in its directory: no separators, no leading dot, no control characters."""
+    return _FILE_NAME.fullmatch(name) is not None

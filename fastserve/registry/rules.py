@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastserve.errors import ModelRejected, RegistryError
-from fastserve.registry.manifest import is_file_name
+from fastserve.registry.names import is_file_name
 from fastserve.registry.onnx_file import External, OnnxFacts, read_facts
 
 _MIN_IR, _MAX_IR = 3, 64

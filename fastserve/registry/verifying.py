@@ -13,13 +13,8 @@ from pydantic import ValidationError
 from fastserve.errors import RegistryError
 from fastserve.overriding import place_and_problem
 from fastserve.registry import files
-from fastserve.registry.manifest import (
-    MANIFEST_FILE,
-    MAX_MANIFEST_BYTES,
-    MODEL_FILE,
-    Manifest,
-    is_file_name,
-)
+from fastserve.registry.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, MODEL_FILE, Manifest
+from fastserve.registry.names import is_file_name
 from fastserve.registry.rules import FileRules, check_model_file
 from fastserve.registry.signing import MAX_SIGNATURE_BYTES, SIGNATURE_FILE, TrustedKeys
 
