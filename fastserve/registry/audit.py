@@ -65,13 +65,13 @@ class AuditLog:
 
     def commit(
         self, event: str, details: Mapping[str, Any], apply: Callable[[], object] | None = None
-    ) -> AuditLine:
+    ) -> None:
         """Log a change and make it; when `apply` raises, which it must only do unchanged, nothing happened.
 
         Raises
         ------
         RegistryError
-            The line is too long.
+            The line is too long or no JSON.
         OSError
             The directory cannot be written to.
         """
@@ -96,7 +96,6 @@ class AuditLog:
                 raise
             # The change is made, and its line counts; the next writer finds both.
             log.warning("%s/%s was not replaced: %s", self._directory.name, HEAD_FILE, error.strerror)
-        return line
 
     def newest_version(self) -> int:
         """Give the highest version that was ever published here, gone or not; 0 without one."""
@@ -116,7 +115,7 @@ class AuditLog:
             previous = chain.digest(data)
         return first
 
-    def lines(self, first: int = 1) -> Iterator[AuditLine]:
+    def lines(self, first: int) -> Iterator[AuditLine]:
         """Give the lines from number `first` on that can be read; RegistryError when the log cannot be."""
         return (line for number, _, line in entries(self._directory) if line is not None and number >= first)
 
@@ -126,8 +125,7 @@ class AuditLog:
         Raises
         ------
         RegistryError
-            A killed writer's line is there, and whether it counts cannot be read; `Damaged` for a head that
-            is none.
+            The head, or whether a killed writer's line counts, cannot be read.
         """
         size = os.fstat(self._descriptor).st_size
         try:

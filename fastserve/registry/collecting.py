@@ -13,6 +13,7 @@ from collections.abc import Iterator, Set
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from fastserve.errors import RegistryError
@@ -188,11 +189,5 @@ def _size_bytes(path: Path) -> int:
     """Bytes of a file, or of the files of a version and of what may lie below."""
     if not path.is_dir() or path.is_symlink():
         return path.lstat().st_size
-    total = count = 0
-    for folder, _, names in os.walk(path):
-        for name in names:
-            count += 1
-            if count > _MAX_FILES:
-                return total
-            total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118 - in a loop over many
-    return total
+    found = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)  # noqa: PTH118
+    return sum(os.lstat(one).st_size for one in islice(found, _MAX_FILES))

@@ -50,7 +50,7 @@ def is_complete(directory: Path, root: Path) -> bool:
 
 
 def verify(directory: Path, root: Path, rules: FileRules, trusted: TrustedKeys | None) -> Manifest | None:
-    """Compare every file with the manifest, sizes first, and give it; RegistryError names what is wrong.
+    """Check every file of a version, sizes first, and give its manifest; RegistryError names what is wrong.
 
     Without a manifest the model file and the kinds and sizes of files are all there is to check. `root` is
     the resolved registry; with `trusted` keys one of them must have signed the manifest.

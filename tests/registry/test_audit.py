@@ -69,8 +69,8 @@ def test_appending_does_not_read_the_log(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "pread", counted)
     monkeypatch.setattr(audit, "raw_lines", None)
     with audit.writing(directory) as log:
-        line = log.commit("note", {})
-    assert raw(directory)[-1] == line.to_bytes()
+        log.commit("note", {})
+    assert chain.parse_line(raw(directory)[-1]).event == "note"
     assert sum(read) <= 3 * (chain.MAX_LINE_BYTES + 1)
 
 
