@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,18 +72,18 @@ class Described(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Fill in the missing help texts, then show them all."""
+        from rich.markup import escape
+
         from fastserve.config.describe import help_text
 
         for param in self.params:
-            setting = SETTINGS.get(param.opts[0])
-            if setting is not None and isinstance(param, TyperOption):
-                from rich.markup import escape
-
-                param.help = escape(help_text(setting))
+            if isinstance(param, TyperOption) and param.help is None:
+                param.help = escape(help_text(_SETTINGS[param.opts[0]]))
         super().format_help(ctx, formatter)
 
 
-SETTINGS = {
+_SETTINGS = {
+    "--registry": ("registry",),
     "--host": ("server", "host"),
     "--port": ("server", "port"),
     "--grpc-port": ("server", "grpc_port"),
@@ -151,8 +151,12 @@ def end_on_hangup() -> None:
         signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
 
-def settings(registry: Path | None, config: Path | None) -> "Config":
-    """The configuration with the flag over it; ConfigError when it is wrong."""
+def settings(registry: Path | None, config: Path | None, flags: Mapping[str, Any] | None = None) -> "Config":
+    """Read the configuration and put the flags over it; once a command, because its file may be a pipe.
+
+    ConfigError says what is wrong in it.
+    """
     from fastserve.config import load
 
-    return load(config, os.environ, {"--registry": (("registry",), registry)})
+    given = {"--registry": registry, **(flags or {})}
+    return load(config, os.environ, {flag: (_SETTINGS[flag], value) for flag, value in given.items()})

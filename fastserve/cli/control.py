@@ -1,11 +1,10 @@
 """`fastserve control`: the control plane alone, in the foreground until a signal ends it."""
 
-import os
 from typing import Annotated, Any
 
 import typer
 
-from fastserve.cli.common import SETTINGS, ConfigFile, Debug, Described, Registry, end_on_hangup
+from fastserve.cli.common import ConfigFile, Debug, Described, Registry, end_on_hangup, settings
 
 _EPILOG = (
     "Example: [bold]FASTSERVE_CONTROL__TOKEN=… fastserve control --registry ./registry "
@@ -26,24 +25,21 @@ def control(
     debug: Debug = False,
 ) -> None:
     """Gather statistics of servers on other machines: metrics, reports, until Ctrl-C or SIGTERM."""
-    from fastserve.config import load
-
-    given: dict[str, Any] = {
+    flags: dict[str, Any] = {
         "--control-host": host,
         "--control-port": port,
         "--database": database,
         "--log-level": log_level,
     }
-    flags = {flag: (SETTINGS[flag], value) for flag, value in given.items()}
-    settings = load(config, os.environ, {"--registry": (("registry",), registry), **flags})
-    settings.registry_dir()
+    chosen = settings(registry, config, flags)
+    chosen.registry_dir()
 
     from fastserve.app import end_process
     from fastserve.app.gathering import control as run
 
     end_on_hangup()
     # A database that hangs holds a thread, and the interpreter's own end would wait for it.
-    end_process(run(settings))
+    end_process(run(chosen))
 
 
 def add_to(app: typer.Typer) -> None:

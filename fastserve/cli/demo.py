@@ -1,12 +1,11 @@
 """`fastserve demo`: the whole way on real data, from a CSV file to answers over HTTP."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fastserve.cli.common import ConfigFile, Debug, Registry
+from fastserve.cli.common import ConfigFile, Debug, Registry, settings
 
 _EPILOG = (
     "Example: [bold]fastserve demo --keep-serving[/bold]"
@@ -34,16 +33,15 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Train a model on real flights, publish it, serve it, and ask it about flights it has never seen."""
-    from fastserve.config import load
     from fastserve.demo import check_extras
 
     check_extras()
-    settings = load(config, os.environ, {"--registry": (("registry",), registry)})
+    chosen = settings(registry, config)
 
     from fastserve.demo.run import run
 
-    ports = settings.server.port, settings.server.control_port
-    run(folder, settings.registry or folder / "registry", keep_serving, ports, _show_report)
+    ports = chosen.server.port, chosen.server.control_port
+    run(folder, chosen.registry or folder / "registry", keep_serving, ports, _show_report)
 
 
 def _show_report(answer: bytes, page: Path) -> None:

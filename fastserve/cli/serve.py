@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fastserve.cli.common import SETTINGS, ConfigFile, Debug, Described, Registry, end_on_hangup, note
+from fastserve.cli.common import ConfigFile, Debug, Described, Registry, end_on_hangup, note, settings
 
 _EPILOG = (
     "Example: [bold]fastserve serve --registry ./registry --workers 2[/bold]"
@@ -40,9 +40,7 @@ def serve(
     gc.disable()
     # numpy would start a thread a core, 50 ms, for linear algebra that nothing here is large enough for.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from fastserve.config import load
-
-    given: dict[str, Any] = {
+    flags: dict[str, Any] = {
         "--host": host,
         "--port": port,
         "--grpc-port": grpc_port,
@@ -51,10 +49,9 @@ def serve(
         "--require-signature": keys or None,
         "--log-level": log_level,
     }
-    flags = {flag: (SETTINGS[flag], value) for flag, value in given.items()}
-    settings = load(config, os.environ, {"--registry": (("registry",), registry), **flags})
-    settings.registry_dir()
-    if grpc_port is not None and settings.server.grpc_port:
+    chosen = settings(registry, config, flags)
+    chosen.registry_dir()
+    if grpc_port is not None and chosen.server.grpc_port:
         note(f"this release has no gRPC front end: --grpc-port {grpc_port} is accepted and not opened")
 
     from fastserve.app import end_process
@@ -65,7 +62,7 @@ def serve(
         signal.signal(number, _leave)
     end_on_hangup()
     try:
-        code = run(settings)
+        code = run(chosen)
     except SystemExit:
         code = 0
     end_process(code)

@@ -1,6 +1,7 @@
 """`fastserve models`: publish, list, show, and the mistakes a user makes with them."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -205,6 +206,15 @@ def test_test_loads_take_what_the_configuration_allows(
     assert row["problem"] == said
     (tmp_path / "rows.csv").write_text("x\n1\n")
     fails(call("monitor", "profile", "rows.csv", "--model", file, "--out", "p.json", *options), 1, said)
+
+
+def test_a_configuration_from_a_pipe_is_read_once(call: Run, model: Path) -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(reader), os.fdopen(writer, "w") as file:
+        file.write("registry: reg\nlifecycle: {probe_memory_bytes: 1048576}\n")
+        file.close()
+        done = call("models", "publish", "double", model, "--config", f"/dev/fd/{reader}")
+    fails(done, 1, "needed more memory than 1 MiB (lifecycle.probe_memory_bytes)")
 
 
 def test_debug_shows_where_it_came_from(call: Run) -> None:

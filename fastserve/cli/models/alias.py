@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json, say
+from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json, say, settings
 from fastserve.cli.models.naming import Name, find_model, version_of
 from fastserve.cli.models.opening import open_registry
 from fastserve.errors import ConfigError, FastserveError
@@ -39,7 +39,7 @@ def alias(
         raise ConfigError("--remove takes a model and an alias: fastserve models alias NAME ALIAS --remove")
     if alias is not None and version is None and not remove:
         raise ConfigError(f"say which version '{alias}' is to mean, or --remove")
-    store = open_registry(registry, config)
+    store = open_registry(settings(registry, config))
     find_model(store, name)
     before = dict(store.state(name).aliases)
     if alias is None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from fastserve.cli.common import ConfigFile, Debug, Registry, say
+from fastserve.cli.common import ConfigFile, Debug, Registry, say, settings
 from fastserve.cli.models.naming import NameAtVersion, find_version
 from fastserve.cli.models.opening import open_registry
 
@@ -23,7 +23,7 @@ def archive(
     debug: Debug = False,
 ) -> None:
     """Stop serving a version, but keep it on disk."""
-    store = open_registry(registry, config)
+    store = open_registry(settings(registry, config))
     model, version = find_version(store, name)
     store.archive(model, version, not undo)
     say(f"{model} version {version} is {'back' if undo else 'archived'}")

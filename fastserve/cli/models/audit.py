@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, note, print_json, say
+from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, note, print_json, say, settings
 from fastserve.cli.models.naming import Name, find_model, spans
 from fastserve.cli.models.opening import open_registry
 
@@ -30,7 +30,7 @@ def audit(
     debug: Debug = False,
 ) -> None:
     """Show what happened to a model, the newest last."""
-    store = open_registry(registry, config)
+    store = open_registry(settings(registry, config))
     find_model(store, name)
     if verify:
         problems = store.check_audit(name)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, note, print_json, say
+from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, note, print_json, say, settings
 from fastserve.cli.models.naming import find_model
 from fastserve.cli.models.opening import open_registry
 from fastserve.errors import FastserveError
@@ -36,7 +36,7 @@ def gc(
     debug: Debug = False,
 ) -> None:
     """Remove versions that are neither new nor in use, and leftovers."""
-    store = open_registry(registry, config)
+    store = open_registry(settings(registry, config))
     model = None if name is None else find_model(store, name)
     problems: list[FastserveError] = []
     removed = store.gc(keep, model, dry_run=dry_run, on_problem=problems.append)

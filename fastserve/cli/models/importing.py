@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json
+from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json, settings
 from fastserve.cli.models.opening import inspector, open_registry
 from fastserve.errors import ConfigError, FastserveError
 
@@ -44,7 +44,8 @@ def import_models(
     debug: Debug = False,
 ) -> None:
     """Import models from another server's repository; exit code 1 when nothing could be imported."""
-    store = open_registry(registry, config)
+    chosen = settings(registry, config)
+    store = open_registry(chosen)
     from fastserve.registry.importing import find_models
 
     found = find_models(directory)
@@ -55,7 +56,7 @@ def import_models(
     if any(one.file.is_relative_to(root / (name or one.name)) for one in found):
         raise ConfigError(f"{directory} is in the registry '{store.path}': its models are there already")
     newest = {one.name: index for index, one in enumerate(found)}
-    inspect = None if dry_run else inspector(config)
+    inspect = None if dry_run else inspector(chosen)
     rows = [
         _import(store, one, name or one.name, alias if newest[one.name] == index else None, inspect)
         for index, one in enumerate(found)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json
+from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json, settings
 from fastserve.cli.models.naming import find_model
 from fastserve.cli.models.opening import open_registry
 from fastserve.errors import FastserveError
@@ -31,7 +31,7 @@ def list_models(
     debug: Debug = False,
 ) -> None:
     """List every version of every model, the newest of each first."""
-    store = open_registry(registry, config)
+    store = open_registry(settings(registry, config))
     models = store.models() if name is None else [find_model(store, name)]
     rows = [row for model in models for row in _rows(store, model)]
     if as_json:

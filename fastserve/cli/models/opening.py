@@ -5,28 +5,24 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastserve.cli.common import settings
-
 if TYPE_CHECKING:
+    from fastserve.config import Config
     from fastserve.registry import Registry
     from fastserve.types import Signature
 
 
-def open_registry(
-    registry: Path | None, config: Path | None, *, keys: Sequence[Path] = (), checks: bool = False
-) -> "Registry":
-    """Open the registry of the flag, the environment or the configuration.
+def open_registry(chosen: "Config", *, keys: Sequence[Path] = (), checks: bool = False) -> "Registry":
+    """Open the registry that the configuration names.
 
     With `checks` its versions are verified as a server would, by `keys` or else by the configured ones.
 
     Raises
     ------
     ConfigError
-        No registry is named, or the configuration is wrong.
+        No registry is named.
     RegistryError
         A key cannot be read.
     """
-    chosen = settings(registry, config)
     path, options = chosen.registry_dir(), chosen.lifecycle
     from fastserve.registry import Registry, TrustedKeys
 
@@ -34,15 +30,8 @@ def open_registry(
     return Registry(path, rules=options.file_rules(), trusted=TrustedKeys.load(trusted) if trusted else None)
 
 
-def inspector(config: Path | None) -> "Callable[[Path], Signature]":
-    """Give the look into a model file that takes no more time and memory than the configuration allows.
-
-    Raises
-    ------
-    ConfigError
-        The configuration is wrong.
-    """
-    options = settings(None, config).lifecycle
+def inspector(chosen: "Config") -> "Callable[[Path], Signature]":
+    """Give the look into a model file that takes no more time and memory than the configuration allows."""
     from fastserve.lifecycle.probe import inspect_apart
 
-    return partial(inspect_apart, options=options)
+    return partial(inspect_apart, options=chosen.lifecycle)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
-from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json, say
+from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json, say, settings
 from fastserve.cli.models.alias import moved
 from fastserve.cli.models.opening import inspector, open_registry
 from fastserve.errors import ConfigError, FastserveError
@@ -92,7 +92,8 @@ def publish(
     """Check an ONNX file and publish it as the next version, all at once or not at all."""
     facts = read_run(from_run) if from_run else {}
     reference = _read_profile(profile) if profile else None
-    store = open_registry(registry, config)
+    chosen = settings(registry, config)
+    store = open_registry(chosen)
     from fastserve.lifecycle.probe import vouch
     from fastserve.registry import SigningKey
 
@@ -102,7 +103,7 @@ def publish(
     version = store.publish(
         name,
         file,
-        inspect=_checking(inspector(config), reference),
+        inspect=_checking(inspector(chosen), reference),
         provenance=facts,
         sign=key,
         alias=alias,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json, say
+from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json, say, settings
 from fastserve.cli.models.alias import moved
 from fastserve.cli.models.naming import Name, find_model
 from fastserve.cli.models.opening import open_registry
@@ -25,7 +25,7 @@ def rollback(
     debug: Debug = False,
 ) -> None:
     """Point the champion to the version that was champion before; running servers follow within a second."""
-    store = open_registry(registry, config)
+    store = open_registry(settings(registry, config))
     before, now = store.rollback(find_model(store, name), alias)
     if as_json:
         print_json({"model": name, "alias": alias, "before": before, "version": now})

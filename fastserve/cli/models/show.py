@@ -1,17 +1,17 @@
 """`fastserve models show`: everything about one version."""
 
 import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json
+from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json, settings
 from fastserve.cli.models.naming import find_model, split, version_of
 from fastserve.cli.models.opening import inspector, open_registry
 from fastserve.errors import FastserveError
 
 if TYPE_CHECKING:
+    from fastserve.config import Config
     from fastserve.registry import Registry as RegistryStore
     from fastserve.registry import VersionRecord
 
@@ -35,13 +35,14 @@ def show(
     debug: Debug = False,
 ) -> None:
     """Show one version: what it takes and gives, its files and checksums, where it came from."""
-    store = open_registry(registry, config, checks=True)
+    chosen = settings(registry, config)
+    store = open_registry(chosen, checks=True)
     model, wanted = split(name)
     versions = store.versions(find_model(store, model))
     if not versions:
         raise FastserveError(f"model '{model}' has no version that can be served")
     version = versions[-1] if wanted is None else version_of(store, model, wanted)
-    facts = _facts(store, store.verify(model, version), config)
+    facts = _facts(store, store.verify(model, version), chosen)
     if as_json:
         print_json(facts)
     else:
@@ -51,13 +52,13 @@ def show(
         print_tables(*fact_tables(facts))
 
 
-def _facts(store: "RegistryStore", record: "VersionRecord", config: Path | None) -> dict[str, Any]:
+def _facts(store: "RegistryStore", record: "VersionRecord", chosen: "Config") -> dict[str, Any]:
     manifest, state, words = record.manifest, store.state(record.model), store.settings(record.model)
     if manifest is not None:
         signature = manifest.signature
         files = {name: file.model_dump() for name, file in manifest.files.items()}
     else:
-        signature = inspector(config)(record.path)
+        signature = inspector(chosen)(record.path)
         files = {record.path.name: _hashed(record)}
     return {
         "model": record.model,

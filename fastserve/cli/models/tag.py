@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json
+from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json, settings
 from fastserve.cli.models.naming import NameAtVersion, find_version
 from fastserve.cli.models.opening import open_registry
 from fastserve.errors import ConfigError
@@ -29,7 +29,7 @@ def tag(
 ) -> None:
     """Put tags on a version, or take them away."""
     parsed = [_parse(change) for change in changes or ()]
-    store = open_registry(registry, config)
+    store = open_registry(settings(registry, config))
     model, version = find_version(store, name)
     for key, value in parsed:
         store.tag(model, version, key, value)

@@ -63,12 +63,12 @@ def verify(
     debug: Debug = False,
 ) -> None:
     """Check versions and audit logs; exit code 1 when anything is broken, with a line for each problem."""
-    store = open_registry(registry, config, keys=keys or (), checks=True)
+    chosen = settings(registry, config)
+    store = open_registry(chosen, keys=keys or (), checks=True)
     model, wanted = (None, None) if name is None else split(name)
     if everything and wanted is not None:
         raise ConfigError("--all is for a whole model or registry, not for one version")
     models = store.models() if model is None else [find_model(store, model)]
-    chosen = settings(registry, config)
     problems = [problem for one in models for problem in _about_model(store, chosen, one)]
     problems += [f"{one}/{version}/{what}" for one, version, what in store.damaged(model)]
     if model is None:

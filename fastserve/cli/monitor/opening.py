@@ -4,12 +4,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastserve.cli.common import settings
 from fastserve.errors import ConfigError, FastserveError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fastserve.config import Config
     from fastserve.registry import Registry, VersionRecord
     from fastserve.runtime import Runtime, RuntimeOptions
     from fastserve.types import Signature
@@ -46,7 +46,7 @@ def check_file_use(model: str, *, out: bool, replace: bool, registry: bool) -> N
 
 
 @contextmanager
-def open_file(model: str, config: Path | None, *, run: bool) -> "Iterator[Opened]":
+def open_file(model: str, chosen: "Config", *, run: bool) -> "Iterator[Opened]":
     """Open a model file as publishing and serving would.
 
     Parameters
@@ -66,7 +66,6 @@ def open_file(model: str, config: Path | None, *, run: bool) -> "Iterator[Opened
         raise FastserveError(
             f"there is no file '{model}'; a registry's model of that name needs its version: {model}@1"
         )
-    chosen = settings(None, config)
     from fastserve.lifecycle.probe import inspect_apart
     from fastserve.registry.rules import check_model_file
 

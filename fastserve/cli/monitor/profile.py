@@ -130,16 +130,15 @@ def profile(
     shape = _Shape(bins, max_categories, window, split_names(codes, "--codes") or (), not no_outputs, as_json)
     if is_file(model):
         check_file_use(model, out=out is not None, replace=replace, registry=registry is not None)
-        data = open_data(file, delimiter, no_header)
-        with open_file(model, config, run=shape.outputs) as opened:
+    data, chosen = open_data(file, delimiter, no_header), settings(registry, config)
+    if is_file(model):
+        with open_file(model, chosen, run=shape.outputs) as opened:
             made = _describe(data, wanted, opened, shape)
         facts: dict[str, Any] = {"model": model, "version": None}
     else:
-        data = open_data(file, delimiter, no_header)
-        store = open_registry(registry, config, checks=True)
+        store = open_registry(chosen, checks=True)
         name, version = _find(store, model, keeps=out is None, replace=replace)
-        options = settings(registry, config).runtime
-        with open_version(store, name, version, options, run=shape.outputs) as opened:
+        with open_version(store, name, version, chosen.runtime, run=shape.outputs) as opened:
             made = _describe(data, wanted, opened, shape)
         if out is None:
             store.add_profile(name, version, made.to_bytes(), replace=replace)
