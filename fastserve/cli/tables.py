@@ -1,8 +1,7 @@
 """How models look in a terminal; text from a registry is shown as it is, never read as markup."""
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from rich.cells import cell_len
@@ -18,8 +17,6 @@ _MAX_COLUMNS = 10_000
 _MAX_CELL = 2_000
 _GAP = 2
 _NAME = 24
-
-Advance = Callable[[str, int], None]
 
 
 class Check(Protocol):
@@ -176,30 +173,6 @@ def check_table(checks: Sequence[Check]) -> Table:
         for check in checks
     ]
     return table(["MODEL", "VERSION", "SIZE", "SIGNED", "IS"], cells, right={1, 2})
-
-
-@contextmanager
-def progress(total_bytes: int, *, quiet: bool) -> Iterator[Advance]:
-    """Show how far a long reading is, on stderr and only to a person; gives what to call after each part."""
-    console = Console(stderr=True)
-    if quiet or not total_bytes or not console.is_terminal:
-        yield lambda label, count: None
-        return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as shown:
-        task = shown.add_task("reading", total=total_bytes)
-
-        def advance(label: str, count: int) -> None:
-            shown.update(task, description=visible(label), advance=count)
-
-        yield advance
 
 
 def size(count: int | None) -> str:

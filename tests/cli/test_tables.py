@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from fastserve.cli import tables
+from fastserve.cli.progress import progress
 from tests.cli.conftest import environment
 
 EVIL = "[red]x[/red]\x1b[2J\r\u202e"
@@ -204,15 +205,15 @@ def test_sizes(count: int | None, shown: str) -> None:
 
 
 def test_progress_is_for_a_terminal_only(capsys: pytest.CaptureFixture[str]) -> None:
-    with tables.progress(100, quiet=False) as advance:
-        advance("flights/1", 100)
+    with progress("reading", 100, "bytes", quiet=False) as advance:
+        advance(100, "flights/1")
     assert capsys.readouterr() == ("", "")
 
 
 _BAR = (
-    "from fastserve.cli.tables import progress\n"
-    "with progress(2048, quiet={quiet}) as advance:\n"
-    "    advance('flights/[red]1\\x1b[2J', 1024)\n"
+    "from fastserve.cli.progress import progress\n"
+    "with progress('reading', 2048, 'bytes', quiet={quiet}) as advance:\n"
+    "    advance(1024, 'flights/[red]1\\x1b[2J')\n"
     "print('done')\n"
 )
 

@@ -11,6 +11,7 @@ from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, note, prin
 from fastserve.cli.models.naming import find_model, split, version_of
 from fastserve.cli.models.opening import open_registry
 from fastserve.cli.models.show import is_signed
+from fastserve.cli.progress import progress
 from fastserve.errors import ConfigError, FastserveError, VersionNotFound
 
 if TYPE_CHECKING:
@@ -143,9 +144,8 @@ def _look(store: "RegistryStore", checks: list[_Check], *, quiet: bool) -> None:
         except (FastserveError, OSError):  # told below
             continue
     replaced = {model: _replaced(store, model) for model in {check.model for check in checks}}
-    from fastserve.cli.tables import progress
-
-    with progress(sum(check.size_bytes for check in checks), quiet=quiet) as advance:
+    total = sum(check.size_bytes for check in checks)
+    with progress("reading", total, "bytes", quiet=quiet) as advance:
         for check in checks:
             try:
                 with store.hold(check.model, check.version):  # no collector takes it away meanwhile
@@ -154,7 +154,7 @@ def _look(store: "RegistryStore", checks: list[_Check], *, quiet: bool) -> None:
                     check.problem = replaced[check.model].get(check.version)
             except FastserveError as error:
                 check.problem, check.gone = str(error), isinstance(error, VersionNotFound)
-            advance(f"{check.model}/{check.version}", check.size_bytes)
+            advance(check.size_bytes, f"{check.model}/{check.version}")
 
 
 def _replaced(store: "RegistryStore", model: str) -> dict[int, str]:

@@ -14,9 +14,9 @@ from fastserve.cli.monitor.reading import (
     MaxCategories,
     NoHeader,
     open_data,
-    row_progress,
     split_names,
 )
+from fastserve.cli.progress import progress
 from fastserve.errors import FastserveError
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def _read(
     from fastserve.monitoring.columns import read_blocks
     from fastserve.types import DataType
 
-    with row_progress(file.path.name, rows, quiet=quiet) as advance:
+    with progress(file.path.name, rows, "rows", quiet=quiet) as advance:
         for block in read_blocks(file, mapped):
             for one, values in zip(mapped, block, strict=True):
                 if one.spec.datatype is DataType.BYTES:

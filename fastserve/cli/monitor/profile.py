@@ -28,9 +28,9 @@ from fastserve.cli.monitor.reading import (
     MaxCategories,
     NoHeader,
     open_data,
-    row_progress,
     split_names,
 )
+from fastserve.cli.progress import progress
 from fastserve.errors import FastserveError, InvalidProfile
 
 if TYPE_CHECKING:
@@ -175,11 +175,11 @@ def _describe(data: "DataFile", wanted: Sequence[str] | None, opened: Opened, sh
     builder = ProfileBuilder(
         tensors, bins=shape.bins, max_categories=shape.max_categories, window_rows=shape.window
     )
-    with row_progress("looking", data.rows, quiet=shape.quiet) as advance:
+    with progress("looking", data.rows, "rows", quiet=shape.quiet) as advance:
         for block in _blocks(data, mapped, runtime, chosen):
             builder.look(block)
             advance(len(block[0]))
-    with row_progress("counting", builder.rows, quiet=shape.quiet) as advance:
+    with progress("counting", builder.rows, "rows", quiet=shape.quiet) as advance:
         for block in _blocks(data, mapped, runtime, chosen):
             builder.count(block)
             advance(len(block[0]))

@@ -1,14 +1,11 @@
-"""What the verbs that read data files share: their options, and a bar that shows how far the reading is."""
+"""What the verbs that read data files share: their options, and how these are read."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fastserve.errors import ConfigError
-from fastserve.text import visible
 
 if TYPE_CHECKING:
     from fastserve.monitoring.datafile import DataFile
@@ -39,8 +36,6 @@ NoHeader = Annotated[
     typer.Option("--no-header", help="The first line of a CSV file has values: columns are c0, c1, …"),
 ]
 
-Advance = Callable[[int], None]
-
 
 def open_data(path: Path, delimiter: str | None, no_header: bool) -> "DataFile":
     """Open a data file; FastserveError when it cannot be read."""
@@ -60,26 +55,3 @@ def split_names(given: str | None, option: str) -> list[str] | None:
     if twice is not None:
         raise ConfigError(f"{option}: '{twice[:128]}' comes twice")
     return names
-
-
-@contextmanager
-def row_progress(label: str, rows: int | None, *, quiet: bool) -> Iterator[Advance]:
-    """Show how many rows are read, on stderr and only to a person; gives what to call after each block."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield lambda count: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("rows"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as shown:
-        task = shown.add_task(visible(label), total=rows)
-        yield lambda count: shown.update(task, advance=count)
