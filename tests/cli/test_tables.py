@@ -5,13 +5,13 @@ import os
 import pty
 import subprocess
 import sys
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
 
 from fastserve.cli import tables
+from fastserve.cli.models import showing
 from fastserve.cli.progress import progress
 from tests.cli.conftest import environment
 
@@ -33,13 +33,7 @@ ROW: dict[str, Any] = {
 }
 
 
-@dataclass
-class Looked:
-    model: str = "flights"
-    version: int = 4
-    size_bytes: int = 1536
-    signed: bool = False
-    problem: str | None = None
+LOOKED: dict[str, Any] = {"model": "flights", "version": 4, "bytes": 1536, "signed": False, "problem": None}
 
 
 def lines(*parts: RenderableType, width: int = 200) -> list[str]:
@@ -50,7 +44,7 @@ def lines(*parts: RenderableType, width: int = 200) -> list[str]:
 
 
 def test_a_version_with_everything() -> None:
-    head, row = lines(tables.model_table([ROW]))
+    head, row = lines(showing.model_table([ROW]))
     assert head.split()[:6] == ["MODEL", "VERSION", "ALIASES", "TAGS", "CREATED", "SIZE"]
     for words in (
         "challenger, champion",
@@ -63,7 +57,7 @@ def test_a_version_with_everything() -> None:
 
 def test_what_is_not_served_is_marked() -> None:
     shown = lines(
-        tables.model_table(
+        showing.model_table(
             [{**ROW, "archived": True, "aliases": []}, {**ROW, "loaded": False, "inputs": None}]
         )
     )
@@ -74,7 +68,7 @@ def test_what_is_not_served_is_marked() -> None:
 
 def test_a_problem_takes_the_place_of_the_tensors() -> None:
     row = lines(
-        tables.model_table([{**ROW, "bytes": None, "created_at": None, "problem": "flights/4: bad"}])
+        showing.model_table([{**ROW, "bytes": None, "created_at": None, "problem": "flights/4: bad"}])
     )[1]
     assert row.endswith("–  flights/4: bad")
 
@@ -82,15 +76,15 @@ def test_a_problem_takes_the_place_of_the_tensors() -> None:
 @pytest.mark.parametrize(
     "part",
     [
-        tables.model_table([{**ROW, "tags": {"k": EVIL}}]),
-        tables.model_table([{**ROW, "aliases": [EVIL]}]),
-        tables.model_table([{**ROW, "problem": EVIL}]),
-        tables.model_table([{**ROW, "inputs": [EVIL]}]),
-        tables.audit_table([{"seq": 1, "at": "now", "by": EVIL, "event": "alias", "details": {}}]),
-        tables.audit_table([{"seq": 1, "at": "now", "by": "a@b", "event": "e", "details": {"r": EVIL}}]),
-        tables.import_table([{"from": EVIL, "model": "m", "version": 1, "alias": None, "problem": None}]),
-        tables.import_table([{"from": "f", "model": "m", "version": None, "alias": None, "problem": EVIL}]),
-        tables.check_table([Looked(model=EVIL)]),
+        showing.model_table([{**ROW, "tags": {"k": EVIL}}]),
+        showing.model_table([{**ROW, "aliases": [EVIL]}]),
+        showing.model_table([{**ROW, "problem": EVIL}]),
+        showing.model_table([{**ROW, "inputs": [EVIL]}]),
+        showing.audit_table([{"seq": 1, "at": "now", "by": EVIL, "event": "alias", "details": {}}]),
+        showing.audit_table([{"seq": 1, "at": "now", "by": "a@b", "event": "e", "details": {"r": EVIL}}]),
+        showing.import_table([{"from": EVIL, "model": "m", "version": 1, "alias": None, "problem": None}]),
+        showing.import_table([{"from": "f", "model": "m", "version": None, "alias": None, "problem": EVIL}]),
+        showing.check_table([{**LOOKED, "model": EVIL}]),
         tables.table([""], [[EVIL]]),
     ],
 )
@@ -117,7 +111,7 @@ def test_all_facts_are_only_text() -> None:
         "files": {EVIL: {"bytes": 3, "sha256": "ab"}},
         "provenance": {EVIL: EVIL, "metrics": {"auc": 0.7}},
     }
-    shown = "\n".join(lines(*tables.fact_tables(facts)))
+    shown = "\n".join(lines(*showing.fact_tables(facts)))
     assert shown.count(SHOWN) == 9
     assert "\x1b" not in shown
     assert shown.splitlines()[1:4] == [
@@ -150,14 +144,16 @@ def test_nothing_is_shown_that_has_no_end() -> None:
 
 
 def test_what_was_looked_at() -> None:
-    shown = lines(tables.check_table([Looked(signed=True), Looked(version=5, problem="long story")]))
+    shown = lines(
+        showing.check_table([{**LOOKED, "signed": True}, {**LOOKED, "version": 5, "problem": "long story"}])
+    )
     assert shown[1].split() == ["flights", "4", "1.5", "KiB", "yes", "sound"]
     assert shown[2].split() == ["flights", "5", "1.5", "KiB", "no", "broken"]
 
 
 def test_what_an_import_made() -> None:
     row = {"from": "t/1/model.onnx", "model": "m", "version": None, "alias": "champion", "problem": None}
-    shown = lines(tables.import_table([row, {**row, "version": 3}, {**row, "problem": "no model"}]))
+    shown = lines(showing.import_table([row, {**row, "version": 3}, {**row, "problem": "no model"}]))
     assert [line.split("champion  ")[1] for line in shown[1:]] == [
         "the next version",
         "version 3",

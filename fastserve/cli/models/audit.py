@@ -46,7 +46,8 @@ def audit(
     elif not rows and not unreadable:
         typer.echo(f"nothing was done to {name} by fastserve", err=True)
     elif rows:
-        from fastserve.cli.tables import audit_table, show
+        from fastserve.cli.models.showing import audit_table
+        from fastserve.cli.tables import show
 
         show(audit_table(rows))
     if unreadable:

@@ -64,7 +64,8 @@ def import_models(
     if as_json:
         print_json(rows)
     elif rows:
-        from fastserve.cli.tables import import_table, show
+        from fastserve.cli.models.showing import import_table
+        from fastserve.cli.tables import show
 
         show(import_table(rows))
     if not any(row["problem"] is None for row in rows):

@@ -40,7 +40,8 @@ def list_models(
         what = f"no models in {store.path}" if name is None else f"model '{name}' has no version"
         typer.echo(f"{what}; publish one: fastserve models publish {name or 'NAME'} FILE", err=True)
     else:
-        from fastserve.cli.tables import model_table, show
+        from fastserve.cli.models.showing import model_table
+        from fastserve.cli.tables import show
 
         show(model_table(rows))
 

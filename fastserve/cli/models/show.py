@@ -46,7 +46,7 @@ def show(
     if as_json:
         print_json(facts)
     else:
-        from fastserve.cli.tables import fact_tables
+        from fastserve.cli.models.showing import fact_tables
         from fastserve.cli.tables import show as print_tables
 
         print_tables(*fact_tables(facts))

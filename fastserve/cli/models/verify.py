@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -165,23 +165,24 @@ def _replaced(store: "RegistryStore", model: str) -> dict[int, str]:
 
 
 def _print(checks: list[_Check], problems: list[str], as_json: bool) -> None:
+    rows = [
+        {
+            "model": check.model,
+            "version": check.version,
+            "bytes": check.size_bytes,
+            "signed": check.signed,
+            "problem": check.problem,
+        }
+        for check in checks
+    ]
     if as_json:
-        rows: list[dict[str, Any]] = [
-            {
-                "model": check.model,
-                "version": check.version,
-                "bytes": check.size_bytes,
-                "signed": check.signed,
-                "problem": check.problem,
-            }
-            for check in checks
-        ]
         print_json({"sound": not problems, "versions": rows, "problems": problems})
         return
-    from fastserve.cli.tables import check_table, show
+    from fastserve.cli.models.showing import check_table
+    from fastserve.cli.tables import show
 
-    if checks:
-        show(check_table(checks))
+    if rows:
+        show(check_table(rows))
     for problem in problems:
         note(problem)
 
