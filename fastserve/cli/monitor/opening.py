@@ -1,20 +1,18 @@
 """What `--model` names: a registry's version, or a model file that is yet to be published."""
 
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastserve.cli.models.naming import find_model, having, split, version_of
 from fastserve.errors import ConfigError, FastserveError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from fastserve.config import Config
-    from fastserve.registry import Registry, VersionRecord
+    from fastserve.registry import Registry
     from fastserve.runtime import Runtime, RuntimeOptions
     from fastserve.types import Signature
-
-SUFFIX = ".onnx"
 
 
 class Opened(NamedTuple):
@@ -23,12 +21,12 @@ class Opened(NamedTuple):
     label: str
     signature: "Signature"
     runtime: "Runtime | None"
-    """None where the model is not to be run."""
+    """None where its signature was known, and only that was wanted."""
 
 
 def is_file(model: str) -> bool:
     """Tell whether a model file is named; a registry's model of such a name is written with its version."""
-    return model.endswith(SUFFIX)
+    return model.endswith(".onnx")
 
 
 def check_file_use(model: str, *, out: bool, replace: bool, registry: bool) -> None:
@@ -43,6 +41,27 @@ def check_file_use(model: str, *, out: bool, replace: bool, registry: bool) -> N
             raise ConfigError(
                 f"{option} is about a version in a registry, and --model {model} is a file: leave one out"
             )
+
+
+def find_served(store: "Registry", name: str) -> tuple[str, int]:
+    """Find MODEL@VERSION; without a version the champion, without one the newest that is not archived.
+
+    Raises
+    ------
+    ConfigError, FastserveError, RegistryError
+        There is no such model, version or alias; says which there are.
+    """
+    model, wanted = split(name)
+    find_model(store, model)
+    if wanted is not None:
+        return model, version_of(store, model, wanted)
+    state = store.state(model)
+    versions = [version for version in store.versions(model) if version not in state.archived]
+    if state.aliases.get("champion") in versions:
+        return model, state.aliases["champion"]
+    if not versions:
+        raise FastserveError(f"model '{model}' has no version to describe; {having(store, model)}")
+    return model, versions[-1]
 
 
 @contextmanager
@@ -69,15 +88,13 @@ def open_file(model: str, chosen: "Config", *, run: bool) -> "Iterator[Opened]":
     from fastserve.lifecycle.probe import inspect_apart
     from fastserve.registry.rules import check_model_file
 
-    options = chosen.lifecycle
-    check_model_file(path, options.file_rules(), str(path))
-    signature = inspect_apart(path, options)
-    runtime = _load(path, chosen.runtime) if run else None
-    try:
+    check_model_file(path, chosen.lifecycle.file_rules(), str(path))
+    signature = inspect_apart(path, chosen.lifecycle)
+    if not run:
+        yield Opened(path.name, signature, None)
+        return
+    with closing(_load(path, chosen.runtime)) as runtime:
         yield Opened(path.name, signature, runtime)
-    finally:
-        if runtime is not None:
-            runtime.close()
 
 
 @contextmanager
@@ -92,23 +109,12 @@ def open_version(
     """
     with store.hold(name, version):
         record = store.verify(name, version)
-        signature = None if record.manifest is None else record.manifest.signature
-        runtime = _load(record.path, options) if run or signature is None else None
-        try:
-            yield Opened(name, _signature(record, runtime, signature), runtime if run else None)
-        finally:
-            if runtime is not None:
-                runtime.close()
-
-
-def _signature(
-    record: "VersionRecord", runtime: "Runtime | None", signature: "Signature | None"
-) -> "Signature":
-    if runtime is None:
-        assert signature is not None
-        return signature
-    record.check_signature(runtime.signature)
-    return runtime.signature
+        if record.manifest is not None and not run:
+            yield Opened(name, record.manifest.signature, None)
+            return
+        with closing(_load(record.path, options)) as runtime:
+            record.check_signature(runtime.signature)
+            yield Opened(name, runtime.signature, runtime)
 
 
 def _load(path: Path, options: "RuntimeOptions") -> "Runtime":

@@ -5,13 +5,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from fastserve.cli.common import note
-from fastserve.cli.models.naming import find_model, having, split, version_of
-from fastserve.errors import ConfigError, FastserveError, InvalidProfile, ModelFailed
+from fastserve.errors import ConfigError, InvalidProfile, ModelFailed
 
 if TYPE_CHECKING:
     from fastserve.monitoring.building import Described
     from fastserve.monitoring.columns import InputColumns
-    from fastserve.registry import Registry
     from fastserve.runtime import Runtime
     from fastserve.types import Array, Signature, TensorSpec
 
@@ -20,27 +18,6 @@ MAX_OUTPUT_WIDTH = 4_096
 
 _RUN_ROWS = 4_096
 _RUN_VALUES = 2**20
-
-
-def find_served(store: "Registry", name: str) -> tuple[str, int]:
-    """Find MODEL@VERSION; without a version the champion, without one the newest that is not archived.
-
-    Raises
-    ------
-    ConfigError, FastserveError, RegistryError
-        There is no such model, version or alias; says which there are.
-    """
-    model, wanted = split(name)
-    find_model(store, model)
-    if wanted is not None:
-        return model, version_of(store, model, wanted)
-    state = store.state(model)
-    versions = [version for version in store.versions(model) if version not in state.archived]
-    if state.aliases.get("champion") in versions:
-        return model, state.aliases["champion"]
-    if not versions:
-        raise FastserveError(f"model '{model}' has no version to describe; {having(store, model)}")
-    return model, versions[-1]
 
 
 def describe_tensors(

@@ -20,7 +20,15 @@ from fastserve.cli.common import (
     told,
 )
 from fastserve.cli.models.opening import open_registry
-from fastserve.cli.monitor.opening import Opened, check_file_use, is_file, open_file, open_version
+from fastserve.cli.monitor.opening import (
+    Opened,
+    check_file_use,
+    find_served,
+    is_file,
+    open_file,
+    open_version,
+)
+from fastserve.cli.monitor.predicting import describe_tensors, predict
 from fastserve.cli.monitor.reading import (
     Bins,
     Columns,
@@ -153,8 +161,6 @@ def profile(
 
 def _find(store: "Store", model: str, *, keeps: bool, replace: bool) -> tuple[str, int]:
     """Find the version; FastserveError when it is to keep a profile and has one."""
-    from fastserve.cli.monitor.predicting import find_served
-
     name, version = find_served(store, model)
     if keeps and not replace and store.profile_stamp(name, version) is not None:
         raise FastserveError(f"{name} version {version} has a profile: --replace puts this one in its place")
@@ -163,7 +169,6 @@ def _find(store: "Store", model: str, *, keeps: bool, replace: bool) -> tuple[st
 
 def _describe(data: "DataFile", wanted: Sequence[str] | None, opened: Opened, shape: _Shape) -> "Profile":
     """Read the rows twice, running the model over them where its outputs are described."""
-    from fastserve.cli.monitor.predicting import describe_tensors
     from fastserve.monitoring.building import ProfileBuilder
     from fastserve.monitoring.columns import map_columns
 
@@ -205,7 +210,6 @@ def _described_inputs(inputs: "Sequence[TensorSpec]", runs: bool) -> "Sequence[T
 def _blocks(
     data: "DataFile", mapped: "Sequence[InputColumns]", runtime: "Runtime | None", chosen: Sequence[int]
 ) -> "Iterator[list[Array]]":
-    from fastserve.cli.monitor.predicting import predict
     from fastserve.monitoring.columns import read_blocks
 
     for inputs in read_blocks(data, mapped, served=True):
