@@ -89,6 +89,16 @@ def text(value: str, style: str = "") -> Text:
     return Text(visible(shown), style=style)
 
 
+def figure(value: float | None, form: str) -> str:
+    """A number in a format such as `.4f`; a dash for none."""
+    return "–" if value is None else f"{value:{form}}"
+
+
+def share(part: int, rows: int) -> str:
+    """Part of the rows, in per cent; a dash where there are none."""
+    return f"{part / rows:.1%}" if rows else "–"
+
+
 def size(count: int | None) -> str:
     """Bytes as a person reads them."""
     if count is None:

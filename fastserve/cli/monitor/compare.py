@@ -21,7 +21,7 @@ from fastserve.errors import FastserveError
 
 if TYPE_CHECKING:
     from fastserve.monitoring.columns import InputColumns
-    from fastserve.monitoring.comparing import FeatureComparison, Side
+    from fastserve.monitoring.comparing import FeatureComparison
     from fastserve.monitoring.datafile import DataFile
     from fastserve.types import Array
 
@@ -210,19 +210,19 @@ def _spell_bools(values: "Array") -> None:
 
 
 def _print(found: "Sequence[FeatureComparison]") -> None:
-    from fastserve.cli.tables import Fitting, show
+    from fastserve.cli.tables import Fitting, figure, share, show
 
     names = ["psi", "jensen_shannon", "hellinger", "total_variation", "kolmogorov_smirnov"]
     cells = [
         [
             one.feature,
             one.kind,
-            *(_short(one.distances[name], 4) for name in names),
-            _figures(one.distances["wasserstein"]),
-            _short(one.distances["chi_square"], 1),
-            _short(one.distances["degrees"], 0),
-            _change(one.reference, one.live, "missing"),
-            _change(one.reference, one.live, "outside"),
+            *(figure(one.distances[name], ".4f") for name in names),
+            figure(one.distances["wasserstein"], ".4g"),  # in the column's unit: millionths or millions
+            figure(one.distances["chi_square"], ".1f"),
+            figure(one.distances["degrees"], ".0f"),
+            " → ".join(share(side.missing, side.rows) for side in (one.reference, one.live)),
+            " → ".join(share(side.outside, side.rows) for side in (one.reference, one.live)),
         ]
         for one in found[:_SHOWN]
     ]
@@ -230,20 +230,6 @@ def _print(found: "Sequence[FeatureComparison]") -> None:
     if len(found) > _SHOWN:
         say(f"… {len(found)} columns in all; --json shows them")
     say(f"{found[0].reference.rows} reference rows, {found[0].live.rows} live rows")
-
-
-def _short(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _figures(value: float | None) -> str:
-    """A distance in the feature's own unit, which may be millionths or millions."""
-    return "–" if value is None else f"{value:.4g}"
-
-
-def _change(reference: "Side", live: "Side", what: str) -> str:
-    shares = (getattr(side, what) / side.rows if side.rows else 0.0 for side in (reference, live))
-    return " → ".join(f"{share:.1%}" for share in shares)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -224,7 +224,7 @@ def _print(made: "Profile", facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json({**facts, "sha256": made.digest(), "rows": made.rows, "features": rows})
         return
-    from fastserve.cli.tables import show, table
+    from fastserve.cli.tables import figure, show, table
 
     headers = ["", "FEATURE", "KIND", "BINS", "MISSING", "MEAN", "SD", "PHI"]
     cells = [
@@ -234,8 +234,8 @@ def _print(made: "Profile", facts: dict[str, Any], as_json: bool) -> None:
             row["kind"],
             str(row["bins"]),
             f"{row['missing']:.2%}",
-            _short(row["mean"]),
-            _short(row["sd"]),
+            figure(row["mean"], ".6g"),
+            figure(row["sd"], ".6g"),
             f"{row['phi']:.2f}" if row["windows"] else "–",
         ]
         for row in rows[:_SHOWN]
@@ -272,10 +272,6 @@ def _rows(made: "Profile") -> Iterator[dict[str, Any]]:
                 "phi": feature.phi,
                 "windows": feature.windows,
             }
-
-
-def _short(value: float | None) -> str:
-    return "–" if value is None else f"{value:.6g}"
 
 
 def add_to(app: typer.Typer) -> None:

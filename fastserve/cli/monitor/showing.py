@@ -1,14 +1,13 @@
 """How a report looks in a terminal: the worst features first."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from rich.console import RenderableType
+from rich.text import Text
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.text import Text
-
-    from fastserve.controlplane.reporting import Report
-    from fastserve.monitoring.comparing import FeatureComparison, Side
+from fastserve.cli.tables import Fitting, figure, share, text
+from fastserve.controlplane.html import graded
+from fastserve.controlplane.reporting import Report
+from fastserve.controlplane.svg import slots
+from fastserve.monitoring.comparing import FeatureComparison
 
 _HEADERS = ("FEATURE", "ROLE", "PSI", "JS", "KS", "MISSING", "OUTSIDE", "MEAN", "LIVE")
 _SPARE = ("JS", "KS", "ROLE", "LIVE", "MEAN", "OUTSIDE", "MISSING")
@@ -16,10 +15,8 @@ _BARS = " ▁▂▃▄▅▆▇█"
 _BINS = 16
 
 
-def report_parts(report: "Report", top: int) -> "list[RenderableType]":
+def report_parts(report: Report, top: int) -> list[RenderableType]:
     """Give what a report comes to: what is compared, the first features, how many more there are."""
-    from fastserve.cli.tables import Fitting, text
-
     aliases = f" ({', '.join(report.aliases)})" if report.aliases else ""
     span = f"{report.start:%Y-%m-%d %H:%M} to {report.end:%Y-%m-%d %H:%M} {report.end.tzname() or ''}"
     parts: list[RenderableType] = [
@@ -35,50 +32,32 @@ def report_parts(report: "Report", top: int) -> "list[RenderableType]":
     return parts
 
 
-def _cells(feature: "FeatureComparison") -> "list[str | Text]":
-    from fastserve.cli.tables import text
-
+def _cells(feature: FeatureComparison) -> list[str | Text]:
     found, sides = feature.distances, (feature.reference, feature.live)
     psi = found.get("psi")
     means = [side.moments.mean if side.moments else None for side in sides]
     return [
         feature.feature,
         feature.role,
-        text(_figure(psi), style=_style(psi, feature.may_be_chance)),
-        _figure(found.get("jensen_shannon")),
-        _figure(found.get("kolmogorov_smirnov")),
+        text(figure(psi, ".3f"), style=_style(psi, feature.may_be_chance)),
+        figure(found.get("jensen_shannon"), ".3f"),
+        figure(found.get("kolmogorov_smirnov"), ".3f"),
         text(
-            " → ".join(_share(side.missing, side) for side in sides),
+            " → ".join(share(side.missing, side.rows) for side in sides),
             style=_style(feature.missing_psi, feature.missing_may_be_chance),
         ),
-        " → ".join(_share(side.outside, side) for side in sides),
-        "–" if means == [None, None] else " → ".join(_mean(one) for one in means),
+        " → ".join(share(side.outside, side.rows) for side in sides),
+        "–" if means == [None, None] else " → ".join(figure(one, ".4g") for one in means),
         _bars(feature),
     ]
 
 
 def _style(psi: float | None, may_be_chance: bool) -> str:
-    from fastserve.controlplane.html import graded
-
     return {"some": "yellow", "high": "red"}.get(graded(psi, may_be_chance), "")
 
 
-def _bars(feature: "FeatureComparison") -> str:
+def _bars(feature: FeatureComparison) -> str:
     """The live shares as a line of blocks."""
-    from fastserve.controlplane.svg import slots
-
-    shares: Sequence[float] = [one.live for one in slots(feature, _BINS)]
+    shares = [one.live for one in slots(feature, _BINS)]
     top = max(shares, default=0.0)
     return "".join(_BARS[min(max(round(one / top * 8), 1), 8) if one else 0] for one in shares)
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _mean(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"
-
-
-def _share(part: int, side: "Side") -> str:
-    return f"{part / side.rows:.1%}" if side.rows else "–"
