@@ -208,6 +208,10 @@ class TestWhatGoesWrong:
         plane.status, plane.body = 502, body
         fails(call("monitor", verb, "m", "--control", plane.url), 1, "answered with status 502 and no reason")
 
+    def test_an_error_that_ends_early(self, call: Run, plane: Plane, verb: str) -> None:
+        plane.status, plane.body, plane.headers = 502, b"5\r\nab", {"Transfer-Encoding": "chunked"}
+        fails(call("monitor", verb, "m", "--control", plane.url), 1, "answered with status 502 and no reason")
+
     def test_a_redirect_is_not_followed(self, call: Run, plane: Plane, verb: str) -> None:
         plane.status, plane.headers = 302, {"Location": "file:///etc/passwd"}
         fails(call("monitor", verb, "m", "--control", plane.url), 1, "status 302")

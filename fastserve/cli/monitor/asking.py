@@ -5,14 +5,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import orjson
 import typer
 
 from fastserve.cli.common import settings
 from fastserve.cli.models.naming import split
-from fastserve.errors import ConfigError, FastserveError
+from fastserve.errors import ConfigError, FastserveError, InvalidRequest
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
+    from urllib.error import HTTPError
     from urllib.request import OpenerDirector
 
     from fastserve.controlplane.reporting import Report
@@ -23,11 +25,13 @@ TIMEOUT_S = 60.0
 
 WHOLE_S = 120.0
 
+_NO_SUCH_PATH = "Not Found"
+"""What a fastserve server, or a control plane, says of a path that it does not have."""
+
 
 def _span(text: str) -> str:
     """Refuse what the control plane would refuse, before it is asked."""
     from fastserve.controlplane.spans import parse_since
-    from fastserve.errors import InvalidRequest
 
     try:
         parse_since(text)
@@ -35,8 +39,6 @@ def _span(text: str) -> str:
         raise typer.BadParameter(f"{str(error).removeprefix('since ')}, not '{text[:64]}'") from None
     return text
 
-
-_NO_SUCH_PATH = "Not Found"
 
 Since = Annotated[
     str, typer.Option("--since", metavar="SPAN", help="How far back: 90s, 15m, 24h, 7d.", callback=_span)
@@ -116,7 +118,7 @@ def ask(base: str, name: str, since: str) -> "Report":
 
 def _get(base: str, path: str) -> bytes:
     from http.client import HTTPException
-    from urllib.error import HTTPError, URLError
+    from urllib.error import HTTPError
 
     try:
         with _opener().open(base + path, timeout=TIMEOUT_S) as response:
@@ -124,7 +126,7 @@ def _get(base: str, path: str) -> bytes:
     except HTTPError as error:
         with error:
             raise FastserveError(_sentence(base, error)) from None
-    except (URLError, HTTPException, OSError, ValueError) as error:
+    except (HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         if isinstance(reason, TimeoutError):
             raise FastserveError(
@@ -163,20 +165,19 @@ def _read(response: "HTTPResponse", base: str) -> bytes:
     return b"".join(parts)
 
 
-def _sentence(base: str, error: "HTTPResponse | OSError") -> str:
+def _sentence(base: str, error: "HTTPError") -> str:
     """What the control plane said is wrong, or else the status alone."""
-    import orjson
+    from http.client import HTTPException
 
-    code = getattr(error, "code", 0)
     try:
-        said = orjson.loads(error.read(2**16))["error"]  # type: ignore[union-attr]
+        said = orjson.loads(error.read(2**16))["error"]
         if said == _NO_SUCH_PATH:
             return f"{base} has no reports: is --control the control plane's URL, and not the server's?"
         if isinstance(said, str) and said.strip():
             return _line(said)
-    except (OSError, ValueError, LookupError, TypeError):
+    except (HTTPException, OSError, ValueError, LookupError, TypeError):
         pass
-    return f"{base} answered with status {code} and no reason: is it a control plane?"
+    return f"{base} answered with status {error.code} and no reason: is it a control plane?"
 
 
 def _line(text: str) -> str:
