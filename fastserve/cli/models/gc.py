@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, note, print_json, say, settings
-from fastserve.cli.models.naming import find_model
+from fastserve.cli.models.naming import AnyName, find_model
 from fastserve.cli.models.opening import open_registry
 from fastserve.errors import FastserveError
 
@@ -19,10 +19,7 @@ _EPILOG = (
 
 
 def gc(
-    name: Annotated[
-        str | None,
-        typer.Argument(metavar="[NAME]", show_default=False, help="One model; all of them without it."),
-    ] = None,
+    name: AnyName = None,
     *,
     keep: Annotated[
         int, typer.Option("--keep", metavar="N", min=1, help="How many of the newest versions stay.")

@@ -1,12 +1,12 @@
 """`fastserve models list`: every version there is, the broken ones with what is wrong with them."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json, settings
-from fastserve.cli.models.naming import find_model
+from fastserve.cli.models.naming import AnyName, find_model
 from fastserve.cli.models.opening import open_registry
 from fastserve.errors import FastserveError
 
@@ -21,10 +21,7 @@ _EPILOG = (
 
 
 def list_models(
-    name: Annotated[
-        str | None,
-        typer.Argument(metavar="[NAME]", show_default=False, help="One model; all of them without it."),
-    ] = None,
+    name: AnyName = None,
     registry: Registry = None,
     as_json: AsJson = False,
     config: ConfigFile = None,

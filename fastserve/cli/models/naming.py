@@ -11,6 +11,10 @@ from fastserve.errors import ConfigError, FastserveError, ModelNotFound
 if TYPE_CHECKING:
     from fastserve.registry import Registry
 
+AnyName = Annotated[
+    str | None,
+    typer.Argument(metavar="[NAME]", show_default=False, help="One model; all of them without it."),
+]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The model.")]
 NameAtVersion = Annotated[
     str, typer.Argument(metavar="NAME@VERSION", help="A version of a model: a number or an alias.")
@@ -90,7 +94,7 @@ def having(store: "Registry", model: str) -> str:
     said = f"it has version{'s' if len(versions) > 1 else ''} {ranges(versions)}"
     aliases = sorted(store.state(model).aliases)
     if aliases:
-        said += f" and the alias{'es' if len(aliases) > 1 else ''} {_some(aliases)}"
+        said += f" and the alias{'es' if len(aliases) > 1 else ''} {some(aliases)}"
     return said
 
 
@@ -114,6 +118,12 @@ def spans(runs: Sequence[range]) -> str:
     return ", ".join(["…"] * (len(words) > _SHOWN) + words[-_SHOWN:])
 
 
+def some(names: Sequence[str], most: int = _SHOWN) -> str:
+    """List names; of many the first ones, and how many there are."""
+    shown = ", ".join(names[:most])
+    return shown + (f", … ({len(names)} in all)" if len(names) > most else "")
+
+
 def _known(store: "Registry", name: str) -> str:
     try:
         store.versions(name)
@@ -121,7 +131,7 @@ def _known(store: "Registry", name: str) -> str:
         names = store.models()
         near = _near(name, names)
         if not near:
-            near = f"; the registry has {_some(names)}" if names else "; the registry has no model yet"
+            near = f"; the registry has {some(names)}" if names else "; the registry has no model yet"
         raise FastserveError(f"{error}{near}") from error
     return name
 
@@ -129,8 +139,3 @@ def _known(store: "Registry", name: str) -> str:
 def _near(wanted: str, names: Iterable[str]) -> str:
     close = difflib.get_close_matches(wanted, list(names), n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_SHOWN])
-    return shown + (f", … ({len(names)} in all)" if len(names) > _SHOWN else "")

@@ -1,6 +1,5 @@
 """`fastserve models publish`: an ONNX file becomes the next version of a model."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +14,7 @@ from fastserve.errors import ConfigError, FastserveError
 
 if TYPE_CHECKING:
     from fastserve.monitoring import Profile
+    from fastserve.registry import Registry as RegistryStore
     from fastserve.types import Signature
 
 _MAX_RUN_BYTES = 1 << 20
@@ -99,7 +99,6 @@ def publish(
 
     key = SigningKey.load(sign) if sign else None
     before = _alias_before(store, name, alias)
-    content = reference.to_bytes() if reference else None
     version = store.publish(
         name,
         file,
@@ -107,19 +106,18 @@ def publish(
         provenance=facts,
         sign=key,
         alias=alias,
-        profile=content,
+        profile=reference.to_bytes() if reference else None,
     )
     record = store.describe(name, version)
     vouch(record, store.path)
     path = record.path.parent
     if as_json:
-        sha256 = hashlib.sha256(content).hexdigest() if content else None
+        sha256 = reference.digest() if reference else None
         said = {"model": name, "version": version, "path": str(path), "alias": alias}
         print_json({**said, "signed": key is not None, "profile": sha256})
         return
-    say(
-        f"{name} version {version} → {path}{', signed' if key else ''}{', with a profile' if content else ''}"
-    )
+    more = f"{', signed' if key else ''}{', with a profile' if reference else ''}"
+    say(f"{name} version {version} → {path}{more}")
     if alias is not None:
         say(moved(name, alias, before, version))
 
@@ -172,7 +170,7 @@ def _is_deeper(value: Any, levels: int) -> bool:
     return any(_is_deeper(one, levels - 1) for one in inner)
 
 
-def _alias_before(store: Any, model: str, alias: str | None) -> int | None:
+def _alias_before(store: "RegistryStore", model: str, alias: str | None) -> int | None:
     try:
         return None if alias is None else store.state(model).aliases.get(alias)
     except FastserveError:  # a model that is not there yet; anything else, publishing says

@@ -58,8 +58,11 @@ def _facts(store: "RegistryStore", record: "VersionRecord", chosen: "Config") ->
         signature = manifest.signature
         files = {name: file.model_dump() for name, file in manifest.files.items()}
     else:
+        from fastserve.registry.files import hash_file
+
         signature = inspector(chosen)(record.path)
-        files = {record.path.name: _hashed(record)}
+        hashed = {"sha256": hash_file(record.path), "bytes": record.path.stat().st_size}
+        files = {record.path.name: hashed}
     return {
         "model": record.model,
         "version": record.version,
@@ -91,12 +94,6 @@ def _profile(store: "RegistryStore", record: "VersionRecord") -> dict[str, Any] 
     if content is None:
         return None
     return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-
-
-def _hashed(record: "VersionRecord") -> dict[str, Any]:
-    with record.path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-    return {"sha256": digest.hexdigest(), "bytes": record.path.stat().st_size}
 
 
 def add_to(app: typer.Typer) -> None:

@@ -8,7 +8,11 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fastserve.cli.models.naming import some
 from fastserve.cli.tables import size, table, text
+
+_SHOWN = 4
+"""Of a model's inputs or outputs, in a list of models."""
 
 
 def model_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -100,7 +104,7 @@ def _summary(row: Mapping[str, Any]) -> Text:
         return text(row["problem"], style="red")
     if row["inputs"] is None:
         return text("not published by fastserve; see `models show`", style="dim")
-    return text(f"{_names(row['inputs'])} → {_names(row['outputs'])}")
+    return text(f"{some(row['inputs'], _SHOWN)} → {some(row['outputs'], _SHOWN)}")
 
 
 def _about(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -130,8 +134,3 @@ def _pairs(tags: Mapping[str, str]) -> str:
 
 def _value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _names(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:4])
-    return shown + (f", … ({len(names)} in all)" if len(names) > 4 else "")

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from fastserve.monitoring import Profile
     from fastserve.monitoring.columns import InputColumns
     from fastserve.monitoring.datafile import DataFile
-    from fastserve.registry import Registry as Store
+    from fastserve.registry import Registry as RegistryStore
     from fastserve.runtime import Runtime
     from fastserve.types import Array, TensorSpec
 
@@ -159,7 +159,7 @@ def profile(
     _print(made, {**facts, "out": None if out is None else str(out)}, as_json)
 
 
-def _find(store: "Store", model: str, *, keeps: bool, replace: bool) -> tuple[str, int]:
+def _find(store: "RegistryStore", model: str, *, keeps: bool, replace: bool) -> tuple[str, int]:
     """Find the version; FastserveError when it is to keep a profile and has one."""
     name, version = find_served(store, model)
     if keeps and not replace and store.profile_stamp(name, version) is not None:
