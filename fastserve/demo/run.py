@@ -5,7 +5,7 @@ import signal
 import statistics
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -91,7 +91,8 @@ def run(
         console.print(report.commands(*ports, folder), soft_wrap=True)
         if keep_serving:
             console.print(f"\nServing on http://{HOST}:{server.port}; Ctrl-C ends it.")
-            _wait(server)
+            with suppress(KeyboardInterrupt):
+                server.wait()
         else:
             console.print(Text(f"\nThe server is stopped; start it again: {command}"), soft_wrap=True)
 
@@ -227,13 +228,6 @@ def _write_bodies(folder: Path, test: Flights) -> None:
 
 def _leave(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
-
-
-def _wait(server: Server) -> None:
-    try:
-        server.wait()
-    except KeyboardInterrupt:
-        return
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from fastserve.errors import FastserveError
@@ -18,7 +17,6 @@ _READY_S = 30.0
 _STOP_S = 15.0
 _POLL_S = 0.05
 _TAIL_BYTES = 2_000
-_DATABASE = "control.db"
 _INTERVAL_S = 0.2
 """Of the statistics: the demo shows them at once."""
 _SCAN_S = 0.5
@@ -26,7 +24,7 @@ _SCAN_S = 0.5
 
 
 class Server:
-    """A server over one registry on free ports of this machine; it runs inside the `with` block.
+    """A server over one registry on free ports of this machine, until the end of the `with` block.
 
     It starts while the caller does other things: the registry may be empty at first. `state` is the directory
     in which its control plane keeps what it gathers.
@@ -34,50 +32,36 @@ class Server:
 
     def __init__(self, registry: Path, state: Path, log: Path) -> None:
         self.port, self.control_port = _free_ports()
-        self._state = state
         self._log = log
-        self._command = ["serve", "--registry", str(registry), "--host", HOST, "--port", str(self.port)]
-        self._command += ["--control-port", str(self.control_port)]
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
         # What the caller's environment says about another server is not meant for this one.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("FASTSERVE_")}
-        self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        environment["FASTSERVE_CONTROL__DATABASE"] = f"sqlite:///{self._state.resolve() / _DATABASE}"
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        environment["FASTSERVE_CONTROL__DATABASE"] = f"sqlite:///{state.resolve() / 'control.db'}"
         environment["FASTSERVE_CONTROL__HOST"] = HOST
         environment["FASTSERVE_MONITORING__INTERVAL_S"] = str(_INTERVAL_S)
         environment["FASTSERVE_LIFECYCLE__POLL_S"] = str(_SCAN_S)
-        with self._log.open("wb") as log:
+        command = [sys.executable, "-m", "fastserve.cli", "serve", "--registry", str(registry)]
+        command += ["--host", HOST, "--port", str(self.port), "--control-port", str(self.control_port)]
+        with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "fastserve.cli", *self._command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
             )
+
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def wait(self) -> None:
-        """Block until the server ends by itself."""
-        if self._process is not None:
-            self._process.wait()
-
-    def stop(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Ask the server to finish what it has begun and to leave; kill it when it does not."""
-        if self._process is None:
-            return
         self._process.terminate()
         try:
             self._process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def wait(self) -> None:
+        """Block until the server ends by itself."""
+        self._process.wait()
 
     def wait_ready(self, model: str, version: int) -> None:
         """Block until a version serves.
@@ -87,8 +71,6 @@ class Server:
         FastserveError
             The server has ended, or the version does not serve after half a minute; with its last words.
         """
-        if self._process is None:
-            raise RuntimeError("the server is not started")
         give_up_s = time.monotonic() + _READY_S
         while time.monotonic() < give_up_s:
             if self._process.poll() is not None:
@@ -123,9 +105,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._connection.close()
 
     def get(self, path: str) -> tuple[int, bytes]:

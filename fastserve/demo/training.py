@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from fastserve.demo.flights import NAMES, NUMBERS, Dataset, Flights
+from fastserve.demo.flights import COLUMNS, NAMES, NUMBERS, Dataset, Flights
 from fastserve.errors import FastserveError
 from fastserve.runtime import OnnxRuntime, Provider, RuntimeOptions
 from fastserve.types import Array
@@ -82,7 +82,7 @@ def largest_difference(model: bytes, flights: Flights, expected: Array) -> float
         file.write(model)
         file.flush()
         runtime = OnnxRuntime(Path(file.name), RuntimeOptions(provider=Provider.CPU))
-    _, probabilities = runtime.run([flights.rows[[name]].to_numpy() for name in (*NAMES, *NUMBERS)])
+    _, probabilities = runtime.run([flights.rows[[name]].to_numpy() for name in COLUMNS])
     answer = probabilities[:, 1]
     difference = float(np.abs(answer - expected).max())
     if not difference <= TOLERANCE:
