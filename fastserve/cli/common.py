@@ -21,6 +21,9 @@ from fastserve.text import visible
 if TYPE_CHECKING:
     from fastserve.config import Config
 
+STDOUT = Path("-")
+"""By convention, where a file to write is asked for."""
+
 _state = {"debug": False}
 
 
@@ -125,13 +128,20 @@ def print_json(value: Any) -> None:
         text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
     except TypeError:  # names of files that are no UTF-8, and whole numbers beyond 64 bits
         text = json.dumps(value, indent=2)
+    print_text(text + "\n")
+
+
+def print_text(text: str) -> None:
+    """Write text for programs to stdout, in UTF-8 whatever letters a terminal has."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")  # as JSON is, whatever letters a terminal has
-    sys.stdout.write(text + "\n")
+        sys.stdout.reconfigure(encoding="utf-8", errors="replace")
+    sys.stdout.write(text)
 
 
-def check_target(path: Path, flag: str) -> None:
+def check_target(path: Path, flag: str, as_json: bool) -> None:
     """Say before the work, not after it, that there is no place for its result; ConfigError."""
+    if path == STDOUT and as_json:
+        raise ConfigError(f"{flag} - and --json both write to standard output: leave one out")
     if not path.parent.is_dir():
         raise ConfigError(f"{flag}: there is no directory '{path.parent}'")
 

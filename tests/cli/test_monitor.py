@@ -178,6 +178,10 @@ def test_a_profile_of_a_file_and_both_published_at_once(
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1].startswith("40 rows → p.json, profile ")
     made = read_profile((tmp_path / "p.json").read_bytes())
+    done = call("monitor", "profile", data, "--model", model.name, "--out", "-")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert read_profile(done.stdout.encode()).tensors == made.tensors
+    assert not (tmp_path / "-").exists()
     # The same as of the version that this file has become.
     options = ("--model", "double@1", "--registry", "reg", "--out", "version.json")
     assert call("monitor", "profile", data, *options).returncode == 0
@@ -227,6 +231,7 @@ def test_what_makes_no_sense_with_a_file(call: Run, data: Path, model: Path, tmp
 
     fails(profile(model.name), 2, "write it with --out profile.json", f"publish NAME {model.name} --profile")
     out = ("--out", "p.json")
+    fails(profile(model.name, "--out", "-", "--json"), 2, "--out - and --json both write to standard output")
     fails(profile(model.name, *out, "--replace"), 2, "--replace is about a version in a registry")
     fails(profile(model.name, *out, "--registry", "reg"), 2, "--registry is about a version in a registry")
     fails(profile("none.onnx", *out), 1, "there is no file 'none.onnx'", "none.onnx@1")

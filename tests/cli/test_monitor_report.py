@@ -164,6 +164,18 @@ def test_html(call: Run, plane: Plane, tmp_path: Path) -> None:
     fails(done, 1, "/dev/full cannot be written: No space left on device")
 
 
+def test_html_on_standard_output(call: Run, plane: Plane, tmp_path: Path) -> None:
+    url = plane.tells(report(number("été")))
+    done = call("monitor", "report", "flights", "--html", "-", "--control", url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("<!DOCTYPE html>")
+    assert "été" in done.stdout
+    assert not done.stdout.partition("</html>")[2].strip()
+    assert not list(tmp_path.iterdir())
+    done = call("monitor", "report", "flights", "--html", "-", "--json", "--control", url)
+    fails(done, 2, "--html - and --json both write to standard output")
+
+
 def test_a_reference_of_live_rows_is_said(call: Run, plane: Plane) -> None:
     done = call("monitor", "report", "m", "--control", plane.tells(report(number(), source="live")))
     assert "the reference is live traffic" in done.stdout

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastserve.cli.common import (
+    STDOUT,
     AsJson,
     ConfigFile,
     Debug,
     Registry,
     check_target,
     print_json,
+    print_text,
     say,
     settings,
     told,
@@ -93,7 +95,12 @@ _Replace = Annotated[
 ]
 _Out = Annotated[
     Path | None,
-    typer.Option("--out", metavar="FILE", dir_okay=False, help="Write it here and not to the registry."),
+    typer.Option(
+        "--out",
+        metavar="FILE",
+        dir_okay=False,
+        help="Write it here and not to the registry; - for standard output.",
+    ),
 ]
 _NoOutputs = Annotated[
     bool, typer.Option("--no-outputs", help="Do not run the model: only its inputs are described.")
@@ -133,7 +140,7 @@ def profile(
 ) -> None:
     """Describe reference rows and the answers to them, and keep that with the version of a model."""
     if out is not None:
-        check_target(out, "--out")
+        check_target(out, "--out", as_json)
     wanted = split_names(columns, "--columns")
     shape = _Shape(bins, max_categories, window, split_names(codes, "--codes") or (), not no_outputs, as_json)
     if is_file(model):
@@ -151,6 +158,9 @@ def profile(
         if out is None:
             store.add_profile(name, version, made.to_bytes(), replace=replace)
         facts = {"model": name, "version": version}
+    if out == STDOUT:
+        print_text(made.to_bytes().decode())
+        return
     if out is not None:
         from fastserve.registry.files import replace_synced
 

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from fastserve.cli.common import AsJson, ConfigFile, Debug, check_target, note, print_json, told
+from fastserve.cli.common import (
+    STDOUT,
+    AsJson,
+    ConfigFile,
+    Debug,
+    check_target,
+    note,
+    print_json,
+    print_text,
+    told,
+)
 from fastserve.cli.monitor.asking import Control, Since, Version, address, ask
 
 _EPILOG = (
@@ -22,7 +32,10 @@ def report(
     html: Annotated[
         Path | None,
         typer.Option(
-            "--html", metavar="FILE", dir_okay=False, help="Write it as one HTML file with plots, too."
+            "--html",
+            metavar="FILE",
+            dir_okay=False,
+            help="Write it as one HTML file with plots, too; - for standard output, instead of the table.",
         ),
     ] = None,
     top: Annotated[int, typer.Option("--top", metavar="N", min=1, help="Features in the table.")] = 20,
@@ -33,13 +46,17 @@ def report(
 ) -> None:
     """Compare the rows that a version served lately with its profile, feature by feature."""
     if html is not None:
-        check_target(html, "--html")
+        check_target(html, "--html", as_json)
     found = ask(address(control, config), name, since)
     if html is not None:
         from fastserve.controlplane.html import render_html
 
+        page = render_html(found)
+        if html == STDOUT:
+            print_text(page)
+            return
         with told(html):
-            html.write_bytes(render_html(found).encode("utf-8", "replace"))
+            html.write_bytes(page.encode("utf-8", "replace"))
         note(f"wrote {html}")
     if as_json:
         print_json(found.model_dump(mode="json"))
