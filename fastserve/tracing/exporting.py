@@ -17,6 +17,7 @@ from fastserve.tracing.spans import BatchSpans
 
 _GROUP = "opentelemetry_traces_exporter"
 _PROTOCOLS = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
+_NUMBERS = ("MAX_QUEUE_SIZE", "MAX_EXPORT_BATCH_SIZE", "SCHEDULE_DELAY", "EXPORT_TIMEOUT")
 FLUSH_S = 2.0
 
 
@@ -43,6 +44,16 @@ def open_exporters() -> list[SpanExporter]:
 def wrong_variable(error: ValueError) -> ConfigError:
     """Say what OpenTelemetry says of its variables."""
     return ConfigError(f"a variable OTEL_… has a wrong value: {error}")
+
+
+def _check_numbers() -> None:
+    """Raise ValueError where OpenTelemetry would log a traceback and take its default."""
+    for name in (f"OTEL_BSP_{number}" for number in _NUMBERS):
+        value = _variable(name, "0")
+        try:
+            int(value)
+        except ValueError:
+            raise ValueError(f"{name} is {value[:64]!r}, not a whole number") from None
 
 
 def _find(name: str) -> Callable[[], SpanExporter]:
@@ -80,6 +91,7 @@ class Tracing:
         )
         resource = Resource.create().merge(ours).merge(OTELResourceDetector().detect())
         try:
+            _check_numbers()
             processors = [BatchSpanProcessor(exporter) for exporter in exporters]
             self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
             # Whoever looks at a sampled request wants its batch too, whatever the sampler thinks of batches.

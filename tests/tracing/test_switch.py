@@ -56,6 +56,8 @@ def test_off_asks_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("OTEL_SPAN_LINK_COUNT_LIMIT", "x"),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "10"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "abc"),
+        ("OTEL_BSP_EXPORT_TIMEOUT", "1.5"),
         ("OTEL_BSP_SCHEDULE_DELAY", "0"),
     ],
 )
