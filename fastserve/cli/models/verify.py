@@ -22,8 +22,8 @@ _EPILOG = (
     "Example: [bold]fastserve models verify flights --require-signature release.pub.pem[/bold]"
     "\n\nChecked are sizes and checksums, the signature, where external data lies, opsets and operators, as "
     "a server does before it loads; profiles put beside versions; model.yaml; the audit log's chain, and "
-    "that versions have the manifest that it says they were published with. Without NAME and --all: every "
-    "version that is not archived."
+    "that versions have the manifest that it says they were published with. Archived versions are checked "
+    "when --all is given, or one is named."
 )
 
 
@@ -44,7 +44,9 @@ def verify(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME[@VERSION]]", show_default=False, help="One model or version; all of them without."
+            metavar="[NAME[@VERSION]]",
+            show_default=False,
+            help="One model or version; all of them without it.",
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Archived versions too.")] = False,

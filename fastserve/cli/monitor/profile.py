@@ -83,7 +83,7 @@ _Window = Annotated[
         min=0,
         show_default=False,
         help="Rows of a window that phi is taken over; 0: phi is not taken. "
-        "Without it a twentieth of 10,000 rows or more.",
+        "Without it a twentieth of the file's, if it has 10,000 or more.",
     ),
 ]
 _Codes = Annotated[
