@@ -1,4 +1,4 @@
-"""Says in words what a setting takes, from pydantic's JSON Schema: for errors and the reference file."""
+"""Says in words what a setting is and takes: for errors, --help and the reference file."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,28 +36,35 @@ def section_of(field: FieldInfo) -> type[BaseModel] | None:
 
 def is_text(field: FieldInfo) -> bool:
     """Whether a setting takes text as it is, whatever it looks like."""
-    return bool({field.annotation, *get_args(field.annotation)} & {str, SecretStr, Path})
+    return not _kinds(field).isdisjoint({str, SecretStr, Path})
 
 
 def is_secret(path: KeyPath) -> bool:
     """Whether what is given for a setting, or for a part of one, must not be shown."""
-    fields = {key: field for key, field in settings() if key == path[: len(key)]}
-    return any(
-        SecretStr in (field.annotation, *get_args(field.annotation)) or not field.repr
-        for field in fields.values()
-    )
+    around = [field for key, field in settings() if key == path[: len(key)]]
+    return any(SecretStr in _kinds(field) or not field.repr for field in around)
+
+
+def help_text(path: KeyPath) -> str:
+    """What the setting at `path` means, and its default."""
+    field = dict(settings())[path]
+    default = field.get_default(call_default_factory=True)
+    return f"{field.description} [default: {'none' if default in ((), None) else default}]"
 
 
 def allowed(path: KeyPath) -> str:
-    """What the setting at `path` takes, such as `a whole number from 0 to 65535`."""
-    schema: dict[str, Any] = Config.model_json_schema()
-    definitions = schema.get("$defs", {})
-    node = schema
+    """What the setting at `path` takes, such as `a whole number from 0 to 65535`, by its JSON Schema."""
+    node: dict[str, Any] = Config.model_json_schema()
+    definitions = node["$defs"]
     for key in path:
         node = _resolve(node, definitions)
-        inner = node.get("properties", {}).get(key) or node.get("items") or node.get("additionalProperties")
-        node = inner if isinstance(inner, dict) else {}
+        node = node.get("properties", {}).get(key) or node.get("items", {})
     return _words(_resolve(node, definitions), definitions)
+
+
+def _kinds(field: FieldInfo) -> set[Any]:
+    """The type of a setting, and those that its union or tuple is of."""
+    return {field.annotation, *get_args(field.annotation)}
 
 
 def _resolve(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
@@ -67,16 +74,14 @@ def _resolve(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
 
 
 def _words(node: dict[str, Any], definitions: dict[str, Any]) -> str:
-    if "const" in node:
-        return str(node["const"])
     if "enum" in node:
         return _either([str(value) for value in node["enum"]])
     if "anyOf" in node:
         return _either([_words(_resolve(option, definitions), definitions) for option in node["anyOf"]])
     kind = node.get("type", "")
     if kind == "array":
-        return f"a list, each item {_words(_resolve(node.get('items', {}), definitions), definitions)}"
-    if kind == "string" and node.get("format") in ("path", "file-path", "directory-path"):
+        return f"a list, each item {_words(_resolve(node['items'], definitions), definitions)}"
+    if node.get("format") == "path":
         return "a path"
     return _KINDS.get(kind, "another value") + _range(node)
 
@@ -108,10 +113,3 @@ def _range(node: dict[str, Any]) -> str:
 
 def _either(options: list[str]) -> str:
     return options[0] if len(options) == 1 else f"{', '.join(options[:-1])} or {options[-1]}"
-
-
-def help_text(path: KeyPath) -> str:
-    """What the setting at `path` means, and its default."""
-    field = dict(settings())[path]
-    default = field.get_default(call_default_factory=True)
-    return f"{field.description} [default: {'none' if default in ((), None) else default}]"

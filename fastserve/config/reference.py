@@ -6,7 +6,6 @@
 import json
 import sys
 import textwrap
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -67,10 +66,6 @@ def _comment(text: str, indent: str) -> list[str]:
 
 def _yaml(value: Any) -> str:
     """One value as YAML; a JSON text is one, and plain words need no quotes."""
-    if isinstance(value, Path):
-        value = str(value)
-    if isinstance(value, tuple | set | frozenset):
-        value = list(value)
     if isinstance(value, str) and value and value.replace("_", "").replace("-", "").isalpha():
         return json.dumps(value) if value.lower() in _NOT_TEXT else value
     return json.dumps(value, ensure_ascii=False)
