@@ -134,7 +134,7 @@ def print_json(value: Any) -> None:
 def print_text(text: str) -> None:
     """Write text for programs to stdout, in UTF-8 whatever letters a terminal has."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", errors="replace")
+        sys.stdout.reconfigure(encoding="utf-8")
     sys.stdout.write(text)
 
 

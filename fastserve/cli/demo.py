@@ -53,7 +53,7 @@ def _show_report(answer: bytes, page: Path) -> None:
 
     found = Report.model_validate_json(answer)
     show(*report_parts(found, _SHOWN_FEATURES))
-    page.write_bytes(render_html(found).encode("utf-8", "replace"))
+    page.write_text(render_html(found), "utf-8")
 
 
 def add_to(app: typer.Typer) -> None:

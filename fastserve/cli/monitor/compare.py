@@ -179,13 +179,11 @@ def _made_exact(
     measured = exact_distances(*sides, width)
     # The numbers come first, and in their order.
     return [
-        one.model_copy(update={"distances": {**one.distances, **_named(*each)}})
-        for one, each in zip(found[:width], measured, strict=True)
+        one.model_copy(
+            update={"distances": {**one.distances, "kolmogorov_smirnov": distance, "wasserstein": moved}}
+        )
+        for one, (distance, moved) in zip(found[:width], measured, strict=True)
     ] + found[width:]
-
-
-def _named(kolmogorov_smirnov: float | None, wasserstein: float | None) -> dict[str, float | None]:
-    return {"kolmogorov_smirnov": kolmogorov_smirnov, "wasserstein": wasserstein}
 
 
 def _read(

@@ -56,7 +56,7 @@ def report(
             print_text(page)
             return
         with told(html):
-            html.write_bytes(page.encode("utf-8", "replace"))
+            html.write_text(page, "utf-8")
         note(f"wrote {html}")
     if as_json:
         print_json(found.model_dump(mode="json"))
