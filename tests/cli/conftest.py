@@ -6,6 +6,7 @@ A process costs up to a second, so what does not need one runs `main` right here
 import contextlib
 import io
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -87,6 +88,19 @@ def model(tmp_path: Path) -> Path:
 def store(tmp_path: Path) -> Registry:
     """The registry `reg` in the folder of the test."""
     return Registry(tmp_path / "reg")
+
+
+@pytest.fixture
+def models(published: Path, tmp_path: Path) -> Run:
+    """`fastserve models` on a copy of what a module has `published`, in this process."""
+    shutil.copytree(published / "reg", tmp_path / "reg")
+    return lambda *arguments: called(tmp_path, "models", *arguments, FASTSERVE_REGISTRY="reg")
+
+
+@pytest.fixture
+def away(tmp_path: Path) -> Run:
+    """The same as a process of its own."""
+    return lambda *arguments: process(tmp_path, "models", *arguments, FASTSERVE_REGISTRY="reg")
 
 
 def publish(store: Registry, file: Path, name: str = "double", count: int = 1, **more: Any) -> None:

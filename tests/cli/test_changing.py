@@ -1,13 +1,12 @@
 """`fastserve models alias | rollback | tag | archive | load | unload`: what may change about a model."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from fastserve.registry import Registry
-from tests.cli.conftest import Done, Run, called, fails, process, publish
+from tests.cli.conftest import Done, Run, fails, publish
 from tests.models import scaled
 
 
@@ -18,19 +17,6 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "model.onnx").write_bytes(scaled())
     publish(Registry(folder / "reg"), folder / "model.onnx", count=4)
     return folder
-
-
-@pytest.fixture
-def models(published: Path, tmp_path: Path) -> Run:
-    """`fastserve models` on a copy of that registry, in this process."""
-    shutil.copytree(published / "reg", tmp_path / "reg")
-    return lambda *arguments: called(tmp_path, "models", *arguments, FASTSERVE_REGISTRY="reg")
-
-
-@pytest.fixture
-def away(tmp_path: Path) -> Run:
-    """The same as a process of its own."""
-    return lambda *arguments: process(tmp_path, "models", *arguments, FASTSERVE_REGISTRY="reg")
 
 
 def said(done: Done) -> str:

@@ -15,7 +15,7 @@ from fastserve.lifecycle.loader import Loader
 from fastserve.lifecycle.options import LifecycleOptions
 from fastserve.registry import Registry
 from fastserve.runtime import RuntimeOptions
-from tests.cli.conftest import Done, Run, called, facts, fails, process, publish, tamper
+from tests.cli.conftest import Done, Run, called, facts, fails, publish, tamper
 from tests.models import scaled
 
 
@@ -31,19 +31,6 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.set_alias("double", "champion", 3)
     store.archive("double", 1, True)
     return folder
-
-
-@pytest.fixture
-def models(published: Path, tmp_path: Path) -> Run:
-    """`fastserve models` on a copy of that registry, in this process."""
-    shutil.copytree(published / "reg", tmp_path / "reg")
-    return lambda *arguments: called(tmp_path, "models", *arguments, FASTSERVE_REGISTRY="reg")
-
-
-@pytest.fixture
-def away(tmp_path: Path) -> Run:
-    """The same as a process of its own."""
-    return lambda *arguments: process(tmp_path, "models", *arguments, FASTSERVE_REGISTRY="reg")
 
 
 def looked(done: Done) -> list[list[str]]:
