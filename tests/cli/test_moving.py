@@ -151,6 +151,10 @@ def test_import_of_one_model_under_another_name(call: Run, triton: Path, store: 
 
 def test_the_mistakes_with_import(call: Run, run: Run, triton: Path, tmp_path: Path) -> None:
     fails(call("models", "import", triton, "--name", "x", *REG), 2, "--name:", "more than one model: a, b")
+    for flags in ((), ("--dry-run",)):
+        done = call("models", "import", triton, "--alias", "a b", *flags, *REG)
+        fails(done, 1, "'a b' is not an alias")
+        assert not (tmp_path / "reg").exists()
     assert call("models", "import", "nowhere", *REG).returncode == 2
     (tmp_path / "empty").mkdir()
     fails(run("models", "import", "empty", *REG), 1, "empty")

@@ -46,8 +46,11 @@ def import_models(
     """Import models from another server's repository; exit code 1 when nothing could be imported."""
     chosen = settings(registry, config)
     store = open_registry(chosen)
+    from fastserve.registry import check_alias
     from fastserve.registry.importing import find_models
 
+    if alias is not None:
+        check_alias(alias)
     found = find_models(directory)
     if name is not None and len({one.name for one in found}) > 1:
         names = ", ".join(sorted({one.name for one in found}))
