@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fastserve.cli.common import ConfigFile, Debug, Registry, settings
+from fastserve.cli.common import ConfigFile, Debug, Registry, end_on_hangup, settings
 
 _EPILOG = (
     "Example: [bold]fastserve demo --keep-serving[/bold]"
@@ -40,6 +40,7 @@ def demo(
 
     from fastserve.demo.run import run
 
+    end_on_hangup()
     ports = chosen.server.port, chosen.server.control_port
     run(folder, chosen.registry or folder / "registry", keep_serving, ports, _show_report)
 

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from fastserve.demo.server import Server
 from fastserve.errors import FastserveError
 from fastserve.monitoring import CategoryFeature, NumberFeature
 from fastserve.registry import Registry
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -101,6 +103,19 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
         Server(tmp_path / "none", tmp_path / "state", tmp_path / "serve.log") as server,
     ):
         server.wait_ready("flights", 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_demo_that_is_ended_leaves_no_server_behind(number: signal.Signals, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fastserve.cli", "demo", "--dir", "d"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    log = tmp_path / "d/serve.log"
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True) as demo:
+        until(lambda: log.exists() and "ready: " in log.read_text())
+        demo.send_signal(number)
+        assert demo.wait(30) == 128 + signal.SIGTERM
+        with pytest.raises(ProcessLookupError):  # the demo's server was the last of its group
+            os.killpg(demo.pid, 0)
 
 
 def test_the_reference_is_what_was_trained_on(
