@@ -98,6 +98,14 @@ def variable_inner() -> bytes:
 
 
 @cache
+def pair() -> bytes:
+    """`a` and `b` FP32 [batch, length] to their sum `y`: one length for both, which each request chooses."""
+    inputs = [tensor(name, TensorProto.FLOAT, ["batch", "length"]) for name in "ab"]
+    outputs = [tensor("y", TensorProto.FLOAT, ["batch", "length"])]
+    return model_bytes([helper.make_node("Add", ["a", "b"], ["y"])], inputs, outputs)
+
+
+@cache
 def unique_rows() -> bytes:
     """Drops repeated rows of `x` FP32 [batch, 3]: looks batched, yet answers fewer rows than it was asked."""
     return model_bytes(

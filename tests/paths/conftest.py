@@ -26,6 +26,7 @@ MODELS: dict[str, Callable[[], bytes]] = {
     "labels": lambda: models.pipeline(True),
     "picky": models.failing_on_negative,
     "ragged": models.variable_inner,
+    "pair": models.pair,
     "fixed": models.fixed_batch,
     "unique": models.unique_rows,
     "one": lambda: models.identity(TensorProto.INT32),

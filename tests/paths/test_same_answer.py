@@ -22,6 +22,12 @@ def request(*inputs: Any, **more: Any) -> bytes:
     return json.dumps({"inputs": list(inputs), **more}).encode()
 
 
+def pair(*lengths: int) -> bytes:
+    """A row of each input of model `pair`."""
+    tensors = [("a", lengths[0]), ("b", lengths[1])]
+    return request(*(x(name=name, shape=[1, size], data=[1.0] * size) for name, size in tensors))
+
+
 def deep(levels: int) -> bytes:
     return b'{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":%s}]}' % (
         b"[" * levels + b"1" + b"]" * levels
@@ -122,6 +128,8 @@ BAD: list[tuple[str, str, bytes, list[str], int, str]] = [
     ("raw binary for two inputs", "pipeline", RAW, ["Inference-Header-Content-Length: 0"], 400, "input"),
     ("timeout header no number", "scaled", GOOD, ["X-Request-Timeout-Ms: soon"], 400, "X-Request-Timeout-Ms"),
     ("a row that the model cannot run", "picky", request({"name": "row", "shape": [1, 1], "datatype": "INT64", "data": [99]}), [], 500, "model"),
+    ("lengths that differ", "pair", pair(3, 4), [], 400, "input 'b' has 4 in dimension 1 where input 'a' has 3 in dimension 1"),
+    ("a length of 1 beside another", "pair", pair(3, 1), [], 400, "the model has one size for both, 'length'"),
     ("unknown encoding", "scaled", GOOD, ["Content-Encoding: br"], 415, "Content-Encoding"),
     ("corrupt gzip", "scaled", b"\x1f\x8b\x08garbage", ["Content-Encoding: gzip"], 400, "gzip"),
 ]  # fmt: skip
@@ -230,6 +238,24 @@ def test_white_space_around_a_value_is_none_of_it(both: SimpleNamespace, header:
         answers = [fast.ask(sent), ordinary.ask(sent)]
     assert status(answers[0]) == 200
     assert answers[0] == answers[1]
+
+
+def test_requests_of_different_lengths_at_once(both: SimpleNamespace) -> None:
+    """One length within a request, any beside it: who has two is refused before a run that others share."""
+    lengths = [(size, size + (turn == 2)) for turn in range(4) for size in (2, 3, 5)]
+    for way in (both.fast, both.ordinary):
+        stats = way.worker.plane.resolve("pair").stats
+        failed = stats.fail.count
+        connections = [way.connect() for _ in lengths]
+        for connection, each in zip(connections, lengths, strict=True):
+            connection.raw.sendall(post("/v2/models/pair/infer", pair(*each)))
+        for connection, (a, b) in zip(connections, lengths, strict=True):
+            with connection:
+                answer = connection.response()
+                assert status(answer) == (200 if a == b else 400)
+                if a == b:
+                    assert json.loads(body(answer))["outputs"][0]["data"] == [2.0] * a
+        assert stats.fail.count == failed
 
 
 @pytest.mark.parametrize("binary", [False, True], ids=["JSON", "binary"])
