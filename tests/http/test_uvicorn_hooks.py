@@ -7,10 +7,23 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 
 @pytest.mark.parametrize(
-    "name", ["_start_asgi_task", "on_response_complete", "send_400_response", "data_received", "eof_received"]
+    "name",
+    [
+        "_start_asgi_task",
+        "on_header",
+        "on_headers_complete",
+        "on_response_complete",
+        "send_400_response",
+        "data_received",
+        "eof_received",
+    ],
 )
 def test_overridden_methods_exist(name: str) -> None:
     assert callable(getattr(HttpToolsProtocol, name))
+
+
+def test_the_target_is_read_where_it_was_mended() -> None:
+    assert "parse_url(self.url)" in inspect.getsource(HttpToolsProtocol.on_headers_complete)
 
 
 def test_cycles_write_through_their_transport() -> None:

@@ -224,6 +224,21 @@ def test_hostile_http(both: SimpleNamespace, name: str, sent: bytes, code: int, 
     assert b"connection: close" in answers[0]
 
 
+@pytest.mark.parametrize("query", ["", "?", "?x=http://other/y"])
+@pytest.mark.parametrize("server", ["http://h", "https://h:8000", "http://[::1]:80"])
+def test_an_absolute_target_without_a_path_means_the_root(
+    both: SimpleNamespace, server: str, query: str
+) -> None:
+    for way in (both.fast, both.ordinary):
+        with way.connect() as connection:
+            targets = (f"/{query}", f"{server}/{query}", f"{server}{query}")
+            root, *others = [
+                connection.ask(f"GET {target} HTTP/1.1\r\nHost: t\r\n\r\n".encode()) for target in targets
+            ]
+        assert status(root) == 200
+        assert others == [root, root]
+
+
 @pytest.mark.parametrize(
     "header",
     [

@@ -21,7 +21,7 @@ from fastserve.frontends.http.errors import ErrorAnswer, answer, error_body
 from fastserve.frontends.http.one_write import OneWrite
 from fastserve.frontends.http.options import HttpOptions
 from fastserve.frontends.http.raw import render
-from fastserve.frontends.http.request_line import refused
+from fastserve.frontends.http.request_line import refused, with_path
 from fastserve_core.lane import Exchange, Lane, Shared
 from fastserve_core.wire.head import ChunkScanner, RequestHead
 
@@ -261,6 +261,11 @@ class GatedProtocol(HttpToolsProtocol):
         if self._head.http_minor == 0 and name.lower() == b"expect":
             return  # HTTP/1.0 has no 100 Continue (RFC 9110, 10.1.1)
         super().on_header(name, value.rstrip(b" \t"))
+
+    def on_headers_complete(self) -> None:
+        """uvicorn's parser has read the head; what it makes of the target needs a path."""
+        self.url = with_path(self.url)
+        super().on_headers_complete()
 
     def on_response_complete(self) -> None:
         """uvicorn has written the last byte of an answer."""

@@ -1,10 +1,21 @@
-"""Request lines that are well-formed and still mean nothing here."""
+"""Request lines that are well-formed and still mean nothing here, or not what they seem to."""
+
+import re
 
 from fastserve.frontends.http.errors import ErrorAnswer, error_body, quoted
 from fastserve_core.wire.head import RequestHead
 
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE"})
 """Those that some server has for a path (RFC 9110, 9.1, and PATCH); any other one is 501 (15.6.2)."""
+
+
+_NO_PATH = re.compile(rb"(https?://[^/?#]+)(\?.*)?")
+
+
+def with_path(target: bytes) -> bytes:
+    """Give an absolute target without a path the path that it means, "/" (RFC 9110, 4.2.3)."""
+    found = _NO_PATH.fullmatch(target)
+    return target if found is None else found[1] + b"/" + (found[2] or b"")
 
 
 def refused(head: RequestHead) -> ErrorAnswer | None:
