@@ -1,6 +1,6 @@
 """The one entry that every front end calls: find a version, infer with it."""
 
-from fastserve.dataplane.plane import Context, DataPlane, IndexEntry
+from fastserve.dataplane.plane import DataPlane, IndexEntry
 from fastserve.dataplane.served import Served
 
-__all__ = ["Context", "DataPlane", "IndexEntry", "Served"]
+__all__ = ["DataPlane", "IndexEntry", "Served"]

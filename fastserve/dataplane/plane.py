@@ -1,11 +1,9 @@
-"""Names to versions to answers: what HTTP, gRPC and every later front end stand on."""
+"""Names to versions that serve: what every front end stands on."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-
-import numpy as np
 
 from fastserve.clock import Clock, monotonic_ns
 from fastserve.dataplane.served import Served
@@ -14,21 +12,9 @@ from fastserve.errors import ModelNotFound, NotReady, VersionNotFound
 from fastserve.lifecycle import Loaded, Manager, Route, VersionState
 from fastserve.registry import parse_version
 from fastserve.tracing import BatchTrace
-from fastserve.types import Array
-from fastserve_core.batching import NO_DEADLINE
 from fastserve_core.lane import Lane
 
-__all__ = ["Context", "DataPlane", "IndexEntry"]
-
 _NOWHERE = Route()
-
-
-@dataclass(slots=True)
-class Context:
-    """What surrounds a request: when it stops mattering."""
-
-    deadline_ns: int | None = None
-    """On the data plane's monotonic clock, nanoseconds; None: never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,20 +188,6 @@ class DataPlane:
         if version is None:
             return NotReady(model, "", "none of its versions can serve")
         return VersionNotFound(model, version)
-
-    async def infer(self, served: Served, inputs: Mapping[str, Array], context: Context) -> list[np.ndarray]:
-        """Answer tensors with tensors, batched with whoever else asks; outputs in signature order.
-
-        Raises
-        ------
-        InvalidRequest, QueueFull, DeadlineExceeded, ModelFailed, NotReady
-        """
-        deadline_ns = NO_DEADLINE if context.deadline_ns is None else context.deadline_ns
-        return await served.infer(inputs, deadline_ns)
-
-    def deadline_ns(self, served: Served, timeout_us: int | None) -> int | None:
-        """When a request that asks for `timeout_us` stops mattering; the server's default applies."""
-        return served.deadline_ns(timeout_us)
 
     def housekeep(self) -> None:
         """Once a second."""

@@ -122,12 +122,12 @@ class Served:
         return Batcher(target, self.options, self._loop, self._executor, self._clock)
 
     def deadline_ns(self, timeout_us: int | None) -> int:
-        """Deadline on the clock of a request that asks for `timeout_us`; None, 0 or less: the default."""
+        """When a request that asks for `timeout_us` stops mattering; None, 0 or less: the default."""
         timeout_ns = timeout_us * 1_000 if timeout_us is not None and timeout_us > 0 else self._default_ns
         return min(self._clock() + timeout_ns, NO_DEADLINE) if timeout_ns else NO_DEADLINE
 
     async def infer(self, inputs: Mapping[str, Array], deadline_ns: int) -> list[Array]:
-        """Run tensors through the queue; outputs in signature order.
+        """Answer tensors with tensors, batched with whoever else asks; outputs in signature order.
 
         Raises
         ------

@@ -56,7 +56,7 @@ def plane(loaded: PlainDataPlane) -> Iterator[PlainDataPlane]:
     yield loaded
     loaded.failure = loaded.crash = loaded.pause = None
     loaded.broken.clear()
-    loaded.contexts.clear()
+    loaded.deadlines_ns.clear()
     loaded.timeouts_us.clear()
     loaded.cancelled = 0
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 
 from fastserve.batching import BatchingOptions
-from fastserve.dataplane import Context, IndexEntry
+from fastserve.dataplane import IndexEntry
 from fastserve.dataplane.check import check_inputs
 from fastserve.dataplane.statistics import Statistics
 from fastserve.errors import FastserveError, ModelFailed, ModelNotFound, NotReady, VersionNotFound
@@ -20,7 +20,8 @@ from fastserve_core.wire.encode import ResponseEncoder
 class PlainServed:
     """One version in one session."""
 
-    def __init__(self, name: str, version: str, model: bytes) -> None:
+    def __init__(self, plane: "PlainDataPlane", name: str, version: str, model: bytes) -> None:
+        self.plane = plane
         self.name = name
         self.version = version
         self.session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
@@ -35,6 +36,34 @@ class PlainServed:
     def held(self) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def deadline_ns(self, timeout_us: int | None) -> int | None:
+        self.plane.timeouts_us.append(timeout_us)
+        return None if timeout_us is None else timeout_us * 1_000
+
+    async def infer(self, inputs: Mapping[str, Array], deadline_ns: int | None) -> list[Array]:
+        plane = self.plane
+        plane.deadlines_ns.append(deadline_ns)
+        if plane.failure is not None:
+            raise plane.failure
+        if plane.crash is not None:
+            raise plane.crash
+        if plane.pause is not None:
+            try:
+                await plane.pause.wait()
+            except asyncio.CancelledError:
+                plane.cancelled += 1
+                raise
+        arrays, rows = check_inputs(self.signature, inputs)
+        feeds = {spec.name: array for spec, array in zip(self.signature.inputs, arrays, strict=True)}
+        try:
+            outputs = self.session.run(None, feeds)
+        except Exception as error:
+            raise ModelFailed("the run failed") from error
+        self.stats.inference_count += rows
+        self.stats.execution_count += 1
+        self.stats.success.add(1_000)
+        return [np.asarray(output, order="C") for output in outputs]
+
 
 class PlainDataPlane:
     """Serves what it was given; `failure` makes every run fail, `pause` makes every run wait."""
@@ -45,13 +74,13 @@ class PlainDataPlane:
         self.failure: FastserveError | None = None
         self.crash: Exception | None = None
         self.pause: asyncio.Event | None = None
-        self.contexts: list[Context] = []
+        self.deadlines_ns: list[int | None] = []
         self.timeouts_us: list[int | None] = []
         self.cancelled = 0
         self.statistics = Statistics()
 
     def add(self, name: str, model: bytes, version: str = "1") -> PlainServed:
-        served = PlainServed(name, version, model)
+        served = PlainServed(self, name, version, model)
         self.loaded.setdefault(name, {})[version] = served
         return served
 
@@ -85,30 +114,3 @@ class PlainDataPlane:
             if entry.name == model and version in (None, entry.version):
                 raise NotReady(model, entry.version, entry.reason)
         raise VersionNotFound(model, str(version))
-
-    def deadline_ns(self, _: PlainServed, timeout_us: int | None) -> int | None:
-        self.timeouts_us.append(timeout_us)
-        return None if timeout_us is None else timeout_us * 1_000
-
-    async def infer(self, served: PlainServed, inputs: Mapping[str, Array], context: Context) -> list[Array]:
-        self.contexts.append(context)
-        if self.failure is not None:
-            raise self.failure
-        if self.crash is not None:
-            raise self.crash
-        if self.pause is not None:
-            try:
-                await self.pause.wait()
-            except asyncio.CancelledError:
-                self.cancelled += 1
-                raise
-        arrays, rows = check_inputs(served.signature, inputs)
-        feeds = {spec.name: array for spec, array in zip(served.signature.inputs, arrays, strict=True)}
-        try:
-            outputs = served.session.run(None, feeds)
-        except Exception as error:
-            raise ModelFailed("the run failed") from error
-        served.stats.inference_count += rows
-        served.stats.execution_count += 1
-        served.stats.success.add(1_000)
-        return [np.asarray(output, order="C") for output in outputs]

@@ -227,7 +227,7 @@ def test_the_deadline_comes_from_the_parameter_or_else_the_header(
     body = {**BODY, "parameters": {} if parameter is None else {"timeout": parameter}}
     client.post("/v2/models/scaled/infer", body, {} if header is None else {"X-Request-Timeout-Ms": header})
     assert plane.timeouts_us == [timeout_us]
-    assert plane.contexts[0].deadline_ns == (None if timeout_us is None else timeout_us * 1_000)
+    assert plane.deadlines_ns[0] == (None if timeout_us is None else timeout_us * 1_000)
 
 
 ERRORS: list[tuple[FastserveError, int, list[tuple[str, str]]]] = [

@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from fastserve.dataplane import Context, DataPlane, Served
+from fastserve.dataplane import DataPlane, Served
 from fastserve.errors import ModelNotFound, VersionNotFound
 from fastserve.frontends.http.answers import (
     body_response,
@@ -56,13 +56,13 @@ class V1Routes:
 
     async def predict(self, request: Request, served: Served) -> Response:
         """POST …:predict: rows or columns in, rows or columns out."""
-        plane, options = self._plane, self._options
+        options = self._options
         timeout_us = header_timeout_us(request)
         body = await read_body(request, options.max_body_bytes)
         wanted = decode(body, served.signature, options.max_json_depth)
         del body
-        context = Context(plane.deadline_ns(served, timeout_us))
-        outputs = await unless_disconnected(request, plane.infer(served, wanted.inputs, context))
+        work = served.infer(wanted.inputs, served.deadline_ns(timeout_us))
+        outputs = await unless_disconnected(request, work)
         if not wanted.columnar:
             check_rows(outputs, served.signature, wanted.rows)
         encoded = encode(outputs, served.signature, wanted.columnar)

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from fastserve import __version__
-from fastserve.dataplane import Context, DataPlane, Served
+from fastserve.dataplane import DataPlane, Served
 from fastserve.frontends.http import triton
 from fastserve.frontends.http.answers import (
     body_response,
@@ -126,8 +126,7 @@ class V2Routes:
         body = await read_body(request, options.max_body_bytes)
         wanted = decode(body, json_bytes, served.signature, options.max_json_depth)
         del body
-        deadline_ns = self._plane.deadline_ns(served, wanted.timeout_us or timeout_us)
-        work = self._plane.infer(served, wanted.inputs, Context(deadline_ns))
+        work = served.infer(wanted.inputs, served.deadline_ns(wanted.timeout_us or timeout_us))
         outputs = await unless_disconnected(request, work)
         # A model that does not keep rows apart runs alone, and its outputs are answered as they came.
         rows = wanted.rows if served.max_batch_rows else -1
