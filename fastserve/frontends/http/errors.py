@@ -12,7 +12,6 @@ from fastserve.errors import (
     DeadlineExceeded,
     FastserveError,
     InvalidRequest,
-    ModelFailed,
     NotFound,
     NotReady,
     PayloadTooLarge,
@@ -25,10 +24,13 @@ from fastserve.text import visible
 
 log = logging.getLogger("fastserve.http")
 _seldom = Seldom()
-_CLIENTS_DOING = (InvalidRequest, NotFound, PayloadTooLarge, UnsupportedEncoding)
-_OVERLOAD = (QueueFull, DeadlineExceeded)
 
-STATUS: dict[type[Exception], int] = {
+
+class Unsupported(FastserveError):
+    """Something that the protocol has and this server does not, on purpose; the text says what instead."""
+
+
+_STATUS: dict[type, int] = {
     InvalidRequest: 400,
     PayloadTooLarge: 413,
     UnsupportedEncoding: 415,
@@ -37,16 +39,16 @@ STATUS: dict[type[Exception], int] = {
     NotReady: 503,
     QueueFull: 503,
     DeadlineExceeded: 504,
-    ModelFailed: 500,
+    Unsupported: 501,
+    FastserveError: 500,
 }
-"""The nearest class in the error's own inheritance counts; what is not here is 500 without details."""
+"""The nearest class in the error's own inheritance counts; outside the tree it is 500 without details."""
+
+_REFUSALS = (InvalidRequest, NotFound, QueueFull, DeadlineExceeded, Unsupported)
+"""What no operator needs to look at: the client's doing, or overload."""
 
 _TEXT_LIMIT = 200
 _SENTENCE_LIMIT = 1_000
-
-
-class Unsupported(Exception):
-    """Something that the protocol has and this server does not, on purpose; the text says what instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,26 +82,29 @@ def error_body(sentence: str) -> bytes:
 
 def answer(error: Exception) -> ErrorAnswer:
     """Turn any error into status, extra headers and body; both ways through the server use this."""
-    headers: dict[str, str] = {}
-    if isinstance(error, PayloadTooLarge):
-        headers["connection"] = "close"
-    elif isinstance(error, UnsupportedEncoding):
-        headers["accept-encoding"] = "gzip, deflate"
-    elif isinstance(error, QueueFull):
-        headers["retry-after"] = str(error.retry_after_s)
-    elif isinstance(error, NotReady):
-        headers["retry-after"] = "1"
-    elif isinstance(error, Unauthorized):
-        headers["www-authenticate"] = "Bearer"
-    if isinstance(error, Unsupported):
-        return ErrorAnswer(501, headers, error_body(str(error)))
-    status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
     if not isinstance(error, FastserveError):
-        return ErrorAnswer(500, headers, error_body("internal error; the server's log has the details"))
-    return ErrorAnswer(status, headers, error_body(_sentence(error)))
+        return ErrorAnswer(500, {}, error_body("internal error; the server's log has the details"))
+    status = next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
+    return ErrorAnswer(status, _headers(error), error_body(_sentence(error)))
 
 
-def _sentence(error: Exception) -> str:
+def _headers(error: FastserveError) -> dict[str, str]:
+    match error:
+        case PayloadTooLarge():
+            return {"connection": "close"}
+        case UnsupportedEncoding():
+            return {"accept-encoding": "gzip, deflate"}
+        case QueueFull():
+            return {"retry-after": str(error.retry_after_s)}
+        case NotReady():
+            return {"retry-after": "1"}
+        case Unauthorized():
+            return {"www-authenticate": "Bearer"}
+        case _:
+            return {}
+
+
+def _sentence(error: FastserveError) -> str:
     sentence = str(error)
     if isinstance(error, InvalidRequest) and error.field and error.field not in sentence:
         return f"{error.field}: {sentence}"
@@ -120,7 +125,7 @@ async def on_error(_: Request, error: Exception) -> Response:
 
 def log_failure(error: Exception) -> None:
     """Log what is not the client's doing; the rest only when asked to, and nothing thousands of times."""
-    if isinstance(error, (*_CLIENTS_DOING, *_OVERLOAD, Unsupported)):
+    if isinstance(error, _REFUSALS):
         if log.isEnabledFor(logging.DEBUG):
             log.debug("request refused: %s", visible(str(error)[:_SENTENCE_LIMIT]))
     elif isinstance(error, FastserveError):
@@ -132,8 +137,7 @@ def log_failure(error: Exception) -> None:
 
 async def on_http_exception(_: Request, error: Exception) -> Response:
     """Answer what Starlette itself refuses: unknown address, wrong method."""
-    if not isinstance(error, HTTPException):
-        return error_response(error)
+    assert isinstance(error, HTTPException)
     headers = {name.lower(): value for name, value in (error.headers or {}).items()}
     if "allow" in headers:
         headers["allow"] = ", ".join(sorted(headers["allow"].split(", ")))
@@ -154,7 +158,6 @@ async def on_disconnect(_: Request, __: Exception) -> Response:
 
 HANDLERS = {
     FastserveError: on_error,
-    Unsupported: on_error,
     HTTPException: on_http_exception,
     ClientDisconnect: on_disconnect,
     Exception: on_crash,
