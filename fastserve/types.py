@@ -71,6 +71,12 @@ class TensorSpec:
     datatype: DataType
     shape: tuple[int, ...]
 
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether a tensor of this shape can be this one."""
+        return len(shape) == len(self.shape) and all(
+            want in (-1, got) for want, got in zip(self.shape, shape, strict=True)
+        )
+
     def described(self) -> dict[str, Any]:
         """Name, datatype and shape as JSON has them."""
         return {"name": self.name, "datatype": str(self.datatype), "shape": list(self.shape)}

@@ -75,9 +75,6 @@ def _one(spec: TensorSpec, array: Array | None) -> Array:
         raise InvalidRequest(f"{field} is missing", field)
     if array.dtype != spec.datatype.dtype:
         raise InvalidRequest(f"{field} must be {spec.datatype}, not {array.dtype}", field)
-    fits = array.ndim == len(spec.shape) and all(
-        want in (-1, got) for want, got in zip(spec.shape, array.shape, strict=True)
-    )
-    if not fits:
+    if not spec.fits(array.shape):
         raise InvalidRequest(f"{field} must have shape {list(spec.shape)}, not {list(array.shape)}", field)
     return np.asarray(array, order="C")  # ascontiguousarray would give a scalar a dimension

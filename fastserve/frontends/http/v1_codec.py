@@ -9,7 +9,7 @@ import orjson
 from fastserve.errors import InvalidRequest
 from fastserve.frontends.http.errors import quoted
 from fastserve.frontends.http.json_text import loads
-from fastserve.frontends.http.tensors import from_json
+from fastserve.frontends.http.tensors import from_json, objects
 from fastserve.types import Array, DataType, Signature, TensorSpec
 
 
@@ -160,8 +160,6 @@ def _plain(array: Array, datatype: DataType) -> Any:
     """Make what orjson writes: numbers stay arrays, so that FP32 is written with FP32's own digits."""
     if datatype is DataType.BYTES:
         flat = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in array.ravel().tolist()]
-        text = np.empty(len(flat), dtype=object)
-        text[:] = flat
-        return text.reshape(array.shape).tolist()
+        return objects(flat).reshape(array.shape).tolist()
     # onnxruntime's INT64 is C's `long long`, whose scalars orjson does not know; NumPy's own int64 it does.
     return np.ascontiguousarray(array, datatype.dtype) if array.ndim else array.astype(datatype.dtype)[()]

@@ -1,6 +1,6 @@
 """Routes of TensorFlow Serving's REST API, which Vertex AI clients send too."""
 
-from starlette.convertors import Convertor, register_url_convertor
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -21,16 +21,10 @@ from fastserve.frontends.http.v1_codec import check_rows, decode, encode
 _STATES = {"READY": "AVAILABLE", "LOADING": "LOADING", "UNLOADING": "UNLOADING", "UNAVAILABLE": "END"}
 
 
-class _NameBeforeVerb(Convertor[str]):
+class _NameBeforeVerb(StringConvertor):
     """A path segment up to the colon that starts a verb, as in `flights:predict`."""
 
     regex = "[^/:]+"
-
-    def convert(self, value: str) -> str:
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
 
 
 register_url_convertor("name", _NameBeforeVerb())

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -39,7 +39,7 @@ class _Tail:
     """The bytes after the JSON, handed out in the order of the inputs."""
 
     raw: memoryview
-    at: int = field(default=0)
+    at: int = 0
 
     def take(self, size: int, name: str) -> memoryview:
         left = len(self.raw) - self.at
@@ -191,10 +191,7 @@ def _text(entry: dict[str, Any], key: str, place: str) -> str:
 
 def _shape(entry: dict[str, Any], spec: TensorSpec, batched: bool, place: str) -> tuple[int, ...]:
     shape = checked_shape(entry.get("shape"), f"{place}.shape")
-    fits = len(shape) == len(spec.shape) and all(
-        want in (-1, got) for want, got in zip(spec.shape, shape, strict=True)
-    )
-    if not fits:
+    if not spec.fits(shape):
         raise InvalidRequest(
             f"{place}.shape: input {quoted(spec.name)} has shape {list(spec.shape)}, not {list(shape)}",
             f"{place}.shape",
