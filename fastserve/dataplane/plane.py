@@ -178,8 +178,8 @@ class DataPlane:
             if not self._manager.settled():
                 return NotReady(model, version or "", "the server is still loading its models")
             return ModelNotFound(model)
-        number = self._manager.wished_for(model, version) if version is None else parse_version(version)
-        if version is not None and number is None:
+        number = None if version is None else parse_version(version)
+        if number is None:
             number = self._manager.wished_for(model, version)
         for record in reversed(known):
             if record.version == number or (version is None and number is None):

@@ -52,7 +52,6 @@ class Served:
         self.encoder = ResponseEncoder(
             self.name, self.version, [(spec.name, str(spec.datatype)) for spec in self.signature.outputs]
         )
-        self._runtime = loaded.runtime
         self._answer_row_bytes = row_bytes(
             [(spec.datatype, tuple(abs(dim) for dim in spec.shape[1:])) for spec in self.signature.outputs]
         )
@@ -65,8 +64,9 @@ class Served:
         self._alone: Batcher | None = None
         self._default_ns = self.options.default_timeout_ms * 1_000_000
         self._holders = 0
-        self._drained: Callable[[], None] | None = None
-        self._failing = _Health(0, lambda *_: None)
+        self._sick_after_runs = 0
+        """How many runs in a row may fail; 0: any, or it has been told."""
+        self._tell_sick: Callable[[str, int, str], None] = lambda *_: None
         self.lane: Lane | None = self._open_lane()
         """Where connections put plain requests directly; None when every request must go through `infer`."""
 
@@ -96,8 +96,6 @@ class Served:
 
     def _batch_rows(self, shapes: RowShapes) -> int:
         """Rows of a batch: fewer where a client chose dimensions so large that no buffer may hold as many."""
-        if all(dim > 0 for spec in self.signature.inputs for dim in spec.shape[1:]):
-            return self.max_batch_rows
         size = row_bytes(self._rows_of(shapes))
         return max(1, min(self.max_batch_rows, self.options.max_queue_bytes // max(size, 1)))
 
@@ -108,7 +106,7 @@ class Served:
         target = Target(
             model=self.name,
             version=self.version,
-            runtime=self._runtime,
+            runtime=self.loaded.runtime,
             rows=self._rows_of(shapes) if shapes else [],
             max_batch_rows=max_batch_rows,
             latency=self._latency,
@@ -184,27 +182,20 @@ class Served:
 
     def watch_health(self, limit_runs: int, sick: Callable[[str, int, str], None]) -> None:
         """Call `sick(model, version, reason)` once `limit_runs` runs in a row have failed; 0: never."""
-        self._failing = _Health(limit_runs, sick)
+        self._sick_after_runs, self._tell_sick = limit_runs, sick
 
     def _on_failed_run(self, error: Exception) -> None:
-        if self._failing.is_sick(self.stats.failed_runs):
+        if 0 < self._sick_after_runs <= self.stats.failed_runs:
+            self._sick_after_runs = 0
             reason = f"{self.stats.failed_runs} runs in a row failed, the last with: {error}"
             # Not from within the run: who withdraws also takes this version's batchers apart.
-            self._loop.call_soon(self._failing.tell, self.name, self.number, reason)
+            self._loop.call_soon(self._tell_sick, self.name, self.number, reason)
 
     def retire(self, drained: Callable[[], None]) -> None:
         """No address leads here any more: call `drained` when all that came before is answered."""
-        self._drained = drained
-        self._look_whether_drained()
-
-    def _look_whether_drained(self) -> None:
-        drained = self._drained
-        if drained is None:
-            return
         if self._holders or not all(batcher.idle for batcher in self._all_batchers()):
-            self._loop.call_later(_DRAIN_LOOK_S, self._look_whether_drained)
+            self._loop.call_later(_DRAIN_LOOK_S, self.retire, drained)
             return
-        self._drained = None
         self._fast_answers = self.fast_answers()
         for batcher in self._all_batchers():
             batcher.free()
@@ -219,19 +210,3 @@ class Served:
         """Refuse and fail what waits; what runs is still answered."""
         for batcher in self._all_batchers():
             batcher.close()
-
-
-class _Health:
-    """Whether a version is past hope; says so once."""
-
-    def __init__(self, limit_runs: int, tell: Callable[[str, int, str], None]) -> None:
-        self.limit_runs = limit_runs
-        self.tell = tell
-        self.told = False
-
-    def is_sick(self, failed_runs: int) -> bool:
-        """True the first time that so many runs in a row are too many."""
-        if self.told or not self.limit_runs or failed_runs < self.limit_runs:
-            return False
-        self.told = True
-        return True
