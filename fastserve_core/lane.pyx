@@ -11,13 +11,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SI
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
 
 from fastserve_core.batching cimport Batch, BatchQueue, Part
-from fastserve_core.wire.decode cimport Envelope, RequestDecoder, RowBuffers
+from fastserve_core.wire.decode cimport Envelope, RequestDecoder, RowBuffers, kNoRoom
 from fastserve_core.wire.encode cimport ResponseEncoder
-from fastserve_core.wire.head cimport RequestHead
-
-cdef enum:
-    SCAN_FAST = 1
-    NO_ROOM = -2
+from fastserve_core.wire.head cimport HEAD_FAST, RequestHead
 
 # Where a connection stands; HEAD and WAITING are moved here, the others by the owner.
 cdef enum:
@@ -236,7 +232,7 @@ cdef class Exchange:
         cdef Py_ssize_t size
         if self.phase == PHASE_HEAD and not self.partial and PyBytes_CheckExact(data):
             size = PyBytes_GET_SIZE(data)
-            if self.head.judge(PyBytes_AS_STRING(data), 0, size) == SCAN_FAST:
+            if self.head.judge(PyBytes_AS_STRING(data), 0, size) == HEAD_FAST:
                 lane = self.route()
                 if (
                     lane is not None
@@ -281,7 +277,7 @@ cdef class Exchange:
             text, size, self.head.kept.head.head_length, <Py_ssize_t> self.head.kept.head.json_length, stop,
             lane.buffers, <Py_ssize_t> lane.queue.queue.ring.room_row(), <Py_ssize_t> room, self.envelope
         )
-        if rows == NO_ROOM and lane.is_full(self.envelope.rows):
+        if rows == kNoRoom and lane.is_full(self.envelope.rows):
             self.hold(lane)
             lane.owner.refuse(self)
             return 0

@@ -17,6 +17,9 @@ cdef extern from "tensor.hpp" namespace "fastserve" nogil:
 
 
 cdef extern from "infer.hpp" namespace "fastserve" nogil:
+    const int64_t kHandOver
+    const int64_t kNoRoom
+
     cdef cppclass Selected:
         int32_t output
         int8_t binary

@@ -16,8 +16,8 @@ import numpy as np
 
 cnp.import_array()
 
-HAND_OVER = -1
-NO_ROOM = -2
+HAND_OVER = kHandOver
+NO_ROOM = kNoRoom
 
 
 cdef extern from "tensor.hpp" namespace "fastserve" nogil:

@@ -22,7 +22,6 @@ class Scratch {
 
     const char* data() const noexcept { return data_; }
     size_t size() const noexcept { return size_; }
-    size_t capacity() const noexcept { return capacity_; }
     char* tail() noexcept { return data_ + size_; }
     void set_tail(const char* tail) noexcept { size_ = static_cast<size_t>(tail - data_); }
 

@@ -9,7 +9,6 @@ cdef extern from "encode.hpp" namespace "fastserve::answer" nogil:
     cdef cppclass Scratch:
         const char* data() noexcept
         size_t size() noexcept
-        size_t capacity() noexcept
         cpp_bool append(const char* text, size_t length) noexcept
         void set_length(size_t at, uint32_t length) noexcept
         void clear() noexcept

@@ -5,6 +5,12 @@ from libcpp cimport bool as cpp_bool
 from libcpp.string cimport string
 
 cdef extern from "head.hpp" namespace "fastserve::http" nogil:
+    cdef enum HeadVerdict:
+        HEAD_BAD
+        HEAD_INCOMPLETE
+        HEAD_FAST
+        HEAD_ORDINARY
+
     cdef cppclass Span:
         uint32_t length
 

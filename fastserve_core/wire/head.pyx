@@ -4,7 +4,6 @@ The scan itself is head.hpp and chunk.hpp; this file hands them bytes and shows 
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_CheckExact, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint64_t
 
@@ -16,10 +15,10 @@ cdef extern from "chunk.hpp" namespace "fastserve::http" nogil:
         uint64_t announced_bytes() noexcept
         void reset() noexcept
 
-INCOMPLETE = 0
-FAST = 1
-ORDINARY = 2
-BAD = -1
+INCOMPLETE = HEAD_INCOMPLETE
+FAST = HEAD_FAST
+ORDINARY = HEAD_ORDINARY
+BAD = HEAD_BAD
 
 cdef Py_ssize_t NAME_SHOWN_BYTES = 64
 
@@ -44,8 +43,6 @@ cdef class RequestHead:
         cdef Py_buffer view
         if PyBytes_CheckExact(data):
             return self.judge(PyBytes_AS_STRING(data), start, PyBytes_GET_SIZE(data))
-        if PyByteArray_CheckExact(data):
-            return self.judge(PyByteArray_AS_STRING(data), start, PyByteArray_GET_SIZE(data))
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
             return self.judge(<const char*> view.buf, start, view.len)
