@@ -133,7 +133,6 @@ class VersionStats:
     rejected: int = 0
     """Requests refused because the queue was full."""
     queue: Duration = field(default_factory=Duration)
-    compute_input: Duration = field(default_factory=Duration)
     compute_infer: Duration = field(default_factory=Duration)
     compute_output: Duration = field(default_factory=Duration)
     batches: dict[int, Duration] = field(default_factory=dict)

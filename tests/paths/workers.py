@@ -30,7 +30,7 @@ class Running:
 
     @property
     def fast_requests(self) -> int:
-        return self.environment.fast_requests
+        return self.environment.shared.fast_requests
 
     def connect(self) -> "Connection":
         return Connection(self.port)

@@ -63,11 +63,6 @@ class Environment:
         routes = routes if options.fast_path else {}
         self.shared = Shared(routes, options.max_body_bytes, options.compress_min_bytes)
 
-    @property
-    def fast_requests(self) -> int:
-        """Requests that the fast path took."""
-        return self.shared.fast_requests
-
 
 class _Flow(FlowControl):
     """Reads only while little waits to be looked at, and while the client reads what it is sent."""
@@ -216,9 +211,9 @@ class GatedProtocol(HttpToolsProtocol):
             return
         self._received += len(data)
         if self._chunks is not None:
-            end = self._chunks.feed(data, 0)
-            if end == -2:
-                self._refuse(ErrorAnswer(400, {}, error_body(self._chunks.reason)))
+            end = self._chunks.feed(data)
+            if reason := self._chunks.reason:
+                self._refuse(ErrorAnswer(400, {}, error_body(reason)))
                 return
             if self._chunks.announced_bytes > self._env.options.max_body_bytes:
                 self._refuse(answer(PayloadTooLarge(self._env.options.max_body_bytes)))
@@ -351,9 +346,6 @@ class GatedProtocol(HttpToolsProtocol):
             self._refuse(ErrorAnswer(400, {}, error))
         return None
 
-    def _close_after_answer(self) -> None:
-        self._closing = self._exchange.attention = True
-
     def shutdown(self) -> None:
         """The server stops: finish the request in hand, or one that is on its way, and start no other."""
         if self._phase == Phase.ORDINARY:
@@ -361,7 +353,7 @@ class GatedProtocol(HttpToolsProtocol):
         elif self._phase == Phase.DISCARD:
             self.transport.close()
         else:
-            self._close_after_answer()
+            self._closing = self._exchange.attention = True
             self.loop.call_later(_LAST_CALL_S, self._close_unasked)
 
     def _close_unasked(self) -> None:

@@ -107,7 +107,7 @@ def statistics(served: Served) -> dict[str, Any]:
             "success": _duration(stats.success),
             "fail": _duration(stats.fail),
             "queue": _duration(stats.queue),
-            "compute_input": {"count": computed, "ns": stats.compute_input.ns},
+            "compute_input": {"count": computed, "ns": 0},
             "compute_infer": _duration(stats.compute_infer),
             "compute_output": {"count": computed, "ns": stats.compute_output.ns},
             "cache_hit": _NOTHING,
