@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from fastserve.errors import PayloadTooLarge
 from fastserve.frontends.http.counting import CLIENT_GONE, LEFT, REFUSED
-from fastserve.frontends.http.errors import ErrorAnswer, answer, error_body
+from fastserve.frontends.http.errors import ErrorAnswer, answer, error_body, plain
 from fastserve.frontends.http.one_write import OneWrite
 from fastserve.frontends.http.options import HttpOptions
 from fastserve.frontends.http.raw import render
@@ -213,7 +213,7 @@ class GatedProtocol(HttpToolsProtocol):
         if self._chunks is not None:
             end = self._chunks.feed(data)
             if reason := self._chunks.reason:
-                self._refuse(ErrorAnswer(400, {}, error_body(reason)))
+                self._refuse(plain(400, reason))
                 return
             if self._chunks.announced_bytes > self._env.options.max_body_bytes:
                 self._refuse(answer(PayloadTooLarge(self._env.options.max_body_bytes)))
@@ -282,7 +282,7 @@ class GatedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn's parser did not like what the gate let through; its `msg` says no more than that."""
-        self._refuse(ErrorAnswer(400, {}, error_body("the request or a trailer behind it is not valid HTTP")))
+        self._refuse(plain(400, "the request or a trailer behind it is not valid HTTP"))
 
     def _write_error(self, error: ErrorAnswer, *, closing: bool) -> None:
         headers = {"connection": "close"} if closing else {}
@@ -342,8 +342,7 @@ class GatedProtocol(HttpToolsProtocol):
         phase = self._phase
         waiting = phase == Phase.WAITING or (phase == Phase.ORDINARY and self._remaining == 0)
         if phase != Phase.DISCARD and self._received and not waiting:
-            error = error_body("the request ended before it was complete")
-            self._refuse(ErrorAnswer(400, {}, error))
+            self._refuse(plain(400, "the request ended before it was complete"))
         return None
 
     def shutdown(self) -> None:
@@ -378,6 +377,6 @@ class GatedProtocol(HttpToolsProtocol):
         else:
             arriving = phase in (Phase.HEAD, Phase.BODY) and self._received > 0
         if arriving and waited_s > options.read_timeout_s + self._received / _BYTES_PER_SECOND:
-            self._refuse(ErrorAnswer(408, {}, error_body("the request did not arrive in time")))
+            self._refuse(plain(408, "the request did not arrive in time"))
         elif idle and waited_s - _COARSE_S > options.keep_alive_s:
             self.transport.close()

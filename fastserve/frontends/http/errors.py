@@ -80,10 +80,15 @@ def error_body(sentence: str) -> bytes:
     return orjson.dumps({"error": sentence[:_SENTENCE_LIMIT].encode("utf-8", "replace").decode()})
 
 
+def plain(status: int, sentence: str) -> ErrorAnswer:
+    """Give an answer that is a status and a sentence, where no error of the tree says it."""
+    return ErrorAnswer(status, {}, error_body(sentence))
+
+
 def answer(error: Exception) -> ErrorAnswer:
     """Turn any error into status, extra headers and body; both ways through the server use this."""
     if not isinstance(error, FastserveError):
-        return ErrorAnswer(500, {}, error_body("internal error; the server's log has the details"))
+        return plain(500, "internal error; the server's log has the details")
     status = next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
     return ErrorAnswer(status, _headers(error), error_body(_sentence(error)))
 

@@ -10,7 +10,7 @@ from typing import Any
 from fastserve.dataplane import DataPlane
 from fastserve.frontends.http.compression import choose, compress, encoding_headers
 from fastserve.frontends.http.connection import Environment, GatedProtocol, Phase
-from fastserve.frontends.http.errors import ErrorAnswer, answer, error_body, log_failure
+from fastserve.frontends.http.errors import answer, log_failure, plain
 from fastserve.frontends.http.options import HttpOptions
 from fastserve.frontends.http.raw import recompress
 from fastserve_core.lane import Exchange, Lane
@@ -61,7 +61,7 @@ class FastProtocol(GatedProtocol):
             self._keep(data)
             return
         if verdict == BAD:
-            self._refuse(ErrorAnswer(head.status, {}, error_body(head.reason)))
+            self._refuse(plain(head.status, head.reason))
             return
         lane = self._exchange.route() if verdict == FAST else None
         if lane is None:

@@ -2,7 +2,7 @@
 
 import re
 
-from fastserve.frontends.http.errors import ErrorAnswer, error_body, quoted
+from fastserve.frontends.http.errors import ErrorAnswer, plain, quoted
 from fastserve_core.wire.head import RequestHead
 
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE"})
@@ -22,7 +22,7 @@ def refused(head: RequestHead) -> ErrorAnswer | None:
     """Tell what is wrong with the method or the target of a scanned head; None when nothing is."""
     if head.method not in _METHODS:
         method = quoted(head.method.decode("ascii"))
-        return ErrorAnswer(501, {}, error_body(f"the method {method} is not one that this server knows"))
+        return plain(501, f"the method {method} is not one that this server knows")
     target = head.target
     if not target.isascii():
         sentence = "the target in the request line is not ASCII; write other characters as %XX"
@@ -30,4 +30,4 @@ def refused(head: RequestHead) -> ErrorAnswer | None:
         sentence = f"the target in the request line is {quoted(target.decode())}, not a path from / on"
     else:
         return None
-    return ErrorAnswer(400, {}, error_body(sentence))
+    return plain(400, sentence)
