@@ -15,8 +15,8 @@ from fastserve.controlplane.metrics import render
 from fastserve.controlplane.service import Control
 from fastserve.controlplane.spans import parse_since
 from fastserve.errors import InvalidRequest
+from fastserve.frontends.http.answers import require_token
 from fastserve.frontends.http.body import check_length, content_encoding, read_body
-from fastserve.frontends.http.repository_routes import require_token
 from fastserve.monitoring.snapshot import MAX_SNAPSHOT_BYTES, Snapshot, read_snapshot
 from fastserve.registry import parse_version
 

@@ -1,6 +1,7 @@
-"""What every route shares: numbers out of headers, JSON out, compression, a client that leaves."""
+"""What every route shares: what headers say, JSON out, compression, a client that leaves."""
 
 import asyncio
+import hmac
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -8,7 +9,7 @@ import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from fastserve.errors import InvalidRequest
+from fastserve.errors import InvalidRequest, Unauthorized
 from fastserve.frontends.http.compression import choose, compress, encoding_headers
 
 T = TypeVar("T")
@@ -51,7 +52,7 @@ def header_number(request: Request, name: str, low: int, high: int) -> int | Non
     return int(text)
 
 
-def json_length(request: Request) -> int | None:
+def header_json_length(request: Request) -> int | None:
     """Bytes of JSON before the binary tensors; None: the body is all JSON."""
     return header_number(request, "Inference-Header-Content-Length", 0, 2**63 - 1)
 
@@ -60,6 +61,15 @@ def header_timeout_us(request: Request) -> int | None:
     """Read the time that the client still waits, in µs."""
     timeout_ms = header_number(request, "X-Request-Timeout-Ms", 1, _MAX_TIMEOUT_MS)
     return None if timeout_ms is None else timeout_ms * 1_000
+
+
+def require_token(request: Request, token: str) -> None:
+    """Raise Unauthorized unless the request carries the token; in constant time."""
+    values = request.headers.getlist("authorization")
+    scheme, _, given = (values[0] if len(values) == 1 else "").partition(" ")
+    right = hmac.compare_digest(given.strip().encode("latin-1"), token.encode())
+    if not token or scheme.lower() != "bearer" or not right:
+        raise Unauthorized(given=bool(token) and scheme.lower() == "bearer" and bool(given.strip()))
 
 
 async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:

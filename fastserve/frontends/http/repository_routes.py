@@ -1,6 +1,5 @@
 """Routes of Triton's repository extension: what there is, and loading and unloading where that is allowed."""
 
-import hmac
 from typing import Any
 
 from starlette.requests import Request
@@ -8,9 +7,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from fastserve.dataplane import DataPlane
-from fastserve.errors import InvalidRequest, Unauthorized
+from fastserve.errors import InvalidRequest
 from fastserve.frontends.http import triton
-from fastserve.frontends.http.answers import json_response
+from fastserve.frontends.http.answers import json_response, require_token
 from fastserve.frontends.http.body import read_body
 from fastserve.frontends.http.errors import Unsupported
 from fastserve.frontends.http.json_text import loads
@@ -90,12 +89,3 @@ class RepositoryRoutes:
     async def _body(self, request: Request, limit_bytes: int) -> Any:
         body = await read_body(request, limit_bytes)
         return loads(body, self._options.max_json_depth) if body.strip() else {}
-
-
-def require_token(request: Request, token: str) -> None:
-    """Raise Unauthorized unless the request carries the token; in constant time."""
-    values = request.headers.getlist("authorization")
-    scheme, _, given = (values[0] if len(values) == 1 else "").partition(" ")
-    right = hmac.compare_digest(given.strip().encode("latin-1"), token.encode())
-    if not token or scheme.lower() != "bearer" or not right:
-        raise Unauthorized(given=bool(token) and scheme.lower() == "bearer" and bool(given.strip()))

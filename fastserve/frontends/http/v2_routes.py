@@ -11,8 +11,8 @@ from fastserve.dataplane import DataPlane, Served
 from fastserve.frontends.http import triton
 from fastserve.frontends.http.answers import (
     body_response,
+    header_json_length,
     header_timeout_us,
-    json_length,
     json_response,
     unless_disconnected,
 )
@@ -121,10 +121,10 @@ class V2Routes:
 
     async def infer(self, request: Request, served: Served) -> Response:
         """POST …/infer: what the compiled path hands over, or everything when it is off."""
-        json_bytes, timeout_us = json_length(request), header_timeout_us(request)
+        json_length, timeout_us = header_json_length(request), header_timeout_us(request)
         options = self._options
         body = await read_body(request, options.max_body_bytes)
-        wanted = decode(body, json_bytes, served.signature, options.max_json_depth)
+        wanted = decode(body, json_length, served.signature, options.max_json_depth)
         del body
         work = served.infer(wanted.inputs, served.deadline_ns(wanted.timeout_us or timeout_us))
         outputs = await unless_disconnected(request, work)
