@@ -40,7 +40,7 @@ def document(served: Iterable[Served]) -> Json:
         name = one.name
         schemas[f"{name}.InferRequest"] = _infer_request(one)
         schemas[f"{name}.InferResponse"] = _infer_response(one)
-        paths[f"/v2/models/{name}"] = {"get": _get(f"Metadata of {name}", f"metadata-{name}", name)}
+        paths[f"/v2/models/{name}"] = {"get": _bodyless(f"Metadata of {name}", f"metadata-{name}", name)}
         paths[f"/v2/models/{name}/infer"] = {"post": _infer(one)}
         paths[f"/v1/models/{name}:predict"] = {"post": _predict(one)}
     return {
@@ -66,17 +66,17 @@ def _server_paths() -> Json:
         "/v2/models/stats": "Statistics of all models",
     }
     paths: Json = {
-        path: {"get": _get(text, path.strip("/").replace("/", "-") or "root", "server")}
+        path: {"get": _bodyless(text, path.strip("/").replace("/", "-") or "root", "server")}
         for path, text in texts.items()
     }
     paths["/v2/health/ready"]["get"]["responses"]["503"] = {"description": "A model does not serve yet."}
     paths["/v2/repository/index"] = {
-        "post": _get("Every version with its state", "repository-index", "server"),
+        "post": _bodyless("Every version with its state", "repository-index", "server"),
     }
     return paths
 
 
-def _get(summary: str, operation: str, tag: str) -> Json:
+def _bodyless(summary: str, operation: str, tag: str) -> Json:
     return {
         "summary": summary,
         "operationId": operation,
