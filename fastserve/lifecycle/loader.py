@@ -104,7 +104,7 @@ class Loader:
         return True
 
     def _fetch(self, model: str, version: int, *, quickly: bool = False) -> Loaded:
-        began_ns, size_bytes = monotonic_ns(), 0
+        began_ns = monotonic_ns()
         with Turn(self._small) as turn:
             # Held before it is read: nothing is collected between the check and the load.
             hold = self._registry.hold(model, version)
@@ -117,17 +117,16 @@ class Loader:
                     turn.leave()
                 look = self._registry.verify if self._lifecycle.verify else self._registry.describe
                 record = look(model, version)
-                size_bytes = self._room.take(record)
-                if self._prober is not None and not self._prober.passed(record):
-                    if quickly:
-                        raise _TakesLong
-                    turn.leave()
-                    self._prober.check(record)
-                    if not large:
-                        turn.take()
-                loaded = self._load(record, hold, size_bytes, began_ns + turn.waited_ns)
+                with self._room.loading(record) as size_bytes:
+                    if self._prober is not None and not self._prober.passed(record):
+                        if quickly:
+                            raise _TakesLong
+                        turn.leave()
+                        self._prober.check(record)
+                        if not large:
+                            turn.take()
+                    loaded = self._load(record, hold, size_bytes, began_ns + turn.waited_ns)
             except BaseException:
-                self._room.give(size_bytes)
                 hold.close()
                 raise
         _tell(loaded)

@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -19,6 +20,7 @@ _MIB = 2**20
 _OVERHEAD = 1.2
 _SMALL_BYTES = 64 * _MIB
 _MAX_FILES = 1_000
+_UNLIMITED = 2**63
 
 
 class NotEnoughMemory(FastserveError):
@@ -63,32 +65,57 @@ def _field(path: Path, name: str) -> str:
 
 
 class Room:
-    """Which part of the memory is spoken for by loaded versions. Thread-safe.
+    """Which part of the memory is spoken for by versions that are loaded, or on their way. Thread-safe.
 
     A version is taken to need what its files have and a fifth more: weights dominate where it matters.
     """
 
     def __init__(self, limit_bytes: int = 0, free: Callable[[], int | None] = free_bytes) -> None:
-        self._limit_bytes = limit_bytes
+        self._limit_bytes = limit_bytes or _UNLIMITED
         self._free = free
         self._taken_bytes = 0
+        self._loads = 0
+        """Under way."""
+        self._left_bytes = _UNLIMITED
+        """What these leave of the memory that was free when the first of them began."""
         self._lock = threading.Lock()
 
-    def take(self, record: VersionRecord) -> int:
-        """Reserve memory for a version, in bytes of its files; NotEnoughMemory when it does not fit."""
+    @contextmanager
+    def loading(self, record: VersionRecord) -> Iterator[int]:
+        """Reserve memory for a version, in bytes of its files; a load that fails gives it back.
+
+        Raises
+        ------
+        NotEnoughMemory
+            It does not fit.
+        """
         size = _size_bytes(record)
-        need = int(size * _OVERHEAD)
-        if not self._limit_bytes and need < _SMALL_BYTES:
-            return size  # not worth a look; `give` only matters under a limit
-        left = self._free()
+        if self._limit_bytes == _UNLIMITED and _need_bytes(size) < _SMALL_BYTES:
+            yield size  # not worth a look; `give` only matters under a limit
+            return
+        self._take(size)
+        try:
+            yield size
+        except BaseException:
+            self.give(size)
+            raise
+        finally:
+            with self._lock:
+                self._loads -= 1
+
+    def _take(self, size_bytes: int) -> None:
+        need = _need_bytes(size_bytes)
         with self._lock:
-            if self._limit_bytes:
-                budget = self._limit_bytes - int(self._taken_bytes * _OVERHEAD)
-                left = budget if left is None else min(left, budget)
-            if left is not None and need > left:
+            free = self._free()
+            free = _UNLIMITED if free is None else free
+            if self._loads == 0:
+                self._left_bytes = free
+            left = min(free, self._left_bytes, self._limit_bytes - _need_bytes(self._taken_bytes))
+            if need > left:
                 raise NotEnoughMemory(need, max(0, left))
-            self._taken_bytes += size
-        return size
+            self._loads += 1
+            self._left_bytes -= need
+            self._taken_bytes += size_bytes
 
     def keep(self, size_bytes: int) -> None:
         """Count what is there already, whether or not it fits."""
@@ -96,9 +123,14 @@ class Room:
             self._taken_bytes += size_bytes
 
     def give(self, size_bytes: int) -> None:
-        """Give back what `take` reserved."""
+        """Give back what a version had."""
         with self._lock:
+            self._left_bytes += _need_bytes(size_bytes)
             self._taken_bytes = max(0, self._taken_bytes - size_bytes)
+
+
+def _need_bytes(size_bytes: int) -> int:
+    return int(size_bytes * _OVERHEAD)
 
 
 def _size_bytes(record: VersionRecord) -> int:

@@ -71,21 +71,54 @@ def test_the_tightest_group_above_this_process_counts(
     assert free_bytes(tmp_path / "none", tmp_path, memberships) == 15 * MIB
 
 
+def load(room: Room, record: VersionRecord) -> int:
+    with room.loading(record) as size:
+        return size
+
+
 def test_what_the_limit_leaves(tmp_path: Path) -> None:
     room = Room(100 * MIB, free=lambda: None)
-    first = room.take(record(tmp_path, "a", 50))
+    first = load(room, record(tmp_path, "a", 50))
     with pytest.raises(NotEnoughMemory, match="about 60 MiB of memory and 40 MiB are free"):
-        room.take(record(tmp_path, "b", 50))
+        load(room, record(tmp_path, "b", 50))
     room.give(first)
-    room.take(record(tmp_path, "c", 50))
+    load(room, record(tmp_path, "c", 50))
+
+
+def test_a_load_that_fails_gives_its_memory_back(tmp_path: Path) -> None:
+    room, version = Room(100 * MIB, free=lambda: None), record(tmp_path, "a", 50)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), room.loading(version):
+            raise ZeroDivisionError
 
 
 def test_what_is_free(tmp_path: Path) -> None:
     room = Room(free=lambda: 100 * MIB)
-    room.take(record(tmp_path, "a", 80))
+    load(room, record(tmp_path, "a", 80))
     with pytest.raises(NotEnoughMemory):
-        room.take(record(tmp_path, "b", 90))
+        load(room, record(tmp_path, "b", 90))
+
+
+def test_loads_side_by_side_do_not_share_what_is_free(tmp_path: Path) -> None:
+    """What one has is counted once, whether it has it already or is still to take it."""
+    free = 200 * MIB
+    room, more = Room(free=lambda: free), record(tmp_path, "more", 60)
+    load(room, record(tmp_path, "before", 60))
+    with room.loading(record(tmp_path, "a", 120)):
+        with pytest.raises(NotEnoughMemory, match="about 72 MiB of memory and 56 MiB are free"):
+            load(room, more)
+        free = 56 * MIB
+        with pytest.raises(NotEnoughMemory, match="56 MiB are free"):
+            load(room, more)
+        room.give(60 * MIB)
+        free = 128 * MIB
+        load(room, more)
+        free = 56 * MIB
+        with pytest.raises(NotEnoughMemory, match="56 MiB are free"):
+            load(room, more)
+    free = 200 * MIB
+    load(room, record(tmp_path, "b", 120))
 
 
 def test_small_versions_are_never_refused_without_a_limit(tmp_path: Path) -> None:
-    assert Room(free=lambda: 0).take(record(tmp_path, "a", 1)) == MIB
+    assert load(Room(free=lambda: 0), record(tmp_path, "a", 1)) == MIB
