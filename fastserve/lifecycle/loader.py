@@ -9,7 +9,7 @@ from fastserve.batching import BatchingOptions
 from fastserve.batching.ring import row_bytes
 from fastserve.clock import monotonic_ns
 from fastserve.errors import ConfigError, RegistryError
-from fastserve.lifecycle import probed
+from fastserve.lifecycle import directory
 from fastserve.lifecycle.memory import Room
 from fastserve.lifecycle.options import LifecycleOptions
 from fastserve.lifecycle.probe import Prober
@@ -110,7 +110,7 @@ class Loader:
             hold = self._registry.hold(model, version)
             try:
                 # Before the checksums: those of a large version take long as well.
-                large = probed.size_bytes(self._registry.path / model / str(version)) >= _LARGE_BYTES
+                large = directory.size_bytes(self._registry.path / model / str(version)) >= _LARGE_BYTES
                 if large and quickly:
                     raise _TakesLong
                 if large:

@@ -1,13 +1,12 @@
 """How much memory a load may take: what the machine, the container and the options leave."""
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 
 from fastserve.errors import FastserveError
+from fastserve.lifecycle import directory
 from fastserve.registry import VersionRecord
 from fastserve.registry.manifest import PROFILE_FILE
 from fastserve.runtime.cgroups import MEMBERSHIPS, ROOT, groups, read
@@ -19,7 +18,6 @@ _V2 = "memory.max", "memory.current", "inactive_file"
 _MIB = 2**20
 _OVERHEAD = 1.2
 _SMALL_BYTES = 64 * _MIB
-_MAX_FILES = 1_000
 _UNLIMITED = 2**63
 
 
@@ -136,5 +134,4 @@ def _need_bytes(size_bytes: int) -> int:
 def _size_bytes(record: VersionRecord) -> int:
     if record.manifest is not None:
         return sum(file.bytes for name, file in record.manifest.files.items() if name != PROFILE_FILE)
-    with os.scandir(record.path.parent) as entries:
-        return sum(entry.stat().st_size for entry in islice(entries, _MAX_FILES) if entry.is_file())
+    return directory.size_bytes(record.path.parent)

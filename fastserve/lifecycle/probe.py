@@ -21,7 +21,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from fastserve.errors import FastserveError, ModelRejected, RuntimeMissing
-from fastserve.lifecycle import probed
+from fastserve.lifecycle import directory, probed
 from fastserve.lifecycle.options import LifecycleOptions
 from fastserve.registry import VersionRecord
 from fastserve.runtime.probe_process import MAX_REPLY_BYTES, MAX_REQUEST_BYTES
@@ -297,7 +297,7 @@ def _line(near: socket.socket, until_s: float) -> bytes:
 
 
 def _request(path: Path, options: LifecycleOptions, *, run: bool) -> dict[str, Any]:
-    memory = options.probe_memory_bytes or _BASE_BYTES + _TIMES_SIZE * probed.size_bytes(path.parent)
+    memory = options.probe_memory_bytes or _BASE_BYTES + _TIMES_SIZE * directory.size_bytes(path.parent)
     return {
         "path": str(path.absolute()),
         "run": run,

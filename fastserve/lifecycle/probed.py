@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from fastserve.lifecycle.directory import regular_files, stamp
 from fastserve.registry import VersionRecord
 
 log = logging.getLogger("fastserve.lifecycle")
@@ -55,7 +56,7 @@ def fingerprint(record: VersionRecord, root: Path, *, verified: bool) -> str:
     if record.manifest is not None and verified:
         facts.append(sorted((name, file.sha256) for name, file in record.manifest.files.items()))
     else:
-        facts += [str(root.resolve()), record.model, record.version, _stamps(record.path.parent)]
+        facts += [str(root.resolve()), record.model, record.version, stamp(record.path.parent)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
@@ -83,7 +84,7 @@ def trim(directory: Path) -> None:
     with suppress(OSError):
         if len(os.listdir(directory)) <= _MAX_MARKERS:
             return
-    found = sorted(_regular(directory), key=lambda pair: pair[1].st_mtime_ns)
+    found = sorted(regular_files(directory), key=lambda pair: pair[1].st_mtime_ns)
     if len(found) > _MAX_MARKERS:
         for name, _ in found[: len(found) // 2]:
             with suppress(OSError):
@@ -145,24 +146,3 @@ def _release() -> str:
         with suppress(metadata.PackageNotFoundError):
             return f"{name} {metadata.version(name)}"
     return "unknown"
-
-
-def _stamps(directory: Path) -> list[tuple[str, int, int, int, int]]:
-    """What a changed file cannot keep all of: nobody sets a change time."""
-    return sorted(
-        (name, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in _regular(directory)
-    )
-
-
-def size_bytes(directory: Path) -> int:
-    """Give the size of the regular files in a directory together."""
-    return sum(status.st_size for _, status in _regular(directory))
-
-
-def _regular(directory: Path) -> Iterator[tuple[str, os.stat_result]]:
-    with suppress(OSError), os.scandir(directory) as entries:
-        for entry in entries:
-            with suppress(OSError):
-                status = entry.stat()
-                if stat.S_ISREG(status.st_mode):
-                    yield entry.name, status

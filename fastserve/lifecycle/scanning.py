@@ -5,8 +5,6 @@ when it has not changed for a while: a copy in progress looks like a version too
 """
 
 import logging
-import os
-import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,14 +13,12 @@ from pathlib import Path
 
 from fastserve.clock import NS_PER_S, Clock, monotonic_ns
 from fastserve.errors import FastserveError
+from fastserve.lifecycle.directory import Stamp, stamp
 from fastserve.lifecycle.options import LifecycleOptions
 from fastserve.lifecycle.wishes import Wish
 from fastserve.registry import Registry
 
 log = logging.getLogger("fastserve.lifecycle")
-
-Stamp = tuple[tuple[str, int, int, int], ...]
-"""(name, bytes, modified, inode changed) of every file of a version."""
 
 _MAX_FILES = 1_000
 _GRAIN_NS = 2 * NS_PER_S
@@ -137,7 +133,7 @@ class Scanner:
 
     def _settles(self, name: str, version: int, known: _Known) -> bool:
         """Tell whether a version is whole: by its manifest, or because nothing happens to it."""
-        files = _stamp_or_nothing(f"{self._registry.path}/{name}/{version}")
+        files = stamp(f"{self._registry.path}/{name}/{version}", _MAX_FILES)
         # What has been lying there for a while is as whole as it will be: loading it will say what is wrong.
         if version not in known.stamps and self._is_old(files):
             return True
@@ -147,7 +143,7 @@ class Scanner:
         return self._unchanged(version, files, known)
 
     def _is_old(self, files: Stamp) -> bool:
-        """Tell since when a version has been lying there by its inodes, if clocks agree."""
+        """Tell by its inodes whether a version has been lying there for a while, if clocks agree."""
         age_ns = self._wall_s() * NS_PER_S - max((changed for *_, changed in files), default=0)
         return bool(files) and age_ns > max(self._settle_ns, _GRAIN_NS)
 
@@ -172,28 +168,8 @@ class Scanner:
         return known.wish
 
 
-def stamp(directory: Path | str) -> Stamp:
-    """Describe the files of a version so that any change shows."""
-    found: list[tuple[str, int, int, int]] = []
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            facts = entry.stat()
-            if stat.S_ISREG(facts.st_mode):
-                found.append((entry.name, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns))
-            if len(found) >= _MAX_FILES:
-                break
-    return tuple(sorted(found))
-
-
 def _changed_ns(directory: Path) -> int | None:
     try:
         return directory.stat().st_mtime_ns
     except OSError:
         return None
-
-
-def _stamp_or_nothing(directory: str) -> Stamp:
-    try:
-        return stamp(directory)
-    except OSError:
-        return ()

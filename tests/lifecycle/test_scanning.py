@@ -154,11 +154,21 @@ def test_a_bare_model_beside_which_a_file_is_still_written_waits(
     look.wall_s = 2.0**33
     now_ns = int(look.wall_s) * NS_PER_S
     monkeypatch.setattr(
-        scanning, "stamp", lambda _: (("model.onnx", 5, 1, 1), ("weights", 5, now_ns, now_ns))
+        scanning, "stamp", lambda *_: (("model.onnx", 1, 5, 1, 1), ("weights", 2, 5, now_ns, now_ns))
     )
     assert look.versions() == ()
     look.pass_s(2.1)
     assert look.versions() == (7,)
+
+
+def test_a_bare_model_with_a_link_that_leads_nowhere_counts_so_that_its_reason_is_told(look: Look) -> None:
+    (look.drop(7) / "weights").symlink_to("nowhere")
+    assert look.versions() == ()
+    look.pass_s(2.1)
+    assert look.versions() == (7,)
+    assert not look.scanner.unsettled()
+    with pytest.raises(RegistryError, match="leads nowhere"):
+        look.registry.verify("m", 7)
 
 
 def test_a_clock_set_back_only_means_waiting(look: Look) -> None:

@@ -1,0 +1,36 @@
+"""What lies in a version's directory now, whatever a manifest says of it."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+Stamp = tuple[tuple[str, int, int, int, int], ...]
+"""(name, inode, bytes, modified, inode changed) of files, sorted. Nobody sets the last."""
+
+
+def stamp(directory: Path | str, most: int | None = None) -> Stamp:
+    """Describe the files, `most` of them, so that any change shows; empty where there are none."""
+    return tuple(
+        sorted(
+            (name, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+            for name, s in islice(regular_files(directory), most)
+        )
+    )
+
+
+def size_bytes(directory: Path | str) -> int:
+    """Give the size of the files together."""
+    return sum(status.st_size for _, status in regular_files(directory))
+
+
+def regular_files(directory: Path | str) -> Iterator[tuple[str, os.stat_result]]:
+    """Give name and status of each file, links to files too; none where the directory cannot be read."""
+    with suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            with suppress(OSError):  # gone, or a link that leads nowhere
+                status = entry.stat()
+                if stat.S_ISREG(status.st_mode):
+                    yield entry.name, status
