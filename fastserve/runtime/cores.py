@@ -2,7 +2,6 @@
 
 import math
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from fastserve.runtime.cgroups import MEMBERSHIPS, ROOT, groups, read
@@ -10,9 +9,8 @@ from fastserve.runtime.cgroups import MEMBERSHIPS, ROOT, groups, read
 
 def available_cores(root: Path = ROOT, memberships: Path = MEMBERSHIPS) -> int:
     """Count the cores this process may use: its affinity, cut to the tightest cgroup quota; at least 1."""
-    cores = float(_affinity())
-    for quota in _quotas(root, memberships):
-        cores = min(cores, quota)
+    quotas = (_quota(*group) for group in groups("cpu", root, memberships))
+    cores = min([_affinity(), *quotas])
     # A quota of 2.5 cores is worth two threads at full speed: a third would be throttled most of the time.
     return max(1, math.floor(cores))
 
@@ -29,28 +27,14 @@ def _affinity() -> int:
         return os.cpu_count() or 1
 
 
-def _quotas(root: Path, memberships: Path) -> Iterator[float]:
-    for version, directory in groups("cpu", root, memberships):
-        yield from _v2(directory) if version == 2 else _v1(directory)
-
-
-def _v2(directory: Path) -> Iterator[float]:
-    fields = read(directory / "cpu.max").split()
-    if len(fields) == 2 and fields[0] != "max":
-        yield from _ratio(fields[0], fields[1])
-
-
-def _v1(directory: Path) -> Iterator[float]:
-    quota = read(directory / "cpu.cfs_quota_us").strip()
-    period = read(directory / "cpu.cfs_period_us").strip()
-    if quota and period and not quota.startswith("-"):
-        yield from _ratio(quota, period)
-
-
-def _ratio(quota: str, period: str) -> Iterator[float]:
+def _quota(version: int, directory: Path) -> float:
+    """Cores that a cgroup gives; infinitely many without a limit."""
+    if version == 2:
+        fields = read(directory / "cpu.max").split()
+    else:
+        fields = [read(directory / "cpu.cfs_quota_us"), read(directory / "cpu.cfs_period_us")]
     try:
-        ratio = int(quota) / int(period)
-    except (ValueError, ZeroDivisionError):
-        return
-    if ratio > 0:
-        yield ratio
+        quota, period = map(int, fields)
+    except ValueError:  # no such file, or no limit: "max"
+        return math.inf
+    return quota / period if quota > 0 and period > 0 else math.inf
