@@ -180,7 +180,6 @@ class Loader:
             )
         if size_bytes >= _LARGE_BYTES:
             use_huge_pages()
-        max_batch_rows = table.max_rows if table.batchable else 0
         if runtime.signature.batched and not table.batchable:
             log.warning(
                 "model %s version %d is served unbatched: %s", record.model, record.version, table.reason
@@ -189,9 +188,9 @@ class Loader:
             record.model,
             record.version,
             runtime,
-            max_batch_rows,
-            table.a_ns,
-            table.b_ns,
+            table.max_rows,
+            table.row_ns,
+            table.base_ns,
             batching,
             hold,
             size_bytes,

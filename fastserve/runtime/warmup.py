@@ -27,22 +27,21 @@ _NS_PER_MS = 1_000_000
 class LatencyTable:
     """What the warm-up of one version learnt."""
 
-    batchable: bool
-    """Rows of several requests may share a run."""
     reason: str
     """Why not, when not batchable; else what keeps `max_rows` below the wish, or empty."""
     max_rows: int
     """Most rows that a batch may have; 0 when not batchable."""
     buckets: tuple[tuple[int, int], ...]
     """(rows, median nanoseconds) of every bucket that ran, ascending; one only when not batchable."""
-    a_ns: float
+    row_ns: float
     """Nanoseconds per row."""
-    b_ns: float
+    base_ns: float
     """Nanoseconds per run."""
 
-    def est_ns(self, rows: int) -> int:
-        """Estimate the time of a run of `rows` rows."""
-        return round(self.a_ns * rows + self.b_ns)
+    @property
+    def batchable(self) -> bool:
+        """Rows of several requests may share a run."""
+        return self.max_rows > 0
 
 
 def warm(
@@ -91,9 +90,9 @@ def warm(
     give_back()
     if mixed:
         return _alone(mixed, buckets[0][1])
-    a_ns, b_ns = fit(buckets)
-    limit, reason = _limit(buckets, max_batch_rows, limit_ns, a_ns, b_ns)
-    return LatencyTable(True, reason, limit, tuple(buckets), a_ns, b_ns)
+    row_ns, base_ns = fit(buckets)
+    limit, reason = _limit(buckets, max_batch_rows, limit_ns, row_ns, base_ns)
+    return LatencyTable(reason, limit, tuple(buckets), row_ns, base_ns)
 
 
 def _climb(
@@ -133,7 +132,7 @@ def fit(buckets: Sequence[tuple[int, int]]) -> tuple[float, float]:
     Returns
     -------
     tuple of float
-        (a_ns, b_ns).
+        (row_ns, base_ns).
     """
     rows = np.array([rows for rows, _ in buckets], dtype=np.float64)
     times = np.maximum(np.array([took for _, took in buckets], dtype=np.float64), 1.0)
@@ -150,21 +149,21 @@ def fit(buckets: Sequence[tuple[int, int]]) -> tuple[float, float]:
 
 
 def _limit(
-    buckets: Sequence[tuple[int, int]], wished: int, limit_ns: int, a_ns: float, b_ns: float
+    buckets: Sequence[tuple[int, int]], wished: int, limit_ns: int, row_ns: float, base_ns: float
 ) -> tuple[int, str]:
     """Give the rows that a batch may have, and why these are fewer than wished for."""
     rows, took = buckets[-1]
     if took > limit_ns:
         before = buckets[-2][0] if len(buckets) > 1 else 1
         return before, f"{rows} rows take {took / _NS_PER_MS:.3g} ms, over {limit_ns / _NS_PER_MS:g} ms"
-    if rows >= wished or a_ns * wished + b_ns <= limit_ns:
+    if rows >= wished or row_ns * wished + base_ns <= limit_ns:
         return wished, ""
-    fitting = int((limit_ns - b_ns) / a_ns)
+    fitting = int((limit_ns - base_ns) / row_ns)
     return max(rows, fitting), f"{wished} rows would take longer than {limit_ns / _NS_PER_MS:g} ms"
 
 
 def _alone(reason: str, took: int) -> LatencyTable:
-    return LatencyTable(False, reason, 0, ((1, took),), 0.0, float(took))
+    return LatencyTable(reason, 0, ((1, took),), 0.0, float(took))
 
 
 def _doubling(limit: int) -> list[int]:

@@ -62,9 +62,9 @@ def test_buckets_double_up_to_the_wish() -> None:
     assert [rows for rows, _ in table.buckets] == [1, 2, 4, 8, 16, 32, 64, 100]
     assert table.buckets[0] == (1, 51_000)
     assert (table.batchable, table.max_rows, table.reason) == (True, 100, "")
-    assert table.a_ns == pytest.approx(1_000)
-    assert table.b_ns == pytest.approx(50_000)
-    assert table.est_ns(64) == 114_000
+    assert table.row_ns == pytest.approx(1_000)
+    assert table.base_ns == pytest.approx(50_000)
+    assert table.row_ns * 64 + table.base_ns == pytest.approx(114_000)
 
 
 def test_a_slow_bucket_ends_the_climb() -> None:
@@ -84,11 +84,11 @@ def test_one_row_is_always_allowed() -> None:
 
 def test_a_model_slower_than_the_budget_is_run_a_few_times_only() -> None:
     puppet = Puppet(lambda rows: 20_000 * MS)
-    assert warm(puppet, 8, 2_000, clock=puppet.clock).b_ns == 20_000 * MS
+    assert warm(puppet, 8, 2_000, clock=puppet.clock).base_ns == 20_000 * MS
     assert len(puppet.seen) <= 4
     puppet = Puppet(lambda rows: 20_000 * MS)
     puppet.signature = replace(puppet.signature, batched=False)
-    assert warm(puppet, 8, 2_000, clock=puppet.clock).b_ns == 20_000 * MS
+    assert warm(puppet, 8, 2_000, clock=puppet.clock).base_ns == 20_000 * MS
     assert len(puppet.seen) <= 2
 
 
@@ -131,9 +131,9 @@ def test_every_datatype_is_made_up(datatype: DataType) -> None:
 def test_real_models_are_batchable(tmp_path: Path, data: bytes, largest: int) -> None:
     table = warm(load(tmp_path, data), largest, 60_000, max_bucket_ms=60_000)
     assert (table.batchable, table.max_rows, table.reason) == (True, largest, "")
-    assert table.b_ns >= 0
-    assert table.a_ns >= 0
-    assert table.est_ns(1) > 0
+    assert table.base_ns >= 0
+    assert table.row_ns >= 0
+    assert table.row_ns + table.base_ns > 0
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_models_whose_rows_do_not_stay_apart(tmp_path: Path, data: bytes, reason
     assert table.reason.startswith(reason)
     [(rows, took)] = table.buckets
     assert rows == 1
-    assert table.est_ns(1) == took > 0
+    assert table.row_ns + table.base_ns == took > 0
 
 
 def test_an_output_that_calls_the_batch_1_is_batched_all_the_same(tmp_path: Path) -> None:
