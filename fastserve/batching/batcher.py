@@ -1,24 +1,28 @@
 """Runs one model version at one row shape: the compiled queue decides, this class runs and answers."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any
 
 from fastserve.batching.alarm import Alarm
-from fastserve.batching.bound import Bound, BoundRuns, Run
+from fastserve.batching.bound import BoundRuns, Prepared
 from fastserve.batching.crowd import Crowd
 from fastserve.batching.options import BatchingOptions
 from fastserve.batching.ring import Ring, rows_to_hold
-from fastserve.batching.runs import Apart, Outcome, run_apart, run_batch, say_broken
+from fastserve.batching.runs import Apart, Outcome, run_apart, run_batch
 from fastserve.batching.showing import Showing
 from fastserve.batching.sinks import FutureSink, Sink, SplitSink
 from fastserve.batching.target import Target
 from fastserve.clock import Clock, monotonic_ns
 from fastserve.errors import DeadlineExceeded, NotReady, QueueFull
+from fastserve.runtime.protocol import Bound
 from fastserve.types import Array
 from fastserve_core.batching import Batch, BatchQueue
 from fastserve_core.lane import Lane
+
+log = logging.getLogger("fastserve.batching")
 
 _TIMER_NS = 2_000_000  # that the loop's timers may be late
 
@@ -47,17 +51,14 @@ class Batcher:
         self._latency = target.latency
         self._inline_ns = (options.inline_max_us or 0) * 1_000
         self._delay_ns = options.max_queue_delay_us * 1_000
-        self._limit_rows = options.max_queue_rows
-        max_batch = max(target.max_batch_rows, 1)
-        self._ring: Ring | None = None
-        ring_rows = 1
-        if not self.alone:
-            ring_rows = rows_to_hold(target, options)
-            self._ring = Ring(target.rows, ring_rows, max_batch)
-        self.max_batch_rows = max_batch
-        self.queue = BatchQueue(max_batch, ring_rows, options.max_queue_rows, 0 if options.enabled else 1)
+        self.max_batch_rows = max(target.max_batch_rows, 1)
+        ring_rows = 1 if self.alone else rows_to_hold(target, options)
+        most_requests = 0 if options.enabled else 1
+        self.queue = BatchQueue(self.max_batch_rows, ring_rows, options.max_queue_rows, most_requests)
         self.lane = Lane(self.queue, self, clock, options.default_timeout_ms * 1_000_000)
-        if self._ring is not None:
+        self._ring: Ring | None = None
+        if not self.alone:
+            self._ring = Ring(target.rows, ring_rows, self.max_batch_rows)
             self.lane.buffers = self._ring.buffers
         self._held: dict[int, list[Array]] = {}
         self._bound = BoundRuns(target.runtime)
@@ -174,7 +175,7 @@ class Batcher:
     def _full(self) -> QueueFull:
         self.stats.rejected += 1
         self.stats.fail.add(0)
-        return QueueFull(self.target.model, self._limit_rows)
+        return QueueFull(self.target.model, self.queue.max_queue_rows)
 
     def split(self, sink: Sink, rows: int) -> SplitSink:
         """Wrap the sink of a request that is larger than a batch."""
@@ -188,8 +189,7 @@ class Batcher:
             return
         if not self._scheduled:
             self._schedule()
-        full = self.queue.waiting_rows >= self.max_batch_rows
-        if (full or deadline_ns < self.lane.alarm_ns) and not self._dispatching:
+        if self.queue.waiting_rows >= self.max_batch_rows or deadline_ns < self.lane.alarm_ns:
             # A full batch gains nothing by waiting, and its rows are still cached; a deadline may be near.
             self._dispatch()
 
@@ -283,7 +283,7 @@ class Batcher:
 
     # -- running and answering ----------------------------------------------------------------------------
 
-    def _prepare(self, batch: Batch, inline: bool) -> Bound:
+    def _prepare(self, batch: Batch, inline: bool) -> Prepared:
         """The rows of a batch, and a run that is bound to them where there is one."""
         if batch.start == 0 and inline and not self.alone:
             return self._bound.get(self.ring, batch.rows)
@@ -295,7 +295,7 @@ class Batcher:
         arrays = self._held[token]
         return None, arrays if self.alone else [a[offset : offset + rows] for a in arrays]
 
-    def _run_inline(self, batch: Batch, run: Run | None, inputs: list[Array]) -> None:
+    def _run_inline(self, batch: Batch, run: Bound | None, inputs: list[Array]) -> None:
         began_ns = self._clock()
         answer = run_batch(run, batch.rows) if run is not None else None
         outcome = answer if isinstance(answer, list) else self._run(batch, inputs)
@@ -340,7 +340,9 @@ class Batcher:
         else:
             self._deliver_apart(batch, outcome, run_ns)
 
-    broke = staticmethod(say_broken)
+    def broke(self, error: Exception) -> None:
+        """Say what went wrong as a connection took its answer: it has none, its batch mates have theirs."""
+        log.error("an answer could not be given", exc_info=error)
 
     def _deliver(self, token: int, offset: int, rows: int, outputs: list[Array], at: int) -> None:
         """Hand rows [at, at + rows) of the outputs to whoever waits for the token: nobody after a cancel."""

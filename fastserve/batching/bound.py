@@ -1,15 +1,10 @@
 """Runs that read the first rows of a ring in place, bound once for each number of rows."""
 
-from collections.abc import Callable
-
 from fastserve.batching.ring import Ring
-from fastserve.runtime.protocol import Runtime
+from fastserve.runtime.protocol import Bound, Runtime
 from fastserve.types import Array
 
-Run = Callable[[], list[Array]]
-"""Runs the model on arrays that it already has."""
-
-Bound = tuple[Run | None, list[Array]]
+Prepared = tuple[Bound | None, list[Array]]
 """A run over some rows, where the runtime can bind it, and those rows."""
 
 _MOST = 256
@@ -20,9 +15,9 @@ class BoundRuns:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._kept: dict[int, Bound] = {}
+        self._kept: dict[int, Prepared] = {}
 
-    def get(self, ring: Ring, rows: int) -> Bound:
+    def get(self, ring: Ring, rows: int) -> Prepared:
         """Give ring rows [0, rows), one view per input, and the run that is bound to them."""
         try:
             return self._kept[rows]
@@ -30,8 +25,8 @@ class BoundRuns:
             inputs = ring.consecutive(0, rows)
             if len(self._kept) >= _MOST:
                 return None, inputs
-            self._kept[rows] = bound = self._runtime.bind(inputs), inputs
-            return bound
+            self._kept[rows] = prepared = self._runtime.bind(inputs), inputs
+            return prepared
 
     def clear(self) -> None:
         """Let go of every run, and of the arrays that they hold."""

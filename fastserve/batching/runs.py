@@ -1,6 +1,5 @@
 """One run of a batch; when it fails its members run alone, so that one bad row harms nobody else."""
 
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -8,8 +7,6 @@ from fastserve.batching.ring import Part
 from fastserve.errors import ModelFailed
 from fastserve.runtime.protocol import Runtime
 from fastserve.types import Array
-
-log = logging.getLogger("fastserve.batching")
 
 Apart = tuple[list[Array] | Exception, ...]
 """One answer, or the error, per part of a batch."""
@@ -50,8 +47,3 @@ def run_apart(runtime: Runtime, inputs: list[Array], parts: Sequence[Part], erro
         answers.append(run_batch(partial(runtime.run, alone), rows))
         at += rows
     return tuple(answers)
-
-
-def say_broken(error: Exception) -> None:
-    """Log what went wrong as a connection took its answer: it has none, its batch mates have theirs."""
-    log.error("an answer could not be given", exc_info=error)
