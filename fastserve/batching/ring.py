@@ -6,32 +6,39 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fastserve.batching.options import BatchingOptions
-from fastserve.batching.target import Target
-from fastserve.types import Array, DataType
+from fastserve.batching.target import RowShape, Target
+from fastserve.types import Array, DataType, TensorSpec
 from fastserve_core.wire.decode import RowBuffers
 
 Part = tuple[int, int, int, int]
 """(token, first row within the request, rows, first ring row or -1)."""
-
-RowShape = tuple[DataType, tuple[int, ...]]
-"""Datatype of an input, and the shape of one of its rows."""
 
 _TRIM_BYTES = 8 * 2**20
 _OBJECT_BYTES = 8 * 2**20
 """Of references to strings in one ring: unlike numbers they are written at once when it is made."""
 
 
+def least_rows(specs: Sequence[TensorSpec]) -> list[RowShape]:
+    """Give rows of batched tensors as small as they come: dimensions that vary are 1."""
+    return [(spec.datatype, tuple(map(abs, spec.shape[1:]))) for spec in specs]
+
+
 def row_bytes(rows: Sequence[RowShape]) -> int:
-    """Bytes of one row of all inputs."""
+    """Bytes of one row of all tensors."""
     return sum(math.prod(shape) * datatype.dtype.itemsize for datatype, shape in rows)
+
+
+def rows_within(size_bytes: int, rows: Sequence[RowShape]) -> int:
+    """Give how many rows of all tensors so many bytes hold."""
+    return size_bytes // max(row_bytes(rows), 1)
 
 
 def rows_to_hold(target: Target, options: BatchingOptions) -> int:
     """Give the rows of a ring: a batch at least, else what may wait, may lie there, may be answered."""
-    most = min(options.max_queue_rows, options.max_queue_bytes // max(row_bytes(target.rows), 1))
+    most = min(options.max_queue_rows, rows_within(options.max_queue_bytes, target.rows))
     most = min(most, options.max_answer_bytes // max(target.answer_row_bytes, 1))
     if any(datatype is DataType.BYTES for datatype, _ in target.rows):
-        most = min(most, _OBJECT_BYTES // max(row_bytes(target.rows), 1))
+        most = min(most, rows_within(_OBJECT_BYTES, target.rows))
     return max(target.max_batch_rows, most)
 
 

@@ -8,6 +8,9 @@ from fastserve.batching.latency import LatencyModel
 from fastserve.runtime.protocol import Runtime
 from fastserve.types import Array, DataType, VersionStats
 
+RowShape = tuple[DataType, tuple[int, ...]]
+"""Datatype of a tensor, and the shape of one of its rows."""
+
 
 class Watcher(Protocol):
     """Looks at every batch that ran."""
@@ -30,8 +33,8 @@ class Target:
     model: str
     version: str
     runtime: Runtime
-    rows: Sequence[tuple[DataType, tuple[int, ...]]]
-    """(datatype, row shape without the batch dimension) of every input, in signature order."""
+    rows: Sequence[RowShape]
+    """Of every input, in signature order."""
     max_batch_rows: int
     """0: the model has no batch dimension, every request runs alone on its own arrays."""
     latency: LatencyModel

@@ -6,7 +6,8 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 
 from fastserve.batching import Batcher, BatchingOptions, LatencyModel, Target, TracedBatcher, Watch
-from fastserve.batching.ring import RowShape, row_bytes
+from fastserve.batching.ring import least_rows, row_bytes, rows_within
+from fastserve.batching.target import RowShape
 from fastserve.clock import Clock
 from fastserve.dataplane.check import check_inputs
 from fastserve.errors import InvalidRequest
@@ -52,9 +53,7 @@ class Served:
         self.encoder = ResponseEncoder(
             self.name, self.version, [(spec.name, str(spec.datatype)) for spec in self.signature.outputs]
         )
-        self._answer_row_bytes = row_bytes(
-            [(spec.datatype, tuple(abs(dim) for dim in spec.shape[1:])) for spec in self.signature.outputs]
-        )
+        self._answer_row_bytes = row_bytes(least_rows(self.signature.outputs))
         self._latency = LatencyModel(loaded.row_ns, loaded.base_ns)
         self._loop = loop
         self._executor = executor
@@ -96,8 +95,8 @@ class Served:
 
     def _batch_rows(self, shapes: RowShapes) -> int:
         """Rows of a batch: fewer where a client chose dimensions so large that no buffer may hold as many."""
-        size = row_bytes(self._rows_of(shapes))
-        return max(1, min(self.max_batch_rows, self.options.max_queue_bytes // max(size, 1)))
+        fit = rows_within(self.options.max_queue_bytes, self._rows_of(shapes))
+        return max(1, min(self.max_batch_rows, fit))
 
     def _rows_of(self, shapes: RowShapes) -> list[RowShape]:
         return list(zip((spec.datatype for spec in self.signature.inputs), shapes, strict=True))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fastserve.batching import BatchingOptions
-from fastserve.batching.ring import row_bytes
+from fastserve.batching.ring import least_rows, rows_within
 from fastserve.clock import monotonic_ns
 from fastserve.errors import ConfigError, RegistryError
 from fastserve.lifecycle import directory
@@ -210,8 +210,8 @@ class Loader:
 
 def _batch_rows(signature: Signature, batching: BatchingOptions) -> int:
     """Rows of a batch at most: fewer than wished for where as many would not go into the batch buffer."""
-    rows = [(spec.datatype, tuple(map(abs, spec.shape[1:]))) for spec in signature.inputs]
-    return max(1, min(batching.max_batch_rows, batching.max_queue_bytes // max(row_bytes(rows), 1)))
+    fit = rows_within(batching.max_queue_bytes, least_rows(signature.inputs))
+    return max(1, min(batching.max_batch_rows, fit))
 
 
 def _tell(loaded: Loaded) -> None:
