@@ -148,12 +148,12 @@ class Manager(Generic[H]):
         """
         waited, self._waits = self._waits, wait
         for name in [name for name in self._models if name not in wishes]:
-            self._models[name].want(None, self._options.versions)
+            self._models[name].take_in(None)
             self._step(name)
         for name, wish in wishes.items():
             model = self._models.setdefault(name, Model())
             if model.wish != wish or waited:
-                model.want(wish, self._options.versions)
+                model.take_in(wish)
                 self._step(name)
         self._start_loads()
         self._settle()
@@ -173,7 +173,7 @@ class Manager(Generic[H]):
             return
         log.error("model %s version %d is withdrawn: %s", name, version, reason)
         self._jobs.record(name, "withdraw", version, reason)
-        entry.failed(reason, self._retry_ns(entry))
+        self._count_failure(entry, reason)
         self._unload(name, model, version)
         if model.route.default is not None:
             # Something else answers now. Trying again would mean failing clients again: only a new wish does.
@@ -199,7 +199,7 @@ class Manager(Generic[H]):
         if model is None:
             return
         self._wanting.pop(name, None)
-        model.want(model.wish, self._options.versions)
+        model.choose(self._options.versions)
         self._reroute(name, model)
         while action := next_action(self._options.policy, model.views(self._clock())):
             if action.step is Step.UNLOAD:
@@ -290,19 +290,19 @@ class Manager(Generic[H]):
         reason = str(error) if expected else f"{type(error).__name__}: {error}"
         entry.fits = True
         entry.state = VersionState.UNAVAILABLE
-        delay_ns = self._retry_ns(entry)
-        entry.failed(reason, delay_ns)
+        self._count_failure(entry, reason)
         level = logging.ERROR if entry.failures == 1 else logging.DEBUG
         log.log(level, "model %s version %d cannot be loaded: %s", name, version, reason)
 
-    def _retry_ns(self, entry: Entry[H]) -> int:
-        """When a failed version is tried again, on the clock; arranges the call."""
+    def _count_failure(self, entry: Entry[H], reason: str) -> None:
+        """Remember why a version failed, and have it tried again, ever later."""
         options = self._options
         delay_s = min(options.retry_s * 2 ** min(entry.failures, 32), options.retry_max_s)
         delay_ns = int(delay_s * 1e9)
-        due_ns = self._clock() + delay_ns
-        self._jobs.later(delay_ns, partial(self._retry, due_ns))
-        return due_ns
+        entry.due_ns = self._clock() + delay_ns
+        self._jobs.later(delay_ns, partial(self._retry, entry.due_ns))
+        entry.reason = reason
+        entry.failures += 1
 
     def _retry(self, due_ns: int) -> None:
         """Try again what is due by now; a loop's own clock is coarse and may call too early."""
@@ -322,14 +322,13 @@ class Manager(Generic[H]):
         assert held is not None
         entry.state = VersionState.UNLOADING
         self._reroute(name, model)
-        free = held
 
         def freed() -> None:
             entry.state = VersionState.UNAVAILABLE
             entry.reason = entry.reason or UNLOADED
             self._reconcile(name)
 
-        self._on_stage().remove(free, lambda: self._jobs.free(free, freed))
+        self._on_stage().remove(held, partial(self._jobs.free, held, freed))
 
     def _on_stage(self) -> Stage[H]:
         assert self._stage is not None

@@ -30,12 +30,6 @@ class Entry(Generic[H]):
     held: H | None = None
     """What serves it while READY."""
 
-    def failed(self, reason: str, due_ns: int) -> None:
-        """Count a failure."""
-        self.reason = reason
-        self.failures += 1
-        self.due_ns = due_ns
-
 
 @dataclass(slots=True)
 class Model(Generic[H]):
@@ -47,21 +41,19 @@ class Model(Generic[H]):
     entries: dict[int, Entry[H]] = field(default_factory=dict)
     route: Route = NOWHERE
 
-    def want(self, wish: Wish | None, newest: int) -> None:
-        """Take in a wish; what is wished for anew is tried at once, whatever it did before."""
+    def take_in(self, wish: Wish | None) -> None:
+        """Take in what the registry holds now; what is wished for anew is tried at once, whatever it did."""
         before, self.wish = self.wish, wish
-        if wish is None:
-            self.wished = []
+        if before is None or wish is None:
             return
-        if before is not None and before is not wish:
-            self._forgive_moved(before, wish)
-        self.wished = wished(wish, newest, self.failed())
-        for version in self.wished:
-            self.entries.setdefault(version, Entry())
-
-    def _forgive_moved(self, before: Wish, wish: Wish) -> None:
         moved = {version for alias, version in wish.aliases.items() if before.aliases.get(alias) != version}
         self.forgive(set(self.entries) if wish.loaded and not before.loaded else moved)
+
+    def choose(self, newest: int) -> None:
+        """Work out which versions should be READY, from the wish and from what has failed by now."""
+        self.wished = [] if self.wish is None else wished(self.wish, newest, self.failed())
+        for version in self.wished:
+            self.entries.setdefault(version, Entry())
 
     def forgive(self, versions: set[int]) -> None:
         """Try these at once, or when they are drained, whatever they did before."""
