@@ -118,7 +118,7 @@ class Prober:
         return probed.fingerprint(record, self._root, verified=self._options.verify)
 
     def _test(self, path: Path) -> Signature | None:
-        request = _request(path, self._options, run=True)
+        request = _request(path, self._options)
         for _ in range(2):  # the child process itself may have been ended, by whomever
             process = self._take()
             self.tests += 1
@@ -174,7 +174,7 @@ def inspect_apart(path: Path, options: LifecycleOptions) -> Signature:
     ------
     ModelRejected, RuntimeMissing
     """
-    request = _request(path, options, run=True)
+    request = _request(path, options)
     process = _Process()
     try:
         answer = process.ask(request)
@@ -296,11 +296,10 @@ def _line(near: socket.socket, until_s: float) -> bytes:
     return bytes(data)
 
 
-def _request(path: Path, options: LifecycleOptions, *, run: bool) -> dict[str, Any]:
+def _request(path: Path, options: LifecycleOptions) -> dict[str, Any]:
     memory = options.probe_memory_bytes or _BASE_BYTES + _TIMES_SIZE * directory.size_bytes(path.parent)
     return {
         "path": str(path.absolute()),
-        "run": run,
         "timeout_s": options.probe_timeout_s,
         "memory_bytes": memory,
     }
@@ -308,19 +307,20 @@ def _request(path: Path, options: LifecycleOptions, *, run: bool) -> dict[str, A
 
 def _verdict(answer: Any, request: dict[str, Any], *, clean_errors_count: bool) -> Signature | None:
     """Give the signature, or raise why not; None for an error that only loading it for real can judge."""
-    code, report = answer["code"], answer["report"]
+    code = answer["code"]
+    report = answer["report"] if isinstance(answer["report"], dict) else {}
     if answer["expired"] or code == -SIGXCPU:
         raise ModelRejected(_too_slow(request))
-    if isinstance(report, dict) and report.get("memory"):
+    if report.get("memory"):
         raise ModelRejected(
             f"loading it needed more memory than {request['memory_bytes'] / _MIB:,.0f} MiB "
             "(lifecycle.probe_memory_bytes)"
         )
-    if isinstance(report, dict) and "rejected" in report:
+    if "rejected" in report:
         if report.get("final") or clean_errors_count:
             raise ModelRejected(str(report["rejected"]))
         return None
-    if isinstance(report, dict) and "signature" in report:
+    if "signature" in report:
         try:
             return _signatures().validate_python(report["signature"])
         except ValidationError as error:

@@ -137,7 +137,7 @@ def _child(request: dict[str, Any], write: int) -> None:
     """Load one model and report; never comes back."""
     try:
         _confine(write, request["timeout_s"], request["memory_bytes"])
-        report = _report(Path(request["path"]), run=request["run"])
+        report = _report(Path(request["path"]))
         pending = memoryview(json.dumps(report).encode())
         while pending:
             pending = pending[os.write(write, pending) :]
@@ -179,13 +179,12 @@ def _prctl(option: int, value: int) -> None:
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
-def _report(path: Path, *, run: bool) -> dict[str, Any]:
+def _report(path: Path) -> dict[str, Any]:
     """Load it as serving would, with one thread and on the CPU, run one row, and free it."""
     try:
         runtime = OnnxRuntime(path, RuntimeOptions(provider=Provider.CPU, intra_op_threads=1), 1)
         signature = runtime.signature
-        if run:
-            first_that_runs(signature, runtime.run)
+        first_that_runs(signature, runtime.run)
         runtime.close()
     except MemoryError:
         return {"memory": True}
