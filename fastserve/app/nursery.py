@@ -9,6 +9,7 @@ import struct
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -123,7 +124,7 @@ class Nursery:
         gc.collect()
         gc.freeze()
         for number, slot in enumerate(self._slots):
-            pid = fork(lambda number=number, slot=slot: self._live(number, slot))  # type: ignore[misc]
+            pid = fork(partial(self._live, number, slot))
             os.write(self._born[1], _BORN.pack(number, pid))
 
     def _live(self, number: int, slot: Slot) -> None:

@@ -13,10 +13,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import FrameType
-from typing import TYPE_CHECKING
 
 import uvicorn
-from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from fastserve.app.trimming import Trimming
@@ -30,9 +28,6 @@ from fastserve.frontends.http.protocol import protocol_class
 from fastserve.frontends.http.server import QuietServer, loop_factory
 from fastserve.lifecycle import Ahead, Loader, Scanner
 from fastserve.tracing import open_tracing
-
-if TYPE_CHECKING:
-    from opentelemetry.trace import Tracer
 
 log = logging.getLogger("fastserve.app")
 
@@ -109,11 +104,13 @@ class Worker:
         plain = create_app(plane, http, lifecycle.control)
         app: ASGIApp = plain
         if tracing is not None:
-            app, http = _traced(plain, tracing.tracer), http.model_copy(update={"fast_path": False})
+            from fastserve.frontends.http.traced import TracedApp  # it needs OpenTelemetry
+
+            app, http = TracedApp(plain, tracing.tracer), http.model_copy(update={"fast_path": False})
         protocol = protocol_class(plane, http)
         environment = self.environment = protocol.environment
         environment.shared.now_s = loop.time()
-        server = self.server = self._server(app, protocol)
+        server = self.server = _Server(self._config, app, protocol, plane)
         lifecycle.start()
         sweeper = loop.create_task(_sweep(server, environment, plane))
         settled = loop.create_task(self._tell_settled(lifecycle))
@@ -139,43 +136,32 @@ class Worker:
         await lifecycle.settled.wait()
         self._on_settled()
 
-    def _server(self, app: ASGIApp, protocol: type[GatedProtocol]) -> QuietServer:
-        config = self._config
-        settings = uvicorn.Config(
-            app,
-            http=protocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=int(config.http.keep_alive_s) + 1,
-            timeout_graceful_shutdown=math.ceil(config.server.drain_s),
-            backlog=config.server.backlog,
-        )
-        return _Server(settings, self)
-
 
 class _Server(QuietServer):
     """Says that it is not ready from the moment it is told to stop."""
 
-    def __init__(self, settings: uvicorn.Config, worker: Worker) -> None:
-        super().__init__(settings)
-        self._worker = worker
+    def __init__(self, config: Config, app: ASGIApp, protocol: type[GatedProtocol], plane: DataPlane) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=protocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=int(config.http.keep_alive_s) + 1,
+                timeout_graceful_shutdown=math.ceil(config.server.drain_s),
+                backlog=config.server.backlog,
+            )
+        )
+        self._plane = plane
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM or SIGINT has come."""
-        if self._worker.plane is not None:
-            self._worker.plane.draining = True
+        self._plane.draining = True
         super().handle_exit(sig, frame)
-
-
-def _traced(app: Starlette, tracer: "Tracer") -> ASGIApp:
-    """The application in spans; imported only now, for it needs OpenTelemetry."""
-    from fastserve.frontends.http.traced import TracedApp
-
-    return TracedApp(app, tracer)
 
 
 def _on_parent_gone(loop: asyncio.AbstractEventLoop, lifeline: int) -> None:
