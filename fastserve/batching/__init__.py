@@ -3,7 +3,6 @@
 from fastserve.batching.batcher import Batcher
 from fastserve.batching.latency import LatencyModel
 from fastserve.batching.options import BatchingOptions
-from fastserve.batching.sinks import Sink
 from fastserve.batching.target import Target, Watch, Watcher
 from fastserve.batching.traced import TracedBatcher
 
@@ -11,7 +10,6 @@ __all__ = [
     "Batcher",
     "BatchingOptions",
     "LatencyModel",
-    "Sink",
     "Target",
     "TracedBatcher",
     "Watch",

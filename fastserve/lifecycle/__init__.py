@@ -9,10 +9,9 @@ from fastserve.lifecycle.scanning import Scanner
 from fastserve.lifecycle.states import Record, VersionState
 from fastserve.lifecycle.threads import LoadThreads
 from fastserve.lifecycle.watch import Watcher
-from fastserve.lifecycle.wishes import CHAMPION, Route, Wish, by_urgency
+from fastserve.lifecycle.wishes import Route, Wish, by_urgency
 
 __all__ = [
-    "CHAMPION",
     "Ahead",
     "LifecycleOptions",
     "LoadControl",

@@ -4,11 +4,10 @@ from fastserve.runtime.cores import available_cores, threads_per_worker
 from fastserve.runtime.onnx import OnnxRuntime, can_be_forked, inspect
 from fastserve.runtime.options import Provider, RuntimeOptions
 from fastserve.runtime.protocol import Bound, Runtime
-from fastserve.runtime.warmup import LatencyTable, warm
+from fastserve.runtime.warmup import warm
 
 __all__ = [
     "Bound",
-    "LatencyTable",
     "OnnxRuntime",
     "Provider",
     "Runtime",

@@ -182,7 +182,7 @@ def _prctl(option: int, value: int) -> None:
 def _report(path: Path) -> dict[str, Any]:
     """Load it as serving would, with one thread and on the CPU, run one row, and free it."""
     try:
-        runtime = OnnxRuntime(path, RuntimeOptions(provider=Provider.CPU, intra_op_threads=1), 1)
+        runtime = OnnxRuntime(path, RuntimeOptions(provider=Provider.CPU))
         signature = runtime.signature
         first_that_runs(signature, runtime.run)
         runtime.close()
