@@ -1,6 +1,5 @@
 """A process that loads models once, forks the workers, and ends: these share the memory of what it loaded."""
 
-import ctypes
 import gc
 import logging
 import os
@@ -15,6 +14,7 @@ from typing import Self
 
 from fastserve.app.child import Child, fork
 from fastserve.app.slot import Slot
+from fastserve.runtime.libc import prctl
 
 log = logging.getLogger("fastserve.app")
 
@@ -156,7 +156,4 @@ def _alone() -> bool:
 
 def _adopt_orphans(adopt: bool) -> bool:
     """Become the parent of what descendants leave behind, or stop that; False where the system cannot."""
-    try:
-        return bool(ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0) == 0)
-    except (AttributeError, OSError):
-        return False
+    return prctl(_SET_CHILD_SUBREAPER, int(adopt))

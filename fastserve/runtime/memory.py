@@ -5,12 +5,13 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import cache
 from mmap import PAGESIZE
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
+
+from fastserve.runtime.libc import function
 
 log = logging.getLogger("fastserve.runtime")
 
@@ -29,7 +30,7 @@ def give_back() -> None:
 
     Measured: 10 MiB of 27 after one 1024-row batch of a 256-1024-1024-1024-10 MLP.
     """
-    trim = _function("malloc_trim")
+    trim = function("malloc_trim")
     if trim is not None:
         trim(0)
 
@@ -42,7 +43,7 @@ def use_huge_pages(process: Path = Path("/proc/self")) -> int:
     Left alone is where much is not in memory, because a huge page would fill it, or is shared with the
     process that this one was forked from, because a huge page would be a copy.
     """
-    madvise = _function("madvise")
+    madvise = function("madvise")
     moved = 0
     with suppress(OSError), (process / "pagemap").open("rb", buffering=0) as pagemap:
         for block in _dense((process / "maps").read_text(), pagemap) if madvise is not None else ():
@@ -63,11 +64,3 @@ def _dense(maps: str, pagemap: BinaryIO) -> Iterator[int]:
                 entries = np.frombuffer(pagemap.read(pages * _ENTRY_BYTES), np.uint64)
                 if np.count_nonzero((entries & _OWN) == _OWN) >= _DENSE * pages:
                     yield block
-
-
-@cache
-def _function(name: str) -> Any:
-    try:
-        return getattr(ctypes.CDLL(None), name)
-    except (AttributeError, OSError):
-        return None

@@ -5,7 +5,6 @@ a fork and not the start of an interpreter. A child may crash, hang or eat memor
 but this process notices. In this room because it needs nothing of those above, and starts in half the time.
 """
 
-import ctypes
 import json
 import os
 import resource
@@ -23,6 +22,7 @@ from fastserve.errors import FastserveError, ModelFailed, ModelRejected, Runtime
 from fastserve.runtime import OnnxRuntime, Provider, RuntimeOptions, inspect
 from fastserve.runtime._ort import built_in
 from fastserve.runtime.examples import SIZES, first_that_runs
+from fastserve.runtime.libc import prctl
 
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_REPLY_BYTES = 4 * 2**20
@@ -148,10 +148,10 @@ def _child(request: dict[str, Any], write: int) -> None:
 
 def _confine(write: int, timeout_s: float, memory_bytes: int) -> None:
     parent = os.getppid()
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above
         os._exit(1)
-    _prctl(_PR_SET_DUMPABLE, 0)
+    prctl(_PR_SET_DUMPABLE, 0)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # The sockets of the tests beside this one: who waits there must learn when this process's parent dies.
     for name in os.listdir("/proc/self/fd"):
@@ -172,11 +172,6 @@ def _limit(what: int, value: int) -> None:
     _, hard = resource.getrlimit(what)
     value = value if hard == resource.RLIM_INFINITY else min(value, hard)
     resource.setrlimit(what, (value, value))
-
-
-def _prctl(option: int, value: int) -> None:
-    with suppress(AttributeError):  # not Linux
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def _report(path: Path) -> dict[str, Any]:
