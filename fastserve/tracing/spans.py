@@ -1,7 +1,6 @@
 """Spans of batches: `batch` and `run` in a trace of their own, `queue` in the trace of every member."""
 
 import time
-from collections.abc import Callable
 
 from opentelemetry.context import Context
 from opentelemetry.trace import (
@@ -19,9 +18,6 @@ from fastserve.clock import Clock
 from fastserve.tracing.run import TracedRun
 
 _MAX_LINKS = 128
-
-_Wall = Callable[[int], int]
-"""Turns a time on the batcher's clock into nanoseconds since the epoch."""
 
 
 class BatchSpans:
@@ -42,11 +38,8 @@ class BatchSpans:
 
     def ran(self, run: TracedRun) -> None:
         """Make `batch`, its child `run`, and a `queue` for each member that it began."""
-        offset_ns = time.time_ns() - self._clock()
-
-        def wall(clock_ns: int) -> int:
-            return clock_ns + offset_ns
-
+        offset_ns = time.time_ns() - self._clock()  # from the batcher's clock to the time of day
+        began_ns = run.began_ns + offset_ns
         version = {"fastserve.model": run.model, "fastserve.version": run.version}
         batch = self._tracer.start_span(
             "batch",
@@ -58,24 +51,23 @@ class BatchSpans:
                 **({"fastserve.batch.apart": True} if run.apart else {}),
             },
             links=[Link(parent) for parent, _ in run.members[:_MAX_LINKS]],
-            start_time=wall(run.began_ns),
+            start_time=began_ns,
         )
-        self._run(run, batch, wall)
-        batch.end(wall(run.answered_ns))
+        self._run(run, batch, offset_ns)
+        batch.end(run.answered_ns + offset_ns)
         link = [Link(batch.get_span_context())]
         for parent, arrived_ns in run.members:
             if arrived_ns is not None:
                 of_request = set_span_in_context(NonRecordingSpan(parent), Context())
                 waited = self._tracer.start_span(
-                    "queue", of_request, attributes=version, links=link, start_time=wall(arrived_ns)
+                    "queue", of_request, attributes=version, links=link, start_time=arrived_ns + offset_ns
                 )
-                waited.end(wall(run.began_ns))
+                waited.end(began_ns)
 
-    def _run(self, run: TracedRun, batch: Span, wall: _Wall) -> None:
-        span = self._tracer.start_span(
-            "run", set_span_in_context(batch, Context()), start_time=wall(run.began_ns)
-        )
+    def _run(self, run: TracedRun, batch: Span, offset_ns: int) -> None:
+        inside = set_span_in_context(batch, Context())
+        span = self._tracer.start_span("run", inside, start_time=run.began_ns + offset_ns)
         if run.error is not None:
             span.set_attribute("error.type", type(run.error).__name__)
             span.set_status(StatusCode.ERROR, str(run.error))
-        span.end(wall(run.ended_ns))
+        span.end(run.ended_ns + offset_ns)
