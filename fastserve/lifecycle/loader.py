@@ -59,7 +59,7 @@ class Loader:
         registry: Registry,
         runtime: RuntimeOptions,
         batching: BatchingOptions,
-        lifecycle: LifecycleOptions | None = None,
+        lifecycle: LifecycleOptions,
         *,
         threads: int,
         ahead: Mapping[tuple[str, int], Loaded] | None = None,
@@ -68,7 +68,7 @@ class Loader:
         self._registry = registry
         self._runtime = runtime
         self._batching = batching
-        self._lifecycle = lifecycle or LifecycleOptions()
+        self._lifecycle = lifecycle
         self._threads = threads
         self._ahead = dict(ahead or {})
         self._room = Room(self._lifecycle.memory_bytes)

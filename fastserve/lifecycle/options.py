@@ -1,9 +1,11 @@
 """Settings of the lifecycle room; the only list of them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from fastserve.lifecycle.policy import Preference
 
 if TYPE_CHECKING:
     from fastserve.registry import FileRules
@@ -20,7 +22,7 @@ class LifecycleOptions(BaseModel):
         le=1_000,
         description="How many of the newest versions of a model are served, besides those with an alias.",
     )
-    policy: Literal["auto", "availability", "resource"] = Field(
+    policy: Preference = Field(
         default="auto",
         description="availability: load, then drain the old one; resource: drain first; "
         "auto: availability unless both do not fit in memory.",
