@@ -77,14 +77,13 @@ class OnnxRuntime:
         session, outputs = self._session, self._outputs_for(inputs)
         if session is None or outputs is None or self._writes_bound is False:
             return None
-        results: list[Array] = outputs
         call = session.bind(
             dict(zip(self._input_names, inputs, strict=True)),
-            {tensor.name: array for tensor, array in zip(self.signature.outputs, results, strict=True)},
+            {tensor.name: array for tensor, array in zip(self.signature.outputs, outputs, strict=True)},
         )
 
         if self._writes_bound is None:
-            self._writes_bound = _writes(call, results)
+            self._writes_bound = _writes(call, outputs)
             if self._writes_bound is None:
                 with suppress(ModelFailed):  # the rows are at fault: nothing is known yet
                     self.run(inputs)
@@ -98,7 +97,7 @@ class OnnxRuntime:
                 call()
             except Exception as error:
                 raise ModelFailed(reason(error)) from error
-            return results
+            return outputs
 
         return bound
 
