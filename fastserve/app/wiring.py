@@ -105,7 +105,7 @@ class Lifecycle:
         )
         self._watching = None if post is None else Watching(config, registry, self.plane, post, loop)
         self._watcher = Watcher(scanner, registry.path, options, self._tell)
-        self.control = LoadControl(registry, self._manager, self._watcher)
+        self.load_control = LoadControl(registry, self._manager, self._watcher)
 
     def start(self) -> None:
         """Begin to look and to load."""

@@ -101,7 +101,7 @@ class Worker:
         )
         plane = self.plane = lifecycle.plane
         http = self._config.http
-        plain = create_app(plane, http, lifecycle.control)
+        plain = create_app(plane, http, lifecycle.load_control)
         app: ASGIApp = plain
         if tracing is not None:
             from fastserve.frontends.http.traced import TracedApp  # it needs OpenTelemetry
