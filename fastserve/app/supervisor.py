@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -74,8 +74,9 @@ def serve(config: Config) -> int:
         post = Post(0, None, port) if config.monitoring.control_url else None
         Worker(config, threads, post).run(listeners[0])
         return 0
-    with _own_directory() as directory:
-        return Supervisor(config, threads, listeners, control, Path(directory)).run()
+    with nullcontext() if control is None else _own_directory() as directory:
+        ingest = None if directory is None else Path(directory, "statistics.sock")
+        return Supervisor(config, threads, listeners, control, ingest).run()
 
 
 def _own_directory() -> TemporaryDirectory[str]:
@@ -161,8 +162,9 @@ class Supervisor:
     ----------
     control
         The socket of the control plane; None: there is none.
-    directory
-        Private; where the workers' statistics go through a socket.
+    ingest
+        Where the workers' statistics go through a socket, in a private directory; None without a control
+        plane.
     """
 
     def __init__(
@@ -171,7 +173,7 @@ class Supervisor:
         threads: int,
         listeners: list[socket.socket],
         control: socket.socket | None,
-        directory: Path,
+        ingest: Path | None,
     ) -> None:
         self._config = config
         self._threads = threads
@@ -180,7 +182,8 @@ class Supervisor:
             for number, listener in enumerate(listeners)
         ]
         self._control = None if control is None else Slot("the control plane", control, self._gather)
-        self._ingest = directory / "statistics.sock"
+        self._ingest = ingest
+        self._pid = os.getpid()
         self._settled = Signal()
         self._nursery: Nursery | None = None
         self._ahead: Ahead | None = None
@@ -253,25 +256,31 @@ class Supervisor:
 
         self._let_go(slot)
         watched = self._control is not None or self._config.monitoring.control_url is not None
-        ingest = None if self._control is None else self._ingest
-        post = Post(number, ingest, slot.listener.getsockname()[1]) if watched else None
+        post = Post(number, self._ingest, slot.listener.getsockname()[1]) if watched else None
         worker = Worker(self._config, self._threads, post, self._settled.give, self._ahead)
-        # A worker that replaces a dead one lets connections wait until it can answer them.
-        worker.run(slot.listener, lifeline, load_first=slot.deaths > 0)
+        try:
+            # A worker that replaces a dead one lets connections wait until it can answer them.
+            worker.run(slot.listener, lifeline, load_first=slot.deaths > 0)
+        finally:
+            self._clear_away()
 
     def _gather(self, slot: Slot, lifeline: int) -> None:
         """Be the control plane: this runs in the child."""
         self._let_go(slot)
         from fastserve.controlplane.process import run
 
-        config, parent = self._config, os.getppid()
+        config = self._config
         try:
             run(config.control, config.registry_dir(), slot.listener, self._ingest, lifeline)
         except FastserveError as error:
             log.error("the control plane cannot work: %s", error)
             raise SystemExit(1) from error
-        if os.getppid() != parent:  # which was killed, and left its directory
-            with suppress(OSError):
+        self._clear_away()
+
+    def _clear_away(self) -> None:
+        """In a child, at its end: remove the directory that a supervisor which was killed has left."""
+        if self._ingest is not None and os.getppid() != self._pid:
+            with suppress(OSError):  # a sibling that is still there needs it
                 self._ingest.parent.rmdir()
 
     def _let_go(self, slot: Slot) -> None:

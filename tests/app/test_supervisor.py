@@ -22,7 +22,7 @@ from fastserve.lifecycle.probe import inspect_apart
 from fastserve.registry import Registry
 from fastserve.runtime import inspect
 from tests import models
-from tests.servers import Server, drain, running, started, wait_until_up
+from tests.servers import Server, drain, free_port, running, started, wait_until_up
 from tests.waiting import until
 
 ASK = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1.0, 2.0, 3.0]}]}
@@ -191,6 +191,21 @@ def test_workers_do_not_outlive_a_killed_supervisor(pair: Server) -> None:
     os.kill(pair.process.pid, signal.SIGKILL)
     pair.process.wait(10)
     until(lambda: not any(alive(worker) for worker in workers))
+
+
+@pytest.mark.parametrize("control", [False, True])
+def test_a_killed_supervisor_leaves_no_directory_behind(
+    registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, control: bool
+) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    monkeypatch.setenv("TMPDIR", str(place))
+    server = {"workers": 2, "load_ahead_s": 0, "control_port": free_port() if control else 0}
+    with started(registry, tmp_path, {"server": server}) as killed:
+        until(lambda: len(children(killed.process.pid)) >= 2)
+        assert len(list(place.iterdir())) == control
+        os.kill(killed.process.pid, signal.SIGKILL)
+        until(lambda: not list(place.iterdir()))
 
 
 def test_ctrl_c_reaches_the_supervisor_alone(pair: Server) -> None:
