@@ -5,27 +5,24 @@ import asyncio
 import pytest
 
 from fastserve_core.batching import NO_DEADLINE
-from tests.batching.test_batcher import bench, run
+from tests.batching.bench import asynchronous, bench
 
 MS = 1_000_000
 
 
 @pytest.mark.parametrize("deadlines_ms", [[60], [None, 60], [None, None, 300, 60], [500, 60, 400]])
-def test_a_near_deadline_ends_the_wait(deadlines_ms: list[int | None]) -> None:
+@asynchronous
+async def test_a_near_deadline_ends_the_wait(deadlines_ms: list[int | None]) -> None:
     """The delay is longer than any test may take."""
-
-    async def test() -> None:
-        async with bench(max_queue_delay_us=10_000_000) as b:
-            asked = []
-            for place, deadline_ms in enumerate(deadlines_ms):
-                at_ns = NO_DEADLINE if deadline_ms is None else b.clock() + deadline_ms * MS
-                asked.append(b.ask(float(place), deadline_ns=at_ns))
-                for _ in range(3):
-                    await asyncio.sleep(0)
-                assert not b.runtime.batches
-            b.clock.advance(ms=59)
-            for place, (y,) in enumerate(await asyncio.gather(*asked)):
-                assert y[:, 0].tolist() == [2.0 * place]
-            assert len(b.runtime.batches) == 1, "all went together"
-
-    run(test)
+    async with bench(max_queue_delay_us=10_000_000) as b:
+        asked = []
+        for place, deadline_ms in enumerate(deadlines_ms):
+            at_ns = NO_DEADLINE if deadline_ms is None else b.clock() + deadline_ms * MS
+            asked.append(b.ask(float(place), deadline_ns=at_ns))
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert not b.runtime.batches
+        b.clock.advance(ms=59)
+        for place, (y,) in enumerate(await asyncio.gather(*asked)):
+            assert y[:, 0].tolist() == [2.0 * place]
+        assert len(b.runtime.batches) == 1, "all went together"

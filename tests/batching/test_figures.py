@@ -8,8 +8,8 @@ import pytest
 from fastserve.clock import ManualClock
 from fastserve.types import Array, Duration
 from fastserve_core.batching import NO_DEADLINE
+from tests.batching.bench import INLINE, THREADED, Bench, asynchronous, bench
 from tests.batching.puppet import PuppetRuntime, rows
-from tests.batching.test_batcher import INLINE, THREADED, Bench, bench, run
 
 MS = 1_000_000
 
@@ -50,38 +50,34 @@ async def slow(b: Bench, at_ms: int, *requests: list[Array]) -> None:
 
 
 @pytest.mark.parametrize("where", [INLINE, THREADED], ids=["inline", "threaded"])
-def test_every_request_is_charged_with_its_wait_and_the_whole_run(where: dict[str, Any]) -> None:
-    async def test() -> None:
-        async with bench(SlowRuntime(), **where) as b:
-            await slow(b, 3, rows(1.0, 2.0), rows(3.0))
-            stats = b.batcher.stats
-            assert stats.queue == Duration(2, 3 * MS)
-            assert stats.compute_infer == Duration(2, 2 * 4 * MS)
-            assert stats.compute_output == Duration(2, 2 * 2 * MS)
-            assert stats.success == Duration(2, (3 + 2 * 4 + 2 * 2) * MS)
-            assert stats.batches == {3: Duration(1, 4 * MS)}
-            totals = {name: total for name, (_, total) in stats.histograms.take().items()}
-            assert totals == {"queue": 3 * MS, "compute": 8 * MS, "total": 15 * MS, "batch_rows": 3}
-
-    run(test)
+@asynchronous
+async def test_every_request_is_charged_with_its_wait_and_the_whole_run(where: dict[str, Any]) -> None:
+    async with bench(SlowRuntime(), **where) as b:
+        await slow(b, 3, rows(1.0, 2.0), rows(3.0))
+        stats = b.batcher.stats
+        assert stats.queue == Duration(2, 3 * MS)
+        assert stats.compute_infer == Duration(2, 2 * 4 * MS)
+        assert stats.compute_output == Duration(2, 2 * 2 * MS)
+        assert stats.success == Duration(2, (3 + 2 * 4 + 2 * 2) * MS)
+        assert stats.batches == {3: Duration(1, 4 * MS)}
+        totals = {name: total for name, (_, total) in stats.histograms.take().items()}
+        assert totals == {"queue": 3 * MS, "compute": 8 * MS, "total": 15 * MS, "batch_rows": 3}
 
 
-def test_those_that_ran_alone_are_charged_with_all_the_runs_of_their_batch() -> None:
-    async def test() -> None:
-        async with bench(SlowRuntime(poison=2.0)) as b:
-            await slow(b, 3, rows(1.0), rows(2.0), rows(3.0))
-            stats = b.batcher.stats
-            took = 4 * 4 * MS
-            assert stats.queue == Duration(2, 2 * 3 * MS), "each a third of what all of them waited"
-            assert stats.compute_infer == Duration(2, 2 * took)
-            assert stats.success == Duration(2, 2 * (3 * MS + took))
-            assert stats.fail == Duration(1, took)
-            totals = {name: total for name, (_, total) in stats.histograms.take().items()}
-            assert totals == {
-                "queue": 6 * MS,
-                "compute": 2 * took,
-                "total": 6 * MS + 2 * took,
-                "batch_rows": 2,
-            }
-
-    run(test)
+@asynchronous
+async def test_those_that_ran_alone_are_charged_with_all_the_runs_of_their_batch() -> None:
+    async with bench(SlowRuntime(poison=2.0)) as b:
+        await slow(b, 3, rows(1.0), rows(2.0), rows(3.0))
+        stats = b.batcher.stats
+        took = 4 * 4 * MS
+        assert stats.queue == Duration(2, 2 * 3 * MS), "each a third of what all of them waited"
+        assert stats.compute_infer == Duration(2, 2 * took)
+        assert stats.success == Duration(2, 2 * (3 * MS + took))
+        assert stats.fail == Duration(1, took)
+        totals = {name: total for name, (_, total) in stats.histograms.take().items()}
+        assert totals == {
+            "queue": 6 * MS,
+            "compute": 2 * took,
+            "total": 6 * MS + 2 * took,
+            "batch_rows": 2,
+        }

@@ -14,8 +14,8 @@ from fastserve.batching import ring as ring_module
 from fastserve.batching.bound import BoundRuns
 from fastserve.batching.ring import Ring, rows_to_hold
 from fastserve.types import Array, DataType
+from tests.batching.bench import INLINE, THREADED, Bench, asynchronous, bench
 from tests.batching.puppet import PuppetRuntime
-from tests.batching.test_batcher import INLINE, THREADED, Bench, bench, run
 from tests.waiting import until
 
 
@@ -32,55 +32,49 @@ async def answered(b: Bench, *values: float) -> None:
 
 
 @pytest.mark.parametrize("where", [INLINE, THREADED], ids=["inline", "threaded"])
-def test_memory_of_a_burst_goes_back(where: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+@asynchronous
+async def test_memory_of_a_burst_goes_back(where: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ring_module, "_TRIM_BYTES", 3 * 8)
-
-    async def test() -> None:
-        async with bench(BindingRuntime(), **where) as b:
-            await answered(b, 1.0, 2.0, 3.0)
-            small = b.batcher.ring.arrays[0]
-            b.batcher.housekeep()
-            assert b.batcher.ring.arrays[0] is small, "three rows are no burst"
-            await asyncio.gather(answered(b, 4.0, 5.0), answered(b, 6.0, 7.0))
-            burst = weakref.ref(small)
-            del small
-            b.batcher.housekeep()
-            until(lambda: burst() is None)  # the thread that ran lets go of its work in its own time
-            assert b.batcher.lane.buffers is b.batcher.ring.buffers
-            await answered(b, 8.0, 9.0)
-            quiet = b.batcher.ring.arrays[0]
-            b.batcher.housekeep()
-            assert b.batcher.ring.arrays[0] is quiet, "the burst is over"
-
-    run(test)
+    async with bench(BindingRuntime(), **where) as b:
+        await answered(b, 1.0, 2.0, 3.0)
+        small = b.batcher.ring.arrays[0]
+        b.batcher.housekeep()
+        assert b.batcher.ring.arrays[0] is small, "three rows are no burst"
+        await asyncio.gather(answered(b, 4.0, 5.0), answered(b, 6.0, 7.0))
+        burst = weakref.ref(small)
+        del small
+        b.batcher.housekeep()
+        until(lambda: burst() is None)  # the thread that ran lets go of its work in its own time
+        assert b.batcher.lane.buffers is b.batcher.ring.buffers
+        await answered(b, 8.0, 9.0)
+        quiet = b.batcher.ring.arrays[0]
+        b.batcher.housekeep()
+        assert b.batcher.ring.arrays[0] is quiet, "the burst is over"
 
 
-def test_nothing_is_taken_away_from_rows_that_wait_or_run(monkeypatch: pytest.MonkeyPatch) -> None:
+@asynchronous
+async def test_nothing_is_taken_away_from_rows_that_wait_or_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ring_module, "_TRIM_BYTES", 0)
-
-    async def test() -> None:
-        async with bench(**THREADED) as b:
-            arrays = b.batcher.ring.arrays
-            waiting = b.ask(3.0)
-            await asyncio.sleep(0)
-            b.batcher.housekeep()
-            assert b.batcher.ring.arrays is arrays
-            await waiting
-            first = await b.busy()
-            second = asyncio.ensure_future(answered(b, 1.0, 2.0))
-            await asyncio.sleep(0)
-            b.batcher.housekeep()
-            assert b.batcher.ring.arrays is arrays
-            b.free()
-            await asyncio.gather(first, second)
-            nobody = await b.busy()
-            nobody.cancel()
-            await asyncio.gather(nobody, return_exceptions=True)
-            b.batcher.housekeep()
-            assert b.batcher.ring.arrays is arrays, "the model still reads them"
-            b.free()
-
-    run(test)
+    async with bench(**THREADED) as b:
+        arrays = b.batcher.ring.arrays
+        waiting = b.ask(3.0)
+        await asyncio.sleep(0)
+        b.batcher.housekeep()
+        assert b.batcher.ring.arrays is arrays
+        await waiting
+        first = await b.busy()
+        second = asyncio.ensure_future(answered(b, 1.0, 2.0))
+        await asyncio.sleep(0)
+        b.batcher.housekeep()
+        assert b.batcher.ring.arrays is arrays
+        b.free()
+        await asyncio.gather(first, second)
+        nobody = await b.busy()
+        nobody.cancel()
+        await asyncio.gather(nobody, return_exceptions=True)
+        b.batcher.housekeep()
+        assert b.batcher.ring.arrays is arrays, "the model still reads them"
+        b.free()
 
 
 def test_runs_are_bound_once_for_each_number_of_rows_and_to_no_more_than_so_many(
