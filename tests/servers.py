@@ -43,6 +43,19 @@ class Answer:
         return str(self.json()["error"])
 
 
+def request(
+    port: int, method: str, path: str, body: bytes | Any | None = None, headers: dict[str, str] | None = None
+) -> Answer:
+    """One request on a connection of its own; a body that is not bytes is sent as JSON."""
+    if body is not None and not isinstance(body, bytes):
+        body = json.dumps(body).encode()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    with contextlib.closing(connection):
+        connection.request(method, path, body, headers or {})
+        response = connection.getresponse()
+        return Answer(response.status, response.getheaders(), response.read())
+
+
 class Server:
     """One running server."""
 
@@ -58,35 +71,11 @@ class Server:
     def request(
         self, method: str, path: str, body: bytes | Any | None = None, headers: dict[str, str] | None = None
     ) -> Answer:
-        """One request on a connection of its own; a body that is not bytes is sent as JSON."""
-        if body is not None and not isinstance(body, bytes):
-            body = json.dumps(body).encode()
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            connection.request(method, path, body, headers or {})
-            response = connection.getresponse()
-            return Answer(response.status, response.getheaders(), response.read())
-        finally:
-            connection.close()
+        return request(self.port, method, path, body, headers)
 
     def connect(self, timeout_s: float = 10.0) -> socket.socket:
         """A raw connection."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s)
-
-    def exchange(self, data: bytes, timeout_s: float = 10.0) -> bytes:
-        """Send bytes, end the sending side, return everything that comes back until the server closes."""
-        with self.connect(timeout_s) as raw:
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                raw.sendall(data)
-                raw.shutdown(socket.SHUT_WR)
-            return drain(raw)
-
-    def rss_bytes(self) -> int:
-        """Resident memory of the server process."""
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * 1024
-        raise AssertionError("no VmRSS")
 
 
 def drain(raw: socket.socket) -> bytes:

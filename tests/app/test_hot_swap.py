@@ -12,6 +12,7 @@ from fastserve.registry import Registry
 from fastserve.runtime import inspect
 from fastserve.types import Signature
 from tests import models
+from tests.registries import publish
 from tests.servers import Server, running
 from tests.waiting import until
 
@@ -31,9 +32,7 @@ class Site:
         self.files = files
 
     def publish(self, content: bytes, model: str = "m") -> int:
-        file = self.files / "model.onnx"
-        file.write_bytes(content)
-        return self.registry.publish(model, file, inspect=inspect)
+        return publish(self.registry, model, content)
 
     def ask(self, where: str = "", model: str = "m", value: float = 1.0) -> tuple[int, Any]:
         body = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [value] * 3}]}
@@ -65,9 +64,7 @@ def poll_s() -> float:
 @pytest.fixture
 def site(tmp_path: Path, poll_s: float) -> Iterator[Site]:
     registry = Registry(tmp_path / "registry")
-    file = tmp_path / "first.onnx"
-    file.write_bytes(models.scaled(1.0))
-    registry.publish("m", file, inspect=inspect)
+    publish(registry, "m", models.scaled(1.0))
     settings = {**SETTINGS, "lifecycle": {**SETTINGS["lifecycle"], "poll_s": poll_s}}
     with running(registry.path, tmp_path, settings) as server:
         yield Site(registry, server, tmp_path)
@@ -254,11 +251,9 @@ def test_a_model_that_comes_later_is_served_and_ready_waits_for_it(site: Site) -
 
 def test_all_that_is_wished_for_is_known_while_the_first_small_models_load(tmp_path: Path) -> None:
     """They are loaded in one go: until they serve, nobody is told that they do not exist."""
-    registry, file = Registry(tmp_path / "registry"), tmp_path / "model.onnx"
-    names = [f"m{number:02}" for number in range(60)]
-    for number, name in enumerate(names):
-        file.write_bytes(models.mlp.__wrapped__(32, 64, 64, 2, seed=number))
-        registry.publish(name, file, inspect=inspect)
+    registry = Registry(tmp_path / "registry")
+    for number in range(60):
+        publish(registry, f"m{number:02}", models.mlp.__wrapped__(32, 64, 64, 2, seed=number))
     with running(registry.path, tmp_path, {"lifecycle": {"probe": False}}, ready=False) as server:
         seen: list[tuple[int, int, int]] = []
 

@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ from typing import Any
 import pytest
 
 from fastserve.registry import Registry
-from fastserve.runtime import inspect
 from tests import models
-from tests.app.test_supervisor import alive, ask, children, ready_everywhere
+from tests.app.test_supervisor import ASK, ask, ready_everywhere
+from tests.processes import alive, children
+from tests.registries import publish
 from tests.servers import Server, running, started
 from tests.waiting import until
 
@@ -38,18 +38,15 @@ def settings(load_ahead_s: float = 60.0, **lifecycle: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry that takes a second or more to load; nobody writes to it."""
-    directory = tmp_path_factory.mktemp("many")
-    registry = Registry(directory / "registry")
-    (directory / "model.onnx").write_bytes(models.mlp(32, 512, 512, 2))
+    registry = Registry(tmp_path_factory.mktemp("many") / "registry")
     for each in range(MANY):
-        registry.publish(f"m{each:02}", directory / "model.onnx", inspect=inspect)
+        publish(registry, f"m{each:02}", models.mlp(32, 512, 512, 2))
     return registry.path
 
 
 def scaled(tmp_path: Path) -> Path:
     registry = Registry(tmp_path / "registry")
-    (tmp_path / "model.onnx").write_bytes(models.scaled())
-    registry.publish("scaled", tmp_path / "model.onnx", inspect=inspect)
+    publish(registry, "scaled", models.scaled())
     return registry.path
 
 
@@ -59,8 +56,13 @@ def loading(server: Server) -> int:
     return children(server.process.pid)[0]
 
 
+def index(server: Server) -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = server.request("POST", "/v2/repository/index", {}).json()
+    return rows
+
+
 def states(server: Server) -> set[str]:
-    return {row["state"] for row in server.request("POST", "/v2/repository/index", {}).json()}
+    return {row["state"] for row in index(server)}
 
 
 def anonymous_bytes(pid: int) -> int:
@@ -73,9 +75,8 @@ def anonymous_bytes(pid: int) -> int:
 
 def test_workers_share_the_memory_of_their_models(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "registry")
-    (tmp_path / "model.onnx").write_bytes(models.mlp(64, 3072, 3072, 2))
-    registry.publish("large", tmp_path / "model.onnx", inspect=inspect)
-    size = (tmp_path / "model.onnx").stat().st_size
+    content = models.mlp(64, 3072, 3072, 2)
+    publish(registry, "large", content)
     taken = {}
     for ahead_s in (0.0, 60.0):
         place = tmp_path / f"{ahead_s:g}"
@@ -83,8 +84,8 @@ def test_workers_share_the_memory_of_their_models(tmp_path: Path) -> None:
         with running(registry.path, place, settings(ahead_s)) as server:
             ready_everywhere(server)
             taken[ahead_s] = sum(anonymous_bytes(pid) for pid in children(server.process.pid))
-    assert size > 35 * MIB
-    assert taken[0.0] - taken[60.0] > 0.8 * size, taken
+    assert len(content) > 35 * MIB
+    assert taken[0.0] - taken[60.0] > 0.8 * len(content), taken
 
 
 def test_the_workers_are_the_supervisors_own(tmp_path: Path) -> None:
@@ -179,8 +180,7 @@ def test_a_model_that_cannot_be_loaded_is_reported_by_the_workers(tmp_path: Path
 
 def _unavailable(server: Server) -> list[str]:
     with suppress(OSError):
-        rows = server.request("POST", "/v2/repository/index", {}).json()
-        return [row["name"] for row in rows if row["state"] == "UNAVAILABLE" and row["reason"]]
+        return [row["name"] for row in index(server) if row["state"] == "UNAVAILABLE" and row["reason"]]
     return []
 
 
@@ -189,25 +189,13 @@ def test_a_version_loaded_ahead_can_be_swapped_away(tmp_path: Path) -> None:
     with running(path, tmp_path, settings(versions=1)) as server:
         ready_everywhere(server)
         registry = Registry(path)
-        (tmp_path / "model.onnx").write_bytes(models.scaled(3.0))
-        version = registry.publish("scaled", tmp_path / "model.onnx", inspect=inspect)
+        version = publish(registry, "scaled", models.scaled(3.0))
 
         def answers() -> set[str]:
-            body = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1.0, 2.0, 3.0]}]}
-            return {
-                server.request("POST", "/v2/models/scaled/infer", body).json()["model_version"]
-                for _ in range(30)
-            }
+            asked = [server.request("POST", "/v2/models/scaled/infer", ASK) for _ in range(30)]
+            return {answer.json()["model_version"] for answer in asked}
 
         until(lambda: answers() == {str(version)})
-        give_up_s = time.monotonic() + 20.0
-        while any(row["version"] == "1" and row["state"] == "READY" for row in _index(server)):
-            assert time.monotonic() < give_up_s
-            time.sleep(0.1)
+        until(lambda: ("1", "READY") not in {(row["version"], row["state"]) for row in index(server)})
         # Its directory is free for the collector, though each process held it.
         assert [removed.what for removed in registry.gc(1)] == ["1"]
-
-
-def _index(server: Server) -> list[dict[str, str]]:
-    rows: list[dict[str, str]] = server.request("POST", "/v2/repository/index", {}).json()
-    return rows

@@ -20,29 +20,19 @@ from fastserve.errors import ConfigError
 from fastserve.lifecycle import LifecycleOptions
 from fastserve.lifecycle.probe import inspect_apart
 from fastserve.registry import Registry
-from fastserve.runtime import inspect
 from tests import models
+from tests.processes import alive, children, rss_bytes
+from tests.registries import publish
 from tests.servers import Server, drain, free_port, running, started, wait_until_up
 from tests.waiting import until
 
 ASK = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1.0, 2.0, 3.0]}]}
 
 
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def alive(pid: int) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    return False
-
-
 @pytest.fixture
 def registry(tmp_path: Path) -> Path:
     registry = Registry(tmp_path / "registry")
-    (tmp_path / "model.onnx").write_bytes(models.scaled())
-    registry.publish("scaled", tmp_path / "model.onnx", inspect=inspect)
+    publish(registry, "scaled", models.scaled())
     return registry.path
 
 
@@ -218,8 +208,7 @@ def test_memory_of_large_bodies_goes_back(registry: Path, tmp_path: Path) -> Non
     """Chunked: as pieces, they lie in the C library's heap, which keeps what is freed."""
     rows, width = 2_000, 3_000
     size = 4 * rows * width
-    (tmp_path / "wide.onnx").write_bytes(models.scaled(2.0, width))
-    Registry(registry).publish("wide", tmp_path / "wide.onnx", inspect=inspect)
+    publish(Registry(registry), "wide", models.scaled(2.0, width))
     tensor = {
         "name": "x",
         "shape": [rows, width],
@@ -229,16 +218,16 @@ def test_memory_of_large_bodies_goes_back(registry: Path, tmp_path: Path) -> Non
     head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}})
     body = head.encode() + bytes(size)
     with running(registry, tmp_path, {"server": {"workers": 1}}) as server:
-        before = server.rss_bytes()
+        before = rss_bytes(server.process.pid)
         threads = [threading.Thread(target=ask_in_chunks, args=(server, body, len(head))) for _ in range(4)]
         for thread in threads:
             thread.start()
         most = before
         while any(thread.is_alive() for thread in threads):
-            most = max(most, server.rss_bytes())
+            most = max(most, rss_bytes(server.process.pid))
             time.sleep(0.05)
         assert most > before + 4 * size
-        until(lambda: server.rss_bytes() < before + 32 * 2**20, 40.0)
+        until(lambda: rss_bytes(server.process.pid) < before + 32 * 2**20, 40.0)
 
 
 def ask_in_chunks(server: Server, body: bytes, json_bytes: int) -> None:
@@ -261,9 +250,8 @@ def test_one_worker_stops_in_order_too(registry: Path, tmp_path: Path) -> None:
 def test_sigterm_in_the_middle_of_loading_is_an_orderly_end(tmp_path: Path, workers: int) -> None:
     # Two workers that were forked from a process which loads: tests/app/test_nursery.py.
     registry = Registry(tmp_path / "registry")
-    (tmp_path / "model.onnx").write_bytes(models.mlp(32, 512, 512, 2))
     for number in range(60):
-        registry.publish(f"m{number}", tmp_path / "model.onnx", inspect=inspect)
+        publish(registry, f"m{number}", models.mlp(32, 512, 512, 2))
     settings = {"server": {"workers": workers, "load_ahead_s": 0}, "lifecycle": {"probe": False}}
     with running(registry.path, tmp_path, settings, ready=False) as server:
         assert server.request("GET", "/v2/health/ready").status == 503

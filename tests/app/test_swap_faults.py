@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from fastserve.registry import Registry
-from fastserve.runtime import inspect
 from tests import models
 from tests.app.test_hot_swap import SETTINGS, Site
-from tests.app.test_supervisor import alive, children
 from tests.lifecycle import hostile
+from tests.processes import alive, children
+from tests.registries import publish
 from tests.servers import running
 from tests.waiting import until
 
@@ -26,9 +26,7 @@ PAIR = {**SETTINGS, "server": {"workers": 2}}
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
     registry = Registry(tmp_path / "registry")
-    file = tmp_path / "first.onnx"
-    file.write_bytes(models.scaled(1.0))
-    registry.publish("m", file, inspect=inspect, alias="champion")
+    publish(registry, "m", models.scaled(1.0), alias="champion")
     return registry
 
 
@@ -56,9 +54,7 @@ def test_a_model_that_cannot_be_read_at_the_start_is_not_forgotten(
 ) -> None:
     """No load balancer shall send traffic to a server that answers 404 for it."""
     (registry.path / "m" / "aliases.json").write_text('{"champion": ')
-    file = tmp_path / "other.onnx"
-    file.write_bytes(models.scaled(3.0))
-    registry.publish("other", file, inspect=inspect)
+    publish(registry, "other", models.scaled(3.0))
     with running(registry.path, tmp_path, {**PAIR, "server": {"workers": 1}}, ready=False) as server:
         until(lambda: server.request("GET", "/v2/models/other/ready").status == 200)
         assert server.request("GET", "/v2/health/ready").status == 503

@@ -16,63 +16,19 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 import pytest
 
-from fastserve.monitoring import Profile
 from fastserve.registry import Registry
-from fastserve.runtime import inspect
 from tests import models
-from tests.app.test_supervisor import children
-from tests.app.test_watching import Load, Watched, bodies, make_profile, send_all
+from tests.app.watched import Load, Watched, assert_quiet, bodies, catch_up, send_all, watching
 from tests.controlplane.conftest import Cluster, cluster  # noqa: F401 - a fixture
-from tests.servers import Server, free_port, running
+from tests.processes import children
+from tests.registries import publish
+from tests.servers import free_port, running
 from tests.waiting import until
 
 TOKEN = "a token of this test, long enough"
-
-
-@pytest.fixture(scope="module")
-def profile() -> Profile:
-    return make_profile()
-
-
-@pytest.fixture
-def registry(tmp_path: Path, profile: Profile) -> Registry:
-    registry = Registry(tmp_path / "registry")
-    (tmp_path / "model.onnx").write_bytes(models.scaled())
-    registry.publish("scaled", tmp_path / "model.onnx", inspect=inspect, profile=profile.to_bytes())
-    return registry
-
-
-@contextlib.contextmanager
-def watching(registry: Registry, tmp: Path, database: str = "", **settings: Any) -> Iterator[Watched]:
-    """Run a server of one worker with its control plane; no exception may be in its log at the end."""
-    port = free_port()
-    settings = {
-        "server": {"control_port": port},
-        "monitoring": {"interval_s": 0.1},
-        "control": {"database": database or f"sqlite:///{tmp}/control.db"},
-        **settings,
-    }
-    with running(registry.path, tmp, settings) as server:
-        watched = Watched(server, port)
-        until(lambda: watched.metric("fastserve_workers") == 1)
-        yield watched
-    assert_quiet(server)
-
-
-def assert_quiet(server: Server) -> None:
-    log = server.log.read_text()
-    assert "Traceback" not in log, log
-
-
-def catch_up(watched: Watched) -> None:
-    """Wait until everything that the worker has done so far is counted: its snapshots come in order."""
-    before = watched.metric("fastserve_requests_total", code="404")
-    assert watched.server.request("POST", "/v2/models/none/infer", {"inputs": []}).status == 404
-    until(lambda: watched.metric("fastserve_requests_total", code="404") > before)
 
 
 def assert_counted(watched: Watched, requests: int) -> None:
@@ -144,7 +100,7 @@ def fill(path: Path) -> None:
 
 
 def test_a_full_disk(registry: Registry, tmp_path: Path, small_disk: Path) -> None:
-    with watching(registry, tmp_path, f"sqlite:///{small_disk}/control.db") as watched:
+    with watching(registry, tmp_path, database=f"sqlite:///{small_disk}/control.db") as watched:
         load = Load(watched.server)
         until(lambda: watched.answered() > 0)
         fill(small_disk / "ballast")
@@ -159,7 +115,7 @@ def test_a_full_disk(registry: Registry, tmp_path: Path, small_disk: Path) -> No
 
 
 def test_postgresql_restarted(registry: Registry, tmp_path: Path, cluster: Cluster) -> None:  # noqa: F811
-    with watching(registry, tmp_path, cluster.new_database()) as watched:
+    with watching(registry, tmp_path, database=cluster.new_database()) as watched:
         load = Load(watched.server)
         until(lambda: watched.answered() > 0)
         cluster.stop()
@@ -342,10 +298,10 @@ def test_a_file_whose_name_is_not_utf_8_spoils_its_own_version_only(
 ) -> None:
     elsewhere = Registry(tmp_path / "elsewhere")
     for _ in range(2):
-        version = elsewhere.publish("scaled", tmp_path / "model.onnx", inspect=inspect)
+        version = publish(elsewhere, "scaled", models.scaled())
     directory = elsewhere.path / "scaled" / str(version)
     # The error that says why it is refused has the name in it.
-    os.symlink(os.fsencode(tmp_path / "model.onnx"), os.fsencode(directory) + b"/\xff.bin")
+    os.symlink(os.fsencode(tmp_path / "elsewhere"), os.fsencode(directory) + b"/\xff.bin")
     with watching(registry, tmp_path) as watched:
         directory.rename(registry.path / "scaled" / str(version))
         name = "fastserve_model_state"

@@ -18,7 +18,7 @@ from fastserve.monitoring.pinning import Pinner
 from fastserve.registry import Registry
 from fastserve.runtime import inspect
 from tests import models
-from tests.app.test_watching import make_profile
+from tests.app.watched import make_profile
 
 ROWS = np.ones((2, 3), np.float32)
 

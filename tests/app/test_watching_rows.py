@@ -3,16 +3,14 @@
 import gzip
 import json
 import shutil
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fastserve.controlplane.reporting import Report
 from fastserve.monitoring import NumberFeature, Profile
 from fastserve.monitoring.building import Described, build_profile
 from fastserve.monitoring.comparing import FeatureComparison
@@ -20,32 +18,15 @@ from fastserve.registry import Registry
 from fastserve.runtime import inspect
 from fastserve.types import Array
 from tests import models
-from tests.app.test_supervisor import children
-from tests.app.test_watching import Load, Watched
-from tests.app.test_watching_faults import assert_quiet, catch_up
-from tests.servers import Answer, Server, free_port, running
+from tests.app.watched import Load, Watched, catch_up, watching
+from tests.processes import children, rss_bytes
+from tests.servers import Answer, Server
 from tests.waiting import until
 
 MIB = 2**20
 
 
-@contextmanager
-def watching(registry: Registry, tmp: Path, **settings: Any) -> Iterator[Watched]:
-    """Run a server of one worker, with snapshots that are as many as can be."""
-    port = free_port()
-    common = {
-        "server": {"control_port": port},
-        "monitoring": {"interval_s": 0.05},
-        "control": {"database": f"sqlite:///{tmp}/control.db"},
-    }
-    with running(registry.path, tmp, common | settings) as server:
-        watched = Watched(server, port)
-        until(lambda: watched.metric("fastserve_workers") == 1)
-        yield watched
-    assert_quiet(server)
-
-
-def publish(
+def publish_profiled(
     registry: Registry,
     tmp: Path,
     content: bytes,
@@ -85,15 +66,9 @@ def send_texts(server: Server, texts: Sequence[str], model: str = "m") -> None:
     assert server.request("POST", f"/v2/models/{model}/infer", {"inputs": [one]}).status == 200
 
 
-def report(watched: Watched, model: str = "m", version: int | None = None) -> Report:
-    which = "" if version is None else f"&version={version}"
-    return Report.model_validate_json(watched.get(f"/v2/control/models/{model}/report?since=1h{which}"))
-
-
 def worker_rss_bytes(watched: Watched) -> int:
     (worker,) = set(children(watched.server.process.pid)) - {watched.control_pid()}
-    lines = Path(f"/proc/{worker}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
+    return rss_bytes(worker)
 
 
 @pytest.fixture
@@ -105,7 +80,7 @@ def registry(tmp_path: Path) -> Registry:
 def test_two_thousand_features(registry: Registry, tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     reference = rng.standard_normal((2_000, 2_000)).astype(np.float32)
-    publish(registry, tmp_path, models.scaled(width=2_000), [reference], outputs=[2 * reference])
+    publish_profiled(registry, tmp_path, models.scaled(width=2_000), [reference], outputs=[2 * reference])
     with watching(registry, tmp_path) as watched:
         send_floats(watched.server, reference[:50])
         catch_up(watched)
@@ -115,7 +90,7 @@ def test_two_thousand_features(registry: Registry, tmp_path: Path) -> None:
         catch_up(watched)
         grown = worker_rss_bytes(watched) - before
         assert watched.metric("fastserve_rows_watched_total") == 101 * 50
-        found = report(watched)
+        found = watched.report("m")
         # An answer of these is 1 MB of JSON, the states of a snapshot 0.8 MB: a few of each, whatever was sent.
         assert grown < 24 * MIB, grown / MIB
     assert found.rows == 101 * 50
@@ -126,7 +101,7 @@ def test_two_thousand_features(registry: Registry, tmp_path: Path) -> None:
 def test_unseen_categories_take_no_memory(registry: Registry, tmp_path: Path) -> None:
     known = np.array([[f"category {i}"] for i in range(100_000)], object)
     content = models.identity(8, "batch", 1)
-    publish(registry, tmp_path, content, [known], max_categories=100_000)
+    publish_profiled(registry, tmp_path, content, [known], max_categories=100_000)
     with watching(registry, tmp_path) as watched:
         send_texts(watched.server, known[:2_000, 0].tolist())
         catch_up(watched)
@@ -135,7 +110,7 @@ def test_unseen_categories_take_no_memory(registry: Registry, tmp_path: Path) ->
             send_texts(watched.server, [f"{start + i:0200}" for i in range(2_000)])
         catch_up(watched)
         grown = worker_rss_bytes(watched) - before
-        (found,) = report(watched).features
+        (found,) = watched.report("m").features
     assert (found.live.rows, found.live.outside, found.live.missing) == (202_000, 200_000, 0)
     assert (sum(found.live.counts), max(found.live.counts), len(found.live.counts)) == (2_000, 1, 100_000)
     # To keep what was unseen would take 50 MB.
@@ -147,7 +122,7 @@ def test_odd_values_move_their_own_bins_only(registry: Registry, tmp_path: Path)
     reference = rng.standard_normal((5_000, 5)).astype(np.float32)
     reference[:, 0] = 5.0
     reference[:, 1] = np.nan
-    profile = publish(
+    profile = publish_profiled(
         registry, tmp_path, models.scaled(width=5), [reference], outputs=[reference * np.float32(2)]
     )
     live = rng.standard_normal((400, 5)).astype(np.float32)
@@ -168,7 +143,7 @@ def test_odd_values_move_their_own_bins_only(registry: Registry, tmp_path: Path)
         for row in odd:
             assert send_floats(watched.server, row[None]).status == 200
         catch_up(watched)
-        found = report(watched)
+        found = watched.report("m")
         assert watched.metric("fastserve_rows_watched_total") == 408
     every = np.concatenate([live, odd])
     with np.errstate(over="ignore"):
@@ -194,27 +169,14 @@ def test_odd_values_move_their_own_bins_only(registry: Registry, tmp_path: Path)
                 assert (one.moments.minimum, one.moments.maximum) == (finite.min(), finite.max())
 
 
-class Rows(Load):
-    """Asks the model `m` until told to stop."""
-
-    def run(self) -> None:
-        one = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1.0, 2.0, 3.0]}
-        while not self.stopping:
-            status = self.server.request("POST", "/v2/models/m/infer", {"inputs": [one]}).status
-            if status == 200:
-                self.answered += 1
-            else:
-                self.failed.append(status)
-
-
 def test_a_version_swapped_away_under_load(registry: Registry, tmp_path: Path) -> None:
     reference = np.random.default_rng(5).standard_normal((1_000, 3)).astype(np.float32)
-    publish(registry, tmp_path, models.scaled(2.0), [reference])
+    publish_profiled(registry, tmp_path, models.scaled(2.0), [reference])
     registry.set_alias("m", "champion", 1)
     with watching(registry, tmp_path, lifecycle={"versions": 1}) as watched:
-        load = Rows(watched.server)
+        load = Load(watched.server, "m")
         until(lambda: load.answered > 50)
-        publish(registry, tmp_path, models.scaled(3.0), [reference + np.float32(1)])
+        publish_profiled(registry, tmp_path, models.scaled(3.0), [reference + np.float32(1)])
         registry.set_alias("m", "champion", 2)
         until(lambda: watched.metric("fastserve_requests_total", model="m", version="2", code="200") > 50)
         load.stop()
@@ -224,8 +186,8 @@ def test_a_version_swapped_away_under_load(registry: Registry, tmp_path: Path) -
         catch_up(watched)
         second = watched.metric("fastserve_requests_total", model="m", version="2", code="200")
         assert watched.metric("fastserve_rows_watched_total", version="2") == second
-        first = report(watched, version=1).rows
-        assert report(watched, version=2).rows == second
+        first = watched.report("m", 1).rows
+        assert watched.report("m", 2).rows == second
         listed = json.loads(watched.get("/v2/control/models"))["models"]
     assert not load.failed
     assert first > 0
@@ -239,31 +201,31 @@ def test_a_version_swapped_away_under_load(registry: Registry, tmp_path: Path) -
 def test_rows_whose_run_fails_are_not_counted(registry: Registry, tmp_path: Path) -> None:
     reference = np.arange(3, dtype=np.int64).repeat(40)[:, None]
     table = np.arange(6, dtype=np.float32).reshape(3, 2)
-    publish(registry, tmp_path, models.failing_on_negative(), [reference], outputs=[table[reference[:, 0]]])
+    publish_profiled(
+        registry, tmp_path, models.failing_on_negative(), [reference], outputs=[table[reference[:, 0]]]
+    )
     sent = [0, 1, 0, 2, 2, 1, 1, 2] * 6 + [0, 1, 9, 2, 2, 9, 1, 2] * 6
-    statuses: list[int] = []
-    settings = {"lifecycle": {"withdraw_after_runs": 0}, "batching": {"max_queue_delay_us": 50_000}}
-    with watching(registry, tmp_path, **settings) as watched:
+    with watching(
+        registry,
+        tmp_path,
+        lifecycle={"withdraw_after_runs": 0},
+        batching={"max_queue_delay_us": 50_000},
+    ) as watched:
 
         def ask(picks: list[int]) -> None:
             for pick in picks:
                 one = {"name": "row", "shape": [1, 1], "datatype": "INT64", "data": [pick]}
                 answer = watched.server.request("POST", "/v2/models/m/infer", {"inputs": [one]})
-                statuses.append(answer.status)
                 assert answer.status == (500 if pick == 9 else 200)
 
-        threads = [threading.Thread(target=ask, args=(sent[at::8],)) for at in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(ask, [sent[at::8] for at in range(8)]))
         catch_up(watched)
-        assert sorted(statuses) == [200] * 84 + [500] * 12
         # Some ran together and some alone, as all do that were in a batch with a bad one.
         name = "fastserve_batch_rows_bucket"
         assert 0 < watched.metric(name, model="m", le="1.0") < watched.metric(name, model="m", le="+Inf")
         assert watched.metric("fastserve_rows_watched_total") == 84
-        found = report(watched)
+        found = watched.report("m")
     assert found.rows == 84
     picked = next(one for one in found.features if one.role == "input").live
     assert picked.moments is not None
@@ -274,13 +236,13 @@ def test_rows_whose_run_fails_are_not_counted(registry: Registry, tmp_path: Path
 def test_rows_of_requests_that_run_alone(registry: Registry, tmp_path: Path) -> None:
     """A model that does not keep rows apart is served without batching: a request is one entry of its queue."""
     reference = np.random.default_rng(6).standard_normal((1_000, 3)).astype(np.float32)
-    publish(registry, tmp_path, models.unique_rows(), [reference])
+    publish_profiled(registry, tmp_path, models.unique_rows(), [reference])
     with watching(registry, tmp_path) as watched:
         for at in range(5):
             assert send_floats(watched.server, reference[at * 12 : at * 12 + 12]).status == 200
         catch_up(watched)
         until(lambda: watched.metric("fastserve_rows_watched_total") == 60)
-        found = report(watched)
+        found = watched.report("m")
     assert found.rows == 60
     assert {one.live.rows for one in found.features} == {60}
 
@@ -293,7 +255,7 @@ def test_every_way_in_counts_the_same(registry: Registry, tmp_path: Path) -> Non
     reference = [np.array(columns[name], types[kind])[:, None] for name, kind in kinds.items()]
     ways = ("plain", "gzip", "v1")
     for way in ways:
-        publish(registry, tmp_path, models.pipeline(), reference, model=way)
+        publish_profiled(registry, tmp_path, models.pipeline(), reference, model=way)
     live = models.pipeline_rows(40, seed=2)
     live["carrier"][:5] = ["ZZ"] * 5
     with watching(registry, tmp_path) as watched:
@@ -313,7 +275,7 @@ def test_every_way_in_counts_the_same(registry: Registry, tmp_path: Path) -> Non
             ]
             assert [one.status for one in asked] == [200, 200, 200], [one.body for one in asked]
         catch_up(watched)
-        seen = [{one.feature: one for one in report(watched, way).features} for way in ways]
+        seen = [{one.feature: one for one in watched.report(way).features} for way in ways]
         for way in ways:
             assert watched.metric("fastserve_requests_total", model=way, code="200") == 40
             name = "fastserve_request_duration_seconds_count"
@@ -336,12 +298,12 @@ def facts(one: FeatureComparison) -> tuple[object, ...]:
 def test_series_of_a_version_that_is_unloaded_go_although_its_directory_stays(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "registry")
     reference = np.random.default_rng(5).standard_normal((1_000, 3)).astype(np.float32)
-    publish(registry, tmp_path, models.scaled(2.0), [reference])
+    publish_profiled(registry, tmp_path, models.scaled(2.0), [reference])
     registry.set_alias("m", "champion", 1)
     with watching(registry, tmp_path, lifecycle={"versions": 1}) as watched:
         assert send_floats(watched.server, reference[:1]).status == 200
         until(lambda: watched.metric("fastserve_requests_total", version="1") == 1)
-        publish(registry, tmp_path, models.scaled(3.0), [reference])
+        publish_profiled(registry, tmp_path, models.scaled(3.0), [reference])
         registry.set_alias("m", "champion", 2)
         until(lambda: watched.metric("fastserve_model_state", version="2", state="READY") == 1)
         until(lambda: 'model="m",version="1"' not in watched.get("/metrics").decode())

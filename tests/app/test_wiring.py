@@ -10,15 +10,15 @@ from fastserve.batching import BatchingOptions
 from fastserve.lifecycle import LifecycleOptions, Loader
 from fastserve.registry import Registry
 from fastserve.registry.holding import alone
-from fastserve.runtime import RuntimeOptions, inspect
+from fastserve.runtime import RuntimeOptions
 from tests import models
+from tests.registries import publish
 
 
 @pytest.mark.parametrize("where", ["prepare", "attach"])
 def test_a_version_that_cannot_be_made_to_serve_is_let_go(tmp_path: Path, where: str) -> None:
-    registry, file = Registry(tmp_path / "registry"), tmp_path / "model.onnx"
-    file.write_bytes(models.scaled())
-    version = registry.path / "m" / str(registry.publish("m", file, inspect=inspect))
+    registry = Registry(tmp_path / "registry")
+    version = registry.path / "m" / str(publish(registry, "m", models.scaled()))
     loader = Loader(registry, RuntimeOptions(), BatchingOptions(), LifecycleOptions(probe=False), threads=1)
 
     def fail(_: object) -> None:

@@ -9,8 +9,8 @@ import pytest
 from onnx import TensorProto
 
 from fastserve.registry import Registry
-from fastserve.runtime import inspect
 from tests import models
+from tests.registries import publish
 from tests.servers import Server, running
 
 http = pytest.importorskip("tritonclient.http", reason="tritonclient[http] is not installed")
@@ -24,18 +24,12 @@ X = np.random.default_rng(0).random((5, 3)).astype(np.float32)
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("triton")
     registry = Registry(root / "registry")
-    zoo = {
-        "scaled": models.scaled(),
-        "text": models.identity(TensorProto.STRING, "batch", 2),
-        "half": models.identity(TensorProto.FLOAT16, "batch", 2),
-        "pipeline": models.pipeline(True),
-        "fixed": models.fixed_batch(),
-    }
-    for name, data in zoo.items():
-        (root / "model.onnx").write_bytes(data)
-        registry.publish(name, root / "model.onnx", inspect=inspect)
-    (root / "model.onnx").write_bytes(models.scaled(3.0))
-    registry.publish("scaled", root / "model.onnx", inspect=inspect)
+    publish(registry, "scaled", models.scaled())
+    publish(registry, "scaled", models.scaled(3.0))
+    publish(registry, "text", models.identity(TensorProto.STRING, "batch", 2))
+    publish(registry, "half", models.identity(TensorProto.FLOAT16, "batch", 2))
+    publish(registry, "pipeline", models.pipeline(True))
+    publish(registry, "fixed", models.fixed_batch())
     with running(registry.path, root, {"batching": {"max_batch_rows": 64}}) as up:
         yield up
 

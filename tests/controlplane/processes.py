@@ -1,7 +1,6 @@
 """Real control plane processes, with a port, a Unix socket and a lifeline of their own."""
 
 import contextlib
-import http.client
 import json
 import os
 import signal
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fastserve.monitoring.transport import Link
-from tests.servers import Answer
+from tests.servers import Answer, request
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 30.0
@@ -87,13 +86,7 @@ class ControlProcess:
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            connection.request(method, path, body, headers or {})
-            response = connection.getresponse()
-            return Answer(response.status, response.getheaders(), response.read())
-        finally:
-            connection.close()
+        return request(self.port, method, path, body, headers)
 
     def link(self) -> Link:
         return Link(self.ingest)

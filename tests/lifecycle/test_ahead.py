@@ -14,8 +14,9 @@ from fastserve.errors import RegistryError
 from fastserve.lifecycle import LifecycleOptions, Loader, Scanner, by_urgency, load_ahead, load_small
 from fastserve.lifecycle.probe import vouch
 from fastserve.registry import Registry, VersionRecord
-from fastserve.runtime import RuntimeOptions, inspect
+from fastserve.runtime import RuntimeOptions
 from tests import models
+from tests.registries import publish
 
 OPTIONS = LifecycleOptions(versions=1)
 
@@ -24,11 +25,10 @@ OPTIONS = LifecycleOptions(versions=1)
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     """`small` and `large` are tested, `untested` is not, and a file of `broken` is not what was published."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    registry, file = Registry(tmp_path / "registry"), tmp_path / "model.onnx"
+    registry = Registry(tmp_path / "registry")
     for seed, name in enumerate(("small", "broken", "untested", "large")):
         sizes = (8, 1_100, 1_000, 2) if name == "large" else (8, 4, 2)
-        file.write_bytes(models.mlp.__wrapped__(*sizes, seed=seed))
-        registry.publish(name, file, inspect=inspect)
+        publish(registry, name, models.mlp.__wrapped__(*sizes, seed=seed))
         if name != "untested":
             vouch(registry.describe(name, 1), registry.path)
     model = registry.path / "broken" / "1" / "model.onnx"
@@ -90,7 +90,7 @@ def test_what_is_at_hand_is_loaded_once(loader: Loader) -> None:
         loader.free(loaded)
 
 
-def test_it_ends_when_told(registry: Registry, loader: Loader) -> None:
+def test_it_ends_when_told(loader: Loader) -> None:
     answers = iter([True, False])
     order = [("small", 1), ("large", 1), ("untested", 1)]
     assert load_small(loader, order, lambda: next(answers)) == []

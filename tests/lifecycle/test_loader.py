@@ -5,17 +5,17 @@ from pathlib import Path
 from fastserve.batching import BatchingOptions
 from fastserve.lifecycle import LifecycleOptions, Loader
 from fastserve.registry import Registry
-from fastserve.runtime import RuntimeOptions, inspect
+from fastserve.runtime import RuntimeOptions
 from tests import models
+from tests.registries import publish
 
 WIDTH = 1_000
 
 
 def test_a_batch_of_wide_rows_is_one_that_the_batch_buffer_may_hold(tmp_path: Path) -> None:
     """The warm-up makes every batch: of rows of 4 MB, 1024 were 4 GB, however small the model."""
-    registry, file = Registry(tmp_path / "registry"), tmp_path / "model.onnx"
-    file.write_bytes(models.scaled(width=WIDTH))
-    registry.publish("wide", file, inspect=inspect)
+    registry = Registry(tmp_path / "registry")
+    publish(registry, "wide", models.scaled(width=WIDTH))
     batching = BatchingOptions(max_queue_bytes=2**16)
     loader = Loader(registry, RuntimeOptions(), batching, LifecycleOptions(probe=False), threads=1)
     loaded = loader.load("wide", 1)

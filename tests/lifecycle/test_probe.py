@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -24,6 +23,9 @@ from fastserve.registry import Registry, VersionRecord
 from fastserve.runtime import inspect
 from tests import models
 from tests.lifecycle.hostile import deep_tree, endless_loop, huge_tensor
+from tests.processes import alive
+from tests.registries import publish
+from tests.waiting import until
 
 MAIN = "fastserve.runtime.probe_process"
 
@@ -95,13 +97,6 @@ def zygotes() -> Callable[[], list[int]]:
     return lambda: [pid for pid in zygotes_of(os.getpid()) if pid not in before]
 
 
-def wait_for(what: Callable[[], object], limit_s: float = 10.0) -> None:
-    stop = time.monotonic() + limit_s
-    while not what():
-        assert time.monotonic() < stop, "waited in vain"
-        time.sleep(0.01)
-
-
 def in_thread(call: Callable[[], object]) -> tuple[threading.Thread, list[BaseException]]:
     errors: list[BaseException] = []
 
@@ -141,11 +136,9 @@ def test_what_passed_is_not_tested_again(
 
 
 def test_a_published_version_is_known_by_its_checksums(tmp_path: Path, prober: Prober) -> None:
-    file = tmp_path / "trained.onnx"
-    file.write_bytes(models.scaled())
     registry = Registry(tmp_path / "registry")
     for name in ("a", "b"):
-        registry.publish(name, file, inspect=inspect)
+        publish(registry, name, models.scaled())
     prober.check(registry.describe("a", 1))
     prober.check(registry.describe("b", 1))
     assert prober.tests == 1
@@ -212,7 +205,7 @@ def test_a_file_that_hangs_does_not_keep_others_waiting(tmp_path: Path) -> None:
     prober = make(tmp_path, probe_timeout_s=1.2)
     hanging, good = version(tmp_path, endless_loop()), version(tmp_path, models.scaled(), number=2)
     thread, errors = in_thread(lambda: prober.check(hanging))
-    wait_for(lambda: prober.tests == 1)
+    until(lambda: prober.tests == 1)
     prober.check(good)
     assert thread.is_alive()
     thread.join()
@@ -281,11 +274,11 @@ def test_a_test_load_is_repeated_when_the_process_dies_under_it(
 ) -> None:
     prober = make(tmp_path, probe_timeout_s=1.0)
     thread, errors = in_thread(lambda: prober.check(version(tmp_path, endless_loop())))
-    wait_for(lambda: zygotes() and children(zygotes()[0]))
+    until(lambda: zygotes() and children(zygotes()[0]))
     (zygote,) = zygotes()
     (loading,) = children(zygote)
     os.kill(zygote, signal.SIGKILL)
-    wait_for(lambda: not Path(f"/proc/{loading}").exists())
+    until(lambda: not Path(f"/proc/{loading}").exists())
     thread.join()
     assert [str(error) for error in errors] == ["loading it took longer than 1 s (lifecycle.probe_timeout_s)"]
     assert prober.tests == 2
@@ -297,30 +290,30 @@ def test_a_test_load_that_is_killed_and_one_that_closing_ends(
 ) -> None:
     record = version(tmp_path, endless_loop())
     thread, errors = in_thread(lambda: prober.check(record))
-    wait_for(lambda: zygotes() and children(zygotes()[0]))
+    until(lambda: zygotes() and children(zygotes()[0]))
     (loading,) = children(zygotes()[0])
     file = Path(f"/proc/{loading}/limits")
-    wait_for(lambda: re.search(r"Max core file size +0 +0 ", file.read_text()))
-    wait_for(lambda: not re.search(r"Max (address space|cpu time) +unlimited", file.read_text()))
+    until(lambda: re.search(r"Max core file size +0 +0 ", file.read_text()))
+    until(lambda: not re.search(r"Max (address space|cpu time) +unlimited", file.read_text()))
     os.kill(loading, signal.SIGKILL)
     thread.join()
     assert ["killed (signal 9)" in str(error) for error in errors] == [True]
 
     thread, errors = in_thread(lambda: prober.check(record))
-    wait_for(lambda: children(zygotes()[0]))
+    until(lambda: children(zygotes()[0]))
     (loading,) = children(zygotes()[0])
     prober.close()
     thread.join(5)
     assert isinstance(errors[0], ModelRejected)
     assert "the server is ending" in str(errors[0])
-    wait_for(lambda: not Path(f"/proc/{loading}").exists())
+    until(lambda: not Path(f"/proc/{loading}").exists())
     assert zygotes() == []
 
 
 def test_an_idle_process_is_ended_and_started_anew(tmp_path: Path, zygotes: Callable[[], list[int]]) -> None:
     prober = make(tmp_path, idle_s=0.1)
     prober.check(version(tmp_path, models.scaled(1.0)))
-    wait_for(lambda: not zygotes())
+    until(lambda: not zygotes())
     prober.check(version(tmp_path, models.scaled(2.0), number=2))
     prober.close()
 
@@ -337,21 +330,13 @@ def test_no_process_outlives_the_server(tmp_path: Path) -> None:
     )
     server = subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(record.path)])
     try:
-        wait_for(lambda: zygotes_of(server.pid) and children(zygotes_of(server.pid)[0]))
+        until(lambda: zygotes_of(server.pid) and children(zygotes_of(server.pid)[0]))
         (zygote,) = zygotes_of(server.pid)
         (loading,) = children(zygote)
     finally:
         server.kill()
         server.wait()
-    wait_for(lambda: not Path(f"/proc/{loading}").exists() and not _runs(zygote))
-
-
-def _runs(pid: int) -> bool:
-    """A zombie that nobody waits for, in a container without an init, does not run."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    until(lambda: not Path(f"/proc/{loading}").exists() and not alive(zygote))
 
 
 def test_inspect_apart_gives_what_inspect_gives(tmp_path: Path) -> None:

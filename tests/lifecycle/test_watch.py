@@ -10,8 +10,8 @@ import pytest
 
 from fastserve.lifecycle import LifecycleOptions, Scanner, Watcher, Wish
 from fastserve.registry import Registry
-from fastserve.runtime import inspect
 from tests import models
+from tests.registries import publish
 from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what is announced is the system's business")
@@ -41,31 +41,29 @@ def watched(root: Path) -> Iterator[Watched]:
         one.watcher.stop()
 
 
-def publish(root: Path) -> None:
-    file = root.parent / "model.onnx"
-    file.write_bytes(models.scaled())
-    Registry(root).publish("m", file, inspect=inspect)
+def add_version(root: Path) -> None:
+    publish(Registry(root), "m", models.scaled())
 
 
 def test_a_models_directory_that_was_replaced_is_watched_on(tmp_path: Path) -> None:
     root = tmp_path / "registry"
-    publish(root)
+    add_version(root)
     shutil.copytree(root / "m", tmp_path / "copy")
     with watched(root) as one:
         until(lambda: one.versions == (1,))
         (root / "m").rename(tmp_path / "old")
         (tmp_path / "copy").rename(root / "m")
-        publish(root)
+        add_version(root)
         until(lambda: one.versions == (2, 1))
-        publish(root)
+        add_version(root)
         until(lambda: one.versions == (3, 2, 1))
 
 
 def test_a_registry_behind_a_link_that_is_moved_is_watched_on(tmp_path: Path) -> None:
     first, second, link = tmp_path / "first", tmp_path / "second", tmp_path / "link"
-    publish(first)
-    publish(second)
-    publish(second)
+    add_version(first)
+    add_version(second)
+    add_version(second)
     link.symlink_to(first)
     with watched(link) as one:
         until(lambda: one.versions == (1,))
@@ -73,5 +71,5 @@ def test_a_registry_behind_a_link_that_is_moved_is_watched_on(tmp_path: Path) ->
         (tmp_path / "new").rename(link)
         one.watcher.look()
         until(lambda: one.versions == (2, 1))
-        publish(second)
+        add_version(second)
         until(lambda: one.versions == (3, 2, 1))

@@ -8,9 +8,9 @@ import pytest
 from onnx import TensorProto
 
 from fastserve.registry import Registry
-from fastserve.runtime import inspect
 from tests import models
-from tests.paths.workers import worker
+from tests.paths.workers import Running, worker
+from tests.registries import publish
 
 MODELS: dict[str, Callable[[], bytes]] = {
     "scaled": models.scaled,
@@ -35,12 +35,9 @@ MODELS: dict[str, Callable[[], bytes]] = {
 
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("zoo")
-    registry = Registry(root / "registry")
+    registry = Registry(tmp_path_factory.mktemp("zoo") / "registry")
     for name, make in MODELS.items():
-        file = root / f"{name}.onnx"
-        file.write_bytes(make())
-        registry.publish(name, file, inspect=inspect)
+        publish(registry, name, make())
     return registry.path
 
 
@@ -53,3 +50,10 @@ def both(zoo: Path) -> Iterator[SimpleNamespace]:
         worker(zoo, http={**http, "fast_path": False}) as ordinary,
     ):
         yield SimpleNamespace(fast=fast, ordinary=ordinary)
+
+
+@pytest.fixture(params=["fast", "ordinary"])
+def way(request: pytest.FixtureRequest, both: SimpleNamespace) -> Running:
+    """Each of the two, in turn."""
+    running: Running = getattr(both, request.param)
+    return running

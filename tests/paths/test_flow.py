@@ -12,9 +12,9 @@ import pytest
 
 from fastserve.frontends.http.connection import GatedProtocol
 from fastserve.registry import Registry
-from fastserve.runtime import inspect
 from tests import models
 from tests.paths.workers import Running, post, status, worker
+from tests.registries import publish
 from tests.waiting import until
 
 MIB = 2**20
@@ -22,10 +22,8 @@ MIB = 2**20
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("flow")
-    registry = Registry(root / "registry")
-    (root / "model.onnx").write_bytes(models.scaled())
-    registry.publish("scaled", root / "model.onnx", inspect=inspect)
+    registry = Registry(tmp_path_factory.mktemp("flow") / "registry")
+    publish(registry, "scaled", models.scaled())
     return registry.path
 
 

@@ -18,8 +18,9 @@ from statistics import median
 from typing import Any
 
 from fastserve.registry import Registry
-from fastserve.runtime import inspect
 from tests import models
+from tests.processes import children, rss_bytes
+from tests.registries import publish
 from tests.servers import Server, running
 from tests.soak.client import SLOT_S
 
@@ -85,11 +86,10 @@ def run(
     directory: Path, swaps: int, mode: str, connections: int, quiet_s: float, pause_s: float, workers: int = 2
 ) -> Storm:
     """Start a server, ask without pause, swap."""
-    registry, files = Registry(directory / "registry"), directory / "files"
-    files.mkdir()
+    registry = Registry(directory / "registry")
     storm = Storm(swaps)
     for _ in range(4):
-        _publish(registry, files)
+        _publish(registry)
     registry.set_alias(MODEL, "champion", 4)
     config = {"server": {"workers": workers}, "lifecycle": {"versions": 4}}
     with running(registry.path, directory, config) as server, _Client(server, connections) as client:
@@ -99,7 +99,7 @@ def run(
         time.sleep(quiet_s)
         client.phase("swaps")
         for number in range(1, swaps + 1):
-            _swap(storm, registry, files, mode)
+            _swap(storm, registry, mode)
             _await_ready(server, storm.wishes[-1][1])
             time.sleep(pause_s)
             if number == min(RSS_FROM_SWAP, swaps):
@@ -112,19 +112,17 @@ def run(
     return storm
 
 
-def _publish(registry: Registry, files: Path) -> int:
+def _publish(registry: Registry) -> int:
     """Publish a model that multiplies by its own version's number."""
     number = max(registry.versions(MODEL), default=0) + 1 if (registry.path / MODEL).is_dir() else 1
-    file = files / "model.onnx"
-    file.write_bytes(models.scaled.__wrapped__(float(number)))
-    assert registry.publish(MODEL, file, inspect=inspect) == number
+    assert publish(registry, MODEL, models.scaled.__wrapped__(float(number))) == number
     return number
 
 
-def _swap(storm: Storm, registry: Registry, files: Path, mode: str) -> None:
+def _swap(storm: Storm, registry: Registry, mode: str) -> None:
     now = storm.wishes[-1][1]
     if mode == "publish":
-        wanted = _publish(registry, files)
+        wanted = _publish(registry)
         registry.gc(_KEPT, MODEL, dry_run=False)
     else:
         versions = registry.versions(MODEL)[-3:]
@@ -152,10 +150,8 @@ def _rss_bytes(server: Server) -> int:
     while pending:
         pid = pending.pop()
         with suppress(OSError):
-            pending += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-                if line.startswith("VmRSS:"):
-                    total += int(line.split()[1]) * 1024
+            pending += children(pid)
+            total += rss_bytes(pid)
     return total
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from fastserve.registry import Registry
-from fastserve.runtime import inspect
 from tests import models
+from tests.registries import publish
 from tests.servers import Server, running
 
 Traced = Callable[..., AbstractContextManager[Server]]
@@ -18,11 +18,9 @@ Traced = Callable[..., AbstractContextManager[Server]]
 
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("traced")
-    registry = Registry(root / "registry")
-    for name, data in {"scaled": models.scaled(), "picky": models.failing_on_negative()}.items():
-        (root / "model.onnx").write_bytes(data)
-        registry.publish(name, root / "model.onnx", inspect=inspect)
+    registry = Registry(tmp_path_factory.mktemp("traced") / "registry")
+    publish(registry, "scaled", models.scaled())
+    publish(registry, "picky", models.failing_on_negative())
     return registry.path
 
 
