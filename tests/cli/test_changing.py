@@ -39,7 +39,7 @@ def test_aliases_and_rollback_as_processes(models: Run, away: Run, tmp_path: Pat
     assert [line.split()[:3] for line in table[1:]][1] == ["double", "3", "champion"]
 
 
-def test_an_alias_for_an_alias(models: Run, tmp_path: Path) -> None:
+def test_an_alias_for_an_alias(models: Run) -> None:
     models("alias", "double", "champion", "1")
     models("alias", "double", "challenger", "2")
     assert said(models("alias", "double", "champion", "challenger")) == "double: champion 1 → 2\n"
@@ -105,7 +105,7 @@ def test_the_mistakes_with_aliases(models: Run, away: Run) -> None:
     fails(away("alias", "double", "champion"), 2, "say which version")
 
 
-def test_tags(models: Run, tmp_path: Path) -> None:
+def test_tags(models: Run) -> None:
     shown = said(models("tag", "double@4", "stage=prod", "ticket=ML=17"))
     assert shown.split() == ["TAG", "VALUE", "stage", "prod", "ticket", "ML=17"]
     assert json.loads(said(models("tag", "double@4", "ticket=", "--json"))) == {"stage": "prod"}

@@ -172,7 +172,7 @@ def test_what_is_collected_meanwhile_is_not_broken(
 
 
 def test_what_was_named_and_is_collected_meanwhile_is_told(
-    models: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    models: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Registry, "replaced", lambda self, model: self.gc(1, model) and {})
     done = models("verify", "double@2")
@@ -262,7 +262,7 @@ def test_a_history_without_its_head(models: Run, tmp_path: Path) -> None:
     assert "double/.audit-head is missing" in done.stderr
 
 
-def test_the_mistakes_with_audit(models: Run, tmp_path: Path) -> None:
+def test_the_mistakes_with_audit(models: Run) -> None:
     fails(models("audit", "duoble"), 1, "did you mean 'double'?")
     fails(models("audit", "double@3"), 2, "a model's name is wanted here")
     assert models("audit").returncode == 2

@@ -1,12 +1,9 @@
 """The command itself: help, version, what it imports, how it ends."""
 
 import contextlib
-import http.client
-import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +12,7 @@ import pytest
 from fastserve.registry import Registry, SigningKey
 from fastserve.registry.signing import generate
 from tests.cli.conftest import Run, environment, publish
-from tests.servers import free_port, running
+from tests.servers import free_port, request, running
 from tests.waiting import until
 
 
@@ -36,10 +33,8 @@ def test_a_server_whose_standard_streams_are_closed(tmp_path: Path, closed: str)
 
 
 def is_live(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    with contextlib.suppress(OSError), contextlib.closing(connection):
-        connection.request("GET", "/v2/health/live")
-        return connection.getresponse().status == 200
+    with contextlib.suppress(OSError):
+        return request(port, "GET", "/v2/health/live").status == 200
     return False
 
 
@@ -207,7 +202,7 @@ def test_ports_of_what_is_not_there_are_taken_with_a_word(tmp_path: Path) -> Non
         assert process.stderr.readline() == (
             "fastserve: this release has no gRPC front end: --grpc-port 9001 is accepted and not opened\n"
         )
-        _wait_alive(port)
+        until(lambda: is_live(port))
     finally:
         process.terminate()
         process.communicate(timeout=30)
@@ -265,45 +260,17 @@ def test_serving_asks_for_signatures(tmp_path: Path, model: Path, store: Registr
         stderr=subprocess.DEVNULL,
     )
     try:
-        _wait_alive(port)
-        rows = _settled(port, versions=3)
+        until(lambda: is_live(port))
+        until(lambda: [row["state"] for row in index(port)] == ["UNAVAILABLE", "READY", "UNAVAILABLE"])
+        rows = index(port)
     finally:
         process.terminate()
         process.communicate(timeout=30)
-    assert [(row["version"], row["state"]) for row in rows] == [
-        ("1", "UNAVAILABLE"),
-        ("2", "READY"),
-        ("3", "UNAVAILABLE"),
-    ]
+    assert [row["version"] for row in rows] == ["1", "2", "3"]
     assert "sign" in rows[0]["reason"]
 
 
-def _settled(port: int, versions: int) -> list[dict[str, str]]:
-    """Wait until no version is about to be loaded; give the index, ordered by version."""
-    rows: list[dict[str, str]] = []
-    give_up_s = time.monotonic() + 30
-    while time.monotonic() < give_up_s:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        connection.request("POST", "/v2/repository/index")
-        rows = sorted(json.loads(connection.getresponse().read()), key=lambda row: row["version"])
-        connection.close()
-        states = {row["state"] for row in rows}
-        if len(rows) == versions and states <= {"READY", "UNAVAILABLE"}:
-            return rows
-        time.sleep(0.05)
-    raise AssertionError(f"nothing settles: {rows}")
-
-
-def _wait_alive(port: int) -> None:
-    give_up_s = time.monotonic() + 30
-    while time.monotonic() < give_up_s:
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            connection.request("GET", "/v2/health/live")
-            if connection.getresponse().status == 200:
-                return
-        except OSError:
-            time.sleep(0.05)
-        finally:
-            connection.close()
-    raise AssertionError("the server did not come up")
+def index(port: int) -> list[dict[str, str]]:
+    """Every version with its state, ordered by version."""
+    rows: list[dict[str, str]] = request(port, "POST", "/v2/repository/index").json()
+    return sorted(rows, key=lambda row: row["version"])

@@ -213,7 +213,7 @@ def test_inputs_of_variable_width_are_left_out_with_the_outputs(call: Run, tmp_p
 
 
 def test_a_file_whose_answers_are_not_described_is_not_run(
-    call: Run, data: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Run, data: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ("--model", model, "--out", "p.json", "--json")
     report = told(call("monitor", "profile", data, *options, "--no-outputs"))

@@ -129,7 +129,7 @@ def test_a_name_that_cannot_be_here_holds_up_no_other(
     assert all("is not a model name" in row["problem"] for row in rows[1:])
 
 
-def test_import_from_places_that_are_no_utf8(call: Run, triton: Path, store: Registry) -> None:
+def test_import_from_places_that_are_no_utf8(call: Run, triton: Path) -> None:
     (triton / "b").rename(triton / "b\udce9")
     place = triton.rename(triton.with_name("jos\udce9"))
     done = call("models", "import", place, "--json", *REG)

@@ -1,8 +1,7 @@
 """One control plane writes to a PostgreSQL database at a time; others stand by and take over."""
 
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,8 +15,9 @@ from fastserve.controlplane.profiles import Profiles
 from fastserve.controlplane.store import Store
 from fastserve.monitoring.snapshot import VersionNow
 from tests.controlplane.conftest import Cluster
-from tests.controlplane.processes import START_S, ControlProcess, control_process
+from tests.controlplane.processes import ControlProcess, control_process
 from tests.controlplane.snapshots import Clock, delta, normal, profile, snapshot
+from tests.waiting import until
 
 REFERENCE = profile()
 
@@ -89,13 +89,6 @@ def test_a_dropped_connection_is_made_again(cluster: Cluster, clock: Clock) -> N
     store.database.close()
 
 
-def wait_for(answer: Callable[[], int], status: int) -> None:
-    give_up_s = time.monotonic() + START_S
-    while answer() != status:
-        assert time.monotonic() < give_up_s
-        time.sleep(0.05)
-
-
 @contextmanager
 def two_of_them(url: str, tmp_path: Path) -> Iterator[tuple[ControlProcess, ControlProcess]]:
     """One that works on a database, and one that stands by, which the test stops."""
@@ -104,7 +97,7 @@ def two_of_them(url: str, tmp_path: Path) -> Iterator[tuple[ControlProcess, Cont
     second.mkdir()
     with control_process(first, database=url) as one:
         other = ControlProcess(second, {"database": url})
-        wait_for(lambda: "another control plane works on it; trying again" in other.log.read_text(), True)
+        until(lambda: "another control plane works on it; trying again" in other.log.read_text())
         yield one, other
 
 
@@ -116,7 +109,7 @@ def test_a_killed_one_is_followed_by_the_one_that_stood_by(cluster: Cluster, tmp
         assert other.request("GET", "/v2/control/models").status == 503
         assert other.post(rows(2, 4))[0] == 503
         one.stop(signal.SIGKILL)
-        wait_for(lambda: other.request("GET", "/v2/control/health").status, 200)
+        until(lambda: other.request("GET", "/v2/control/health").status == 200)
         assert "the database can be had now" in other.log.read_text()
         assert other.post(rows(1, 3))[0] == 200
         assert other.post(rows(2, 4))[0] == 200
@@ -129,7 +122,7 @@ def test_who_lost_its_place_takes_it_again_though_nobody_sends(cluster: Cluster,
     url = cluster.new_database()
     with two_of_them(url, tmp_path) as (one, other):
         drop_connections(url)
-        wait_for(lambda: other.request("GET", "/v2/control/health").status, 200)
+        until(lambda: other.request("GET", "/v2/control/health").status == 200)
         assert one.post(rows(1, 3))[0] == 503
         health = one.request("GET", "/v2/control/health")
         assert health.status == 503 and b"another control plane works on it" in health.body

@@ -22,6 +22,7 @@ from fastserve.monitoring.snapshot import MAX_SNAPSHOT_BYTES, Snapshot, VersionN
 from fastserve.registry.state import ALIASES_FILE
 from tests.controlplane.processes import TOKEN, ControlProcess, control_process
 from tests.controlplane.snapshots import delta, normal, profile, snapshot
+from tests.waiting import until
 
 REFERENCE = profile()
 PATH = "/v2/control/snapshots"
@@ -75,10 +76,7 @@ def test_a_worker_is_heard_and_shown(control: ControlProcess) -> None:
     by_count = CountWindows.model_validate_json(control.request("GET", "/v2/control/models/m/windows").body)
     assert (by_count.version, [one.rows for one in by_count.windows]) == (3, [50])
     # The comparison for /metrics follows by itself.
-    give_up_s = time.monotonic() + 20
-    while b"fastserve_drift_distance{" not in control.request("GET", "/metrics").body:
-        assert time.monotonic() < give_up_s
-        time.sleep(0.1)
+    until(lambda: b"fastserve_drift_distance{" in control.request("GET", "/metrics").body)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from fastserve.errors import ConfigError
 from fastserve.monitoring.snapshot import VersionNow
 from tests.controlplane.processes import START_S, ControlProcess, control_process
 from tests.controlplane.snapshots import delta, normal, profile, snapshot
+from tests.waiting import until
 
 REFERENCE = profile()
 
@@ -157,10 +158,7 @@ def test_health_is_well_again_where_nobody_sends_for_its_sake(tmp_path: Path) ->
 
 def test_it_waits_for_a_database_that_is_not_there_yet(tmp_path: Path) -> None:
     control = ControlProcess(tmp_path, {"database": "postgresql+psycopg://u:hush@127.0.0.1:1/d"})
-    give_up_s = time.monotonic() + 20
-    while "trying again" not in control.log.read_text():
-        assert time.monotonic() < give_up_s and control.process.poll() is None
-        time.sleep(0.05)
+    until(lambda: "trying again" in control.log.read_text() or control.process.poll() is not None)
     one = snapshot(1, []).to_bytes()
     assert control.post(one)[0] == 503
     report = control.request("GET", "/v2/control/models/m/report")

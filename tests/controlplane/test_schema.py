@@ -1,7 +1,9 @@
 """Migrations from nothing to what the code uses, on both databases."""
 
+import contextlib
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from alembic import command
@@ -49,28 +51,18 @@ def test_a_newer_database_is_refused(empty: Database) -> None:
 
 
 def test_processes_that_start_at_once(new_url: str) -> None:
-    errors: list[BaseException] = []
     together = threading.Barrier(4)
 
-    def start() -> None:
-        database = open_database(new_url)
-        try:
+    def start(_: int) -> None:
+        with contextlib.closing(open_database(new_url)) as database:
             together.wait()
             schema.prepare(database)
-        except BaseException as error:  # noqa: BLE001 - the test looks at it
-            errors.append(error)
-        finally:
-            database.close()
 
-    threads = [threading.Thread(target=start) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(start, range(4)))
 
 
-def test_a_failed_migration_leaves_nothing(empty: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_migration_leaves_nothing(empty: Database) -> None:
     with empty.writing() as connection:
         connection.execute(text("CREATE TABLE workers (id INTEGER)"))  # in the way of the last table
     with pytest.raises(Exception, match="workers"):

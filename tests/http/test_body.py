@@ -11,7 +11,7 @@ import pytest
 from starlette.requests import Request
 
 from fastserve.errors import InvalidRequest, PayloadTooLarge
-from fastserve.frontends.http.body import Inflater, check_length
+from fastserve.frontends.http.body import Inflater, check_length, read_body
 from tests.http.asgi import Answer, Client
 from tests.http.conftest import OPTIONS
 
@@ -197,7 +197,7 @@ def test_the_json_length_of_an_answer_counts_uncompressed_bytes(client: Client) 
     assert answer.header(header) == plain.header(header)
 
 
-def test_large_bodies_let_other_tasks_run(client: Client) -> None:
+def test_large_bodies_let_other_tasks_run() -> None:
     """The event loop turns between two steps of decompression."""
 
     async def count_turns() -> int:
@@ -208,10 +208,6 @@ def test_large_bodies_let_other_tasks_run(client: Client) -> None:
             while True:
                 turns += 1
                 await asyncio.sleep(0)
-
-        from starlette.requests import Request
-
-        from fastserve.frontends.http.body import read_body
 
         body = gzip.compress(bytes(8 * 2**20))
 
