@@ -1,7 +1,7 @@
 """Distances from counts: equal to SciPy's and to their definitions, feature by feature; hostile arguments."""
 
 import pickle
-from threading import Thread
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -164,17 +164,10 @@ def test_many_features_are_one_at_a_time(features: Any, steps: bool) -> None:
 def test_large_plans_run_beside_other_threads() -> None:
     counts = np.arange(1, 100_001)
     offsets = np.arange(0, 100_001, 10)
-    found: list[Distances] = []
-    threads = [
-        Thread(target=lambda: found.append(distances(counts, counts[::-1].copy(), offsets))) for _ in range(3)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 3
-    for other in found[1:]:
-        for left, right in zip(found[0], other, strict=True):
+    with ThreadPoolExecutor(3) as pool:
+        first, *others = pool.map(lambda _: distances(counts, counts[::-1].copy(), offsets), range(3))
+    for other in others:
+        for left, right in zip(first, other, strict=True):
             np.testing.assert_array_equal(left, right)
 
 

@@ -1,6 +1,6 @@
 """The first rows of a version become its reference, whoever brings them and however odd a batch is."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -25,11 +25,8 @@ def test_threads_bring_each_row_once() -> None:
             x = np.arange(2 * at, 2 * at + 16, dtype=np.float32).reshape(8, 2)
             one.update([x], [x[:, :1]], 8)
 
-    threads = [threading.Thread(target=work, args=(12_000 * n,)) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(0, 48_000, 12_000)))
     assert one.rows == one.wanted == 40_000
     assert full == [one]
     x = one._kept[0]

@@ -1,6 +1,6 @@
 """Recorders: every row once, inputs and outputs, and never an exception into the data path."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -46,15 +46,12 @@ def test_two_threads_lose_no_row() -> None:
     one = recorder(profiles.profile())
     x = np.zeros((3, 3), np.float32)
 
-    def work() -> None:
+    def work(_: int) -> None:
         for _ in range(2_000):
             one.update([x], [x], 3)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
     rows, states = one.take()
     assert rows == 24_000
     sketch = one.profile.tensors[0].sketch()

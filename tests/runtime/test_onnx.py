@@ -1,7 +1,7 @@
 """One loaded model: what it answers, bound and not, and how it fails."""
 
 import gc
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -204,20 +204,15 @@ def test_a_closed_runtime_fails(tmp_path: Path) -> None:
 
 def test_many_threads_run_one_session(tmp_path: Path) -> None:
     runtime = load(tmp_path, models.mlp(8, 16, 3))
-    wrong: list[int] = []
 
     def work(seed: int) -> None:
         x = rows(seed + 1, 8, seed)
         expected = runtime.run([x])[0]
-        if not all(np.array_equal(runtime.run([x])[0], expected) for _ in range(50)):
-            wrong.append(seed)
+        for _ in range(50):
+            np.testing.assert_array_equal(runtime.run([x])[0], expected)
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
 
 
 @pytest.mark.parametrize(

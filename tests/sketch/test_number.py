@@ -3,8 +3,8 @@
 import itertools
 import math
 import struct
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -326,16 +326,13 @@ def test_threads_share_a_sketch() -> None:
     values = np.random.default_rng(4).standard_normal((1000, 8), dtype=np.float32)
     sketch, taken = NumberSketch([[0.0]] * 8), []
 
-    def work() -> None:
+    def work(_: int) -> None:
         for _ in range(50):
             sketch.update(values)
             taken.append(sketch.take())
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
     for state in taken:
         sketch.merge_bytes(state)
     assert sketch.rows == 200_000
