@@ -1,18 +1,11 @@
 """Requests that arrive slowly, or go wrong when they are answered already; both ways alike."""
 
 import time
-from types import SimpleNamespace
 
 import pytest
 
 from tests.paths.test_connection import first, row
 from tests.paths.workers import Running, post, status
-
-
-@pytest.fixture(params=["fast", "ordinary"])
-def way(request: pytest.FixtureRequest, both: SimpleNamespace) -> Running:
-    running: Running = getattr(both, request.param)
-    return running
 
 
 def test_what_is_refused_after_its_answer_gets_no_second_one(

@@ -32,12 +32,6 @@ def first(response: bytes) -> float:
     return float(json.loads(body(response))["outputs"][0]["data"][0])
 
 
-@pytest.fixture(params=["fast", "ordinary"])
-def way(request: pytest.FixtureRequest, both: SimpleNamespace) -> Running:
-    running: Running = getattr(both, request.param)
-    return running
-
-
 def test_keep_alive(way: Running) -> None:
     with way.connect() as connection:
         for i in range(50):

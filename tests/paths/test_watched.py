@@ -1,8 +1,8 @@
 """What a watcher sees of requests that follow each other closely on real connections: every row, as it was."""
 
 import json
-import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -70,11 +70,8 @@ def test_every_row_is_seen_as_it_came(running: Running) -> None:
             for _ in requests:
                 assert connection.response().startswith(b"HTTP/1.1 200")
 
-    threads = [threading.Thread(target=client, args=[number]) for number in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        list(pool.map(client, range(CLIENTS)))
     with running.connect() as connection:  # by then the loop has come round again
         assert connection.ask(plain(np.full((1, 3), -1, np.float32))).startswith(b"HTTP/1.1 200")
         assert connection.ask(plain(np.full((1, 3), -1, np.float32))).startswith(b"HTTP/1.1 200")

@@ -4,7 +4,6 @@ import contextlib
 import re
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from fastserve.app.supervisor import bind
 from fastserve.app.worker import Worker
 from fastserve.config import Config
 from fastserve.frontends.http.connection import Environment
+from tests.waiting import until
 
 
 @dataclass
@@ -45,20 +45,19 @@ def worker(registry: Path, **settings: Any) -> Iterator[Running]:
     thread = threading.Thread(target=running.worker.run, args=(listener,))
     thread.start()
     try:
-        give_up_s = time.monotonic() + 60
-        while time.monotonic() < give_up_s:
-            with contextlib.suppress(OSError, AssertionError), running.connect() as connection:
-                if connection.ask(b"GET /v2/health/ready HTTP/1.1\r\nHost: t\r\n\r\n").startswith(
-                    b"HTTP/1.1 200"
-                ):
-                    break
-            time.sleep(0.02)
+        until(lambda: is_ready(running))
         yield running
     finally:
         assert running.worker.server is not None
-        running.worker.server.should_exit = True
+        running.worker.server.stop()
         thread.join(40)
         assert not thread.is_alive()
+
+
+def is_ready(running: Running) -> bool:
+    with contextlib.suppress(OSError, AssertionError), running.connect() as connection:
+        return status(connection.ask(b"GET /v2/health/ready HTTP/1.1\r\nHost: t\r\n\r\n")) == 200
+    return False
 
 
 class Connection:
