@@ -55,14 +55,17 @@ class Cluster:
         return f"postgresql+psycopg://tester@/{database}?host={self.folder}"
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [str(self._binaries / program), *arguments]
-        if self._account is not None:
-            command = ["runuser", "-u", self._account, "--", *command]
         done = subprocess.run(
-            command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            as_account(self._account, self._binaries / program, *arguments),
+            cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr.decode()
+
+
+def as_account(account: str | None, *command: Path | str) -> list[Path | str]:
+    """The command as another user runs it; as this one for None."""
+    return [*command] if account is None else ["runuser", "-u", account, "--", *command]
 
 
 def _binaries() -> Path:
@@ -95,15 +98,20 @@ def cluster() -> Iterator[Cluster]:
     pytest.importorskip("psycopg", reason="psycopg is not installed")
     binaries, account = _binaries(), _account()
     # Not below pytest's own folder, which only root may enter; and a socket's path is short.
-    with tempfile.TemporaryDirectory(prefix="fs-pg-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        if account is not None:
-            shutil.chown(folder, account)
-        running = Cluster(binaries, folder, account)
-        try:
-            yield running
-        finally:
-            running.stop()
+    folder = Path(tempfile.mkdtemp(prefix="fs-pg-"))
+    if account is not None:
+        shutil.chown(folder, account)
+    stop = as_account(account, binaries / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
+    # Its input ends with this process, even one that is killed: nothing is left behind.
+    undertaker = subprocess.Popen(
+        ["sh", "-c", 'read _; "$@"; rm -rf "$0"', folder, *stop],
+        cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield Cluster(binaries, folder, account)
+    finally:
+        undertaker.communicate()
 
 
 @pytest.fixture(scope="session")
