@@ -3,23 +3,19 @@
 Run it as `python -m benchmarks.http_bench --figures` (the promised ratios) or `--matrix` (the whole table).
 """
 
-import sys
 import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-ROOT = Path(__file__).resolve().parent.parent
-if not __package__:  # started as a file: make the packages beside it importable
-    sys.path[0] = str(ROOT)
+import typer
+from rich.console import Console
 
-import typer  # noqa: E402
-from rich.console import Console  # noqa: E402
-
-from benchmarks.serving import figures, machine, matrix, report  # noqa: E402
-from benchmarks.serving.load import LoadError, find_wrk  # noqa: E402
-from benchmarks.serving.rig import Rig, Settings  # noqa: E402
+from benchmarks.serving import figures, machine, matrix, report
+from benchmarks.serving.load import LoadError, find_wrk
+from benchmarks.serving.rig import Rig, Settings
+from benchmarks.serving.servers import ROOT
 
 MODELS = ROOT / ".benchmarks" / "models"
 

@@ -22,8 +22,9 @@ from fastserve.batching import BatchingOptions
 from fastserve.lifecycle import LifecycleOptions, Loader, Scanner
 from fastserve.lifecycle.probe import vouch
 from fastserve.registry import Registry
-from fastserve.runtime import RuntimeOptions, inspect
+from fastserve.runtime import RuntimeOptions
 from tests import models
+from tests.registries import publish
 from tests.servers import running
 
 START_RATIO = 1.2
@@ -34,11 +35,10 @@ SCAN_S = 1.0
 
 def fill(directory: Path, names: int, versions: int) -> Registry:
     """Publish small models, all different."""
-    registry, file = Registry(directory / "registry"), directory / "model.onnx"
+    registry = Registry(directory / "registry")
     for number in range(names * versions):
-        file.write_bytes(models.mlp.__wrapped__(32, 64, 64, 2, seed=number))
         name = f"m{number % names:03}"
-        version = registry.publish(name, file, inspect=inspect)
+        version = publish(registry, name, models.mlp.__wrapped__(32, 64, 64, 2, seed=number))
         vouch(registry.describe(name, version), registry.path)
     return registry
 
@@ -118,11 +118,9 @@ def starting(directory: Path, names: int, versions: int, repeat: int) -> bool:
 
 def scanning(directory: Path, names: int, versions: int) -> bool:
     """Print how long a first and a second look at many versions take."""
-    file = directory / "model.onnx"
-    file.write_bytes(models.scaled())
     registry = Registry(directory / "many")
     for number in range(names):
-        first = registry.publish(f"m{number:03}", file, inspect=inspect)
+        first = publish(registry, f"m{number:03}", models.scaled())
         source = registry.path / f"m{number:03}" / str(first)
         for version in range(first + 1, first + versions):
             shutil.copytree(source, source.parent / str(version), copy_function=os.link)

@@ -42,7 +42,6 @@ def _ticks(pid: int) -> int:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return 0
-    fields = text.rpartition(")")[
-        2
-    ].split()  # the command's name may hold spaces; utime and stime are fields 14 and 15
+    # The command's name, in brackets, may hold spaces; utime and stime are fields 14 and 15.
+    fields = text.rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
