@@ -1,4 +1,4 @@
-"""Buckets against their definition: a list of bounds, searched from below."""
+"""Bounds against their definition, a list searched from below; and the buckets of the core against these."""
 
 import math
 
@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastserve.monitoring.buckets import LAST, bound, index_of, quantile
+from fastserve.monitoring.buckets import LAST, bound
+from fastserve_core.histogram import Histogram
 
 # One by one up to 8, then eight steps from each power of two to the next.
 BOUNDS = [*range(1, 9), *(2**m + step * 2**m // 8 for m in range(3, 26) for step in range(1, 9)), math.inf]
@@ -18,8 +19,11 @@ units = st.one_of(
 )
 
 
-def naive_index(value: int) -> int:
-    return next(index for index, upper in enumerate(BOUNDS) if value <= upper)
+def index_of(value: int) -> int:
+    histogram = Histogram(1)
+    histogram.add(value)
+    (index,) = histogram.take()[0]
+    return index
 
 
 def test_bounds_are_the_listed_ones() -> None:
@@ -33,32 +37,12 @@ def test_bounds_rise_and_hold_every_power_of_two() -> None:
 
 @given(units)
 def test_a_value_lies_in_the_first_bucket_that_is_not_below_it(value: int) -> None:
-    assert index_of(value) == naive_index(value)
+    assert BOUNDS[index_of(value)] == next(upper for upper in BOUNDS if value <= upper)
 
 
 @given(st.integers(1, 2**26))
 def test_a_bucket_is_no_wider_than_an_eighth(value: int) -> None:
     assert value <= bound(index_of(value)) <= value * 9 / 8
-
-
-@given(st.lists(units, min_size=1, max_size=60), st.floats(0, 1))
-def test_a_quantile_is_the_bound_of_the_ranked_value(values: list[int], q: float) -> None:
-    buckets: dict[int, int] = {}
-    for value in values:
-        buckets[index_of(value)] = buckets.get(index_of(value), 0) + 1
-    ranked = sorted(values)[max(math.ceil(q * len(values)), 1) - 1]
-    assert quantile(buckets, q) == BOUNDS[naive_index(ranked)]
-
-
-def test_a_quantile_of_nothing() -> None:
-    assert math.isnan(quantile({}, 0.5))
-    assert math.isnan(quantile({3: 0}, 0.5))
-
-
-@pytest.mark.parametrize("q", [-0.1, 1.1, math.nan])
-def test_a_quantile_outside_of_0_to_1(q: float) -> None:
-    with pytest.raises(ValueError, match="lies in 0 to 1"):
-        quantile({1: 1}, q)
 
 
 @pytest.mark.parametrize("index", [-1, LAST + 1])
