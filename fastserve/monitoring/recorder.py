@@ -39,7 +39,6 @@ class Recorder:
         self._label = label
         self._rows = 0
         self._lock = threading.Lock()
-        self._taken_rows = 0
         self._sketches: list[Sketch] = [one.sketch() for one in profile.tensors]
         self._inputs = self._counters("input", [spec.name for spec in signature.inputs])
         self._outputs = self._counters("output", [spec.name for spec in signature.outputs])
@@ -70,10 +69,10 @@ class Recorder:
 
     def take(self) -> tuple[int, list[bytes]]:
         """Give the rows counted since the last `take`, and a state for each tensor of the profile."""
-        rows = self._rows - self._taken_rows
+        with self._lock:
+            rows, self._rows = self._rows, 0
         if not rows:
             return 0, []
-        self._taken_rows += rows
         return rows, [sketch.take() for sketch in self._sketches]
 
 
