@@ -83,14 +83,12 @@ class NumberRanges:
         Without any finite value the one edge is 0.
         """
         return [
-            _edges(self._sample.column(f) if low <= high else np.empty(0), low, high, bins)
+            _edges(self._sample.column(f), low, high, bins) if low <= high else (0.0,)
             for f, (low, high) in enumerate(zip(self._low, self._high, strict=True))
         ]
 
 
 def _edges(values: Array, low: Any, high: Any, bins: int) -> tuple[float, ...]:
-    if low > high:
-        return (0.0,)
     exact = values.astype(np.float64)
     exact = exact[np.isfinite(exact)]
     with np.errstate(over="ignore", invalid="ignore"):  # between values of 1e308 and -1e308
