@@ -15,6 +15,9 @@ from fastserve_core.sketch import CategorySketch, NumberSketch
 _PSI_FLOOR = 1e-4
 """The least share, as in `fastserve_core.distance`."""
 
+_Figures = dict[str, float | None]
+"""A feature's distances by name."""
+
 
 class Moments(BaseModel):
     """Of a number's finite values; None where there was none, or where float64 cannot say it."""
@@ -58,7 +61,7 @@ class FeatureComparison(BaseModel):
     categories: tuple[str, ...] = ()
     reference: Side
     live: Side
-    distances: dict[str, float | None]
+    distances: _Figures
     """psi, psi_raw, jensen_shannon, hellinger, total_variation, kolmogorov_smirnov, wasserstein, chi_square,
     degrees; None where a statistic has no meaning, as Wasserstein of categories, or without rows."""
     phi: float
@@ -149,11 +152,28 @@ def compare(profile: TensorProfile, sketch: NumberSketch | CategorySketch) -> li
     wanted = [len(feature.counts) for feature in profile.features]
     if [end - start for start, end in pairwise(offsets)] != wanted:
         raise ValueError(f"the sketch is not of the profile of '{profile.tensor}'")
-    counts = sketch.counts
-    live = [counts[start:end] for start, end in pairwise(offsets)]
+    counts = sketch.counts.tolist()
+    binned = [tuple(counts[start:end]) for start, end in pairwise(offsets)]
     if isinstance(sketch, NumberSketch):
-        return _compare_numbers(profile, sketch, live)
-    return _compare_categories(profile, sketch, live)
+        live, found = _live_numbers(profile, sketch, binned)
+    else:
+        live, found = _live_categories(profile, sketch, binned)
+    return [
+        FeatureComparison(
+            tensor=profile.tensor,
+            role=profile.role,
+            feature=one.name,
+            kind=one.kind,
+            edges=one.edges if isinstance(one, NumberFeature) else (),
+            categories=tuple(map(_said, one.categories)) if isinstance(one, CategoryFeature) else (),
+            reference=_reference(one),
+            live=side,
+            distances=figures,
+            phi=one.phi,
+            phi_windows=one.windows,
+        )
+        for one, side, figures in zip(profile.features, live, found, strict=True)
+    ]
 
 
 class Folding:
@@ -209,13 +229,13 @@ def measure(
     return found._replace(psi=found.psi_raw - bias * found.degrees)
 
 
-def _compare_numbers(
-    profile: TensorProfile, sketch: NumberSketch, live: Sequence[NDArray[np.int64]]
-) -> list[FeatureComparison]:
+def _live_numbers(
+    profile: TensorProfile, sketch: NumberSketch, binned: Sequence[tuple[int, ...]]
+) -> tuple[list[Side], list[_Figures]]:
     features = [one for one in profile.features if isinstance(one, NumberFeature)]
     minimum, maximum = sketch.minimum.tolist(), sketch.maximum.tolist()
     folding = Folding([one.edges for one in features])
-    measured = _measure(
+    found = _measure(
         folding(np.concatenate([np.array(one.counts, np.int64) for one in features])),
         folding(sketch.counts),
         folding.offsets,
@@ -223,66 +243,54 @@ def _compare_numbers(
     )
     missing = sketch.missing.tolist()
     infinite = (sketch.negative_infinite + sketch.positive_infinite).tolist()
-    mean, variance = sketch.mean.tolist(), sketch.variance.tolist()
-    return [
-        FeatureComparison(
-            tensor=profile.tensor,
-            role=profile.role,
-            feature=one.name,
-            kind=one.kind,
-            edges=one.edges,
-            reference=_reference_of_number(one),
-            live=Side(
-                rows=sketch.rows,
-                missing=missing[f],
-                counts=tuple(live[f].tolist()),
-                outside=int(live[f][0] + live[f][-1]),
-                infinite=infinite[f],
-                moments=_moments(mean[f], variance[f], minimum[f], maximum[f]),
+    mean, sd = sketch.mean.tolist(), np.sqrt(sketch.variance).tolist()
+    live = [
+        Side(
+            rows=sketch.rows,
+            missing=missing[f],
+            counts=counts,
+            outside=counts[0] + counts[-1],
+            infinite=infinite[f],
+            moments=Moments(
+                mean=_finite(mean[f]),
+                sd=_finite(sd[f]),
+                minimum=_finite(minimum[f]),
+                maximum=_finite(maximum[f]),
             ),
-            distances=measured[f],
-            phi=one.phi,
-            phi_windows=one.windows,
         )
-        for f, one in enumerate(features)
+        for f, counts in enumerate(binned)
     ]
+    return live, found
 
 
-def _compare_categories(
-    profile: TensorProfile, sketch: CategorySketch, live: Sequence[NDArray[np.int64]]
-) -> list[FeatureComparison]:
+def _live_categories(
+    profile: TensorProfile, sketch: CategorySketch, binned: Sequence[tuple[int, ...]]
+) -> tuple[list[Side], list[_Figures]]:
     features = [one for one in profile.features if isinstance(one, CategoryFeature)]
-    missing, unseen = sketch.missing.tolist(), sketch.unseen.tolist()
-    measured = _measure(
+    found = _measure(
         np.concatenate([np.array([*one.counts, one.unseen], np.int64) for one in features]),
         with_unseen(sketch),
         sketch.offsets + np.arange(len(features) + 1),
     )
-    return [
-        FeatureComparison(
-            tensor=profile.tensor,
-            role=profile.role,
-            feature=one.name,
-            kind=one.kind,
-            categories=tuple(map(_said, one.categories)),
-            reference=Side(
-                rows=sum(one.counts) + one.unseen + one.missing,
-                missing=one.missing,
-                counts=one.counts,
-                outside=one.unseen,
-            ),
-            live=Side(
-                rows=sketch.rows,
-                missing=missing[f],
-                counts=tuple(live[f].tolist()),
-                outside=unseen[f],
-            ),
-            distances=measured[f],
-            phi=one.phi,
-            phi_windows=one.windows,
-        )
-        for f, one in enumerate(features)
+    missing, unseen = sketch.missing.tolist(), sketch.unseen.tolist()
+    live = [
+        Side(rows=sketch.rows, missing=missing[f], counts=counts, outside=unseen[f])
+        for f, counts in enumerate(binned)
     ]
+    return live, found
+
+
+def _reference(feature: NumberFeature | CategoryFeature) -> Side:
+    if isinstance(feature, CategoryFeature):
+        return Side(rows=feature.rows, missing=feature.missing, counts=feature.counts, outside=feature.unseen)
+    return Side(
+        rows=feature.rows,
+        missing=feature.missing,
+        counts=feature.counts,
+        outside=feature.counts[0] + feature.counts[-1],
+        infinite=feature.negative_infinite + feature.positive_infinite,
+        moments=Moments(mean=feature.mean, sd=feature.sd, minimum=feature.minimum, maximum=feature.maximum),
+    )
 
 
 def _measure(
@@ -290,16 +298,13 @@ def _measure(
     live: NDArray[np.int64],
     offsets: NDArray[np.int64],
     edges: NDArray[np.float64] | None = None,
-) -> list[dict[str, float | None]]:
+) -> list[_Figures]:
     """All features in one call; a feature without rows on one side has no figure at all."""
     found = measure(reference, live, offsets, edges)
     columns = {name: values.tolist() for name, values in found._asdict().items()}
     counted = np.isfinite(found.psi_raw).tolist()
     return [
-        {
-            name: float(values[f]) if some and math.isfinite(values[f]) else None
-            for name, values in columns.items()
-        }
+        {name: _finite(float(values[f])) if some else None for name, values in columns.items()}
         for f, some in enumerate(counted)
     ]
 
@@ -313,32 +318,8 @@ def _boundaries(feature: NumberFeature, low: float, high: float) -> NDArray[np.f
     return np.array([min([first, *ends]), *feature.edges, max([last, *ends])])
 
 
-def _reference_of_number(feature: NumberFeature) -> Side:
-    infinite = feature.negative_infinite + feature.positive_infinite
-    counted = sum(feature.counts)
-    finite = counted - infinite
-    variance = feature.m2 / (finite - 1) if finite > 1 and feature.m2 is not None else math.nan
-    return Side(
-        rows=counted + feature.missing,
-        missing=feature.missing,
-        counts=feature.counts,
-        outside=feature.counts[0] + feature.counts[-1],
-        infinite=infinite,
-        moments=_moments(feature.mean, variance, feature.minimum, feature.maximum),
-    )
-
-
-def _moments(mean: float | None, variance: float, minimum: float | None, maximum: float | None) -> Moments:
-    return Moments(
-        mean=_finite(mean),
-        sd=math.sqrt(variance) if variance >= 0 and math.isfinite(variance) else None,
-        minimum=_finite(minimum),
-        maximum=_finite(maximum),
-    )
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _said(category: str | bool | int) -> str:

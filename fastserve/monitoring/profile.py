@@ -4,7 +4,9 @@ Made once from training data (or pinned from the first live rows), small, withou
 """
 
 import hashlib
+import math
 from datetime import datetime
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -20,7 +22,7 @@ from pydantic import (
 
 from fastserve.errors import InvalidProfile
 from fastserve.overriding import place_and_problem
-from fastserve.types import Signature
+from fastserve.types import DataType, Signature
 from fastserve_core.sketch import CategorySketch, NumberSketch
 
 PROFILE_FILE = "profile.json"
@@ -33,11 +35,6 @@ MAX_FEATURES = 65_536
 Sketch = NumberSketch | CategorySketch
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
-
-_NUMBERS = {
-    *("FP16", "FP32", "FP64"),
-    *("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"),
-}
 
 
 class _Strict(BaseModel):
@@ -74,7 +71,7 @@ class NumberFeature(_Feature):
     def _fits(self) -> "NumberFeature":
         if len(self.counts) != len(self.edges) + 1:
             raise ValueError(f"{len(self.edges)} edges need {len(self.edges) + 1} counts")
-        if any(low >= high for low, high in zip(self.edges, self.edges[1:], strict=False)):
+        if any(low >= high for low, high in pairwise(self.edges)):
             raise ValueError("edges must rise")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise ValueError("the minimum is above the maximum")
@@ -84,6 +81,12 @@ class NumberFeature(_Feature):
     def rows(self) -> int:
         """Rows that it says something of."""
         return sum(self.counts) + self.missing
+
+    @property
+    def sd(self) -> float | None:
+        """Of finite values; None where there was one at most, or where `m2` is."""
+        finite = sum(self.counts) - self.negative_infinite - self.positive_infinite
+        return math.sqrt(self.m2 / (finite - 1)) if finite > 1 and self.m2 is not None else None
 
 
 class CategoryFeature(_Feature):
@@ -205,40 +208,34 @@ def _check_tensor(profile: TensorProfile, signature: Signature) -> None:
         raise InvalidProfile(f"{label} is not an {profile.role} of the model, which has {known}")
     if str(spec.datatype) != profile.datatype:
         raise InvalidProfile(f"{label} is {profile.datatype}; the model's is {spec.datatype}")
-    row = spec.shape[1:] if signature.batched else spec.shape
-    width = 1
-    for dimension in row:
-        width *= dimension
     if not signature.batched:
         raise InvalidProfile(
             f"{label} cannot be told row from row: not all inputs and outputs of the model begin with "
             "the same variable dimension"
         )
-    if any(dimension < 0 for dimension in row):
+    row = spec.shape[1:]
+    if any(size < 0 for size in row):
         raise InvalidProfile(f"{label} has no fixed number of values a row in the model")
+    width = math.prod(row)
     if width != len(profile.features):
         names = [feature.name for feature in profile.features]
         hint = f"'{names[width]}' is one too many" if width < len(names) else f"'{names[-1]}' is the last"
         raise InvalidProfile(f"{label} has {len(names)} columns, the model takes {width}: {hint}")
-    if profile.kind == "number" and profile.datatype not in _NUMBERS:
+    if profile.kind == "number" and spec.datatype in (DataType.BYTES, DataType.BOOL):
         raise InvalidProfile(
             f"{label} has number columns such as '{profile.features[0].name}'; "
-            f"{profile.datatype} needs categories"
+            f"{spec.datatype} needs categories"
         )
-    if profile.kind == "category":
-        _check_categories(profile, label)
-
-
-def _check_categories(profile: TensorProfile, label: str) -> None:
-    wanted: type = {"BYTES": str, "BOOL": bool}.get(profile.datatype, int)
-    if profile.datatype in ("FP16", "FP32", "FP64"):
+    if profile.kind == "category" and spec.datatype.is_float:
         raise InvalidProfile(
             f"{label} has category columns such as '{profile.features[0].name}'; "
-            f"{profile.datatype} needs numbers"
+            f"{spec.datatype} needs numbers"
         )
+    wanted = {DataType.BYTES: str, DataType.BOOL: bool}.get(spec.datatype, int)
     for feature in profile.features:
-        assert isinstance(feature, CategoryFeature)
-        if any(type(value) is not wanted for value in feature.categories):
+        if isinstance(feature, CategoryFeature) and any(
+            type(one) is not wanted for one in feature.categories
+        ):
             raise InvalidProfile(
-                f"{label}: column '{feature.name}' has categories that are not {profile.datatype}"
+                f"{label}: column '{feature.name}' has categories that are not {spec.datatype}"
             )

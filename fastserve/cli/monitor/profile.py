@@ -1,6 +1,5 @@
 """`fastserve monitor profile`: what the rows look like that a version was trained on."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -266,10 +265,7 @@ def _rows(made: "Profile") -> Iterator[dict[str, Any]]:
             bins = len(feature.counts)
             if isinstance(feature, NumberFeature):
                 bins = len(feature.edges) - 1
-                finite = sum(feature.counts) - feature.negative_infinite - feature.positive_infinite
-                mean = feature.mean
-                if finite > 1 and feature.m2 is not None:
-                    sd = math.sqrt(feature.m2 / (finite - 1))
+                mean, sd = feature.mean, feature.sd
             yield {
                 "role": tensor.role,
                 "tensor": tensor.tensor,
