@@ -1,12 +1,12 @@
 """From the cells of one column, an Arrow array, to values of a tensor; what does not fit is told by row."""
 
-import importlib
 import math
 from typing import Any, NoReturn
 
 import numpy as np
 
 from fastserve.errors import FastserveError
+from fastserve.monitoring.datafile import pyarrow
 from fastserve.types import Array, DataType
 
 _SHOWN = 40
@@ -47,13 +47,13 @@ def read_cells(column: Any, datatype: DataType, label: str, first_row: int) -> A
 
 def is_number(kind: Any) -> bool:
     """Whether an Arrow type is one of numbers; bool is none."""
-    types = _types()
+    types = pyarrow("types")
     return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))
 
 
 def is_category(kind: Any) -> bool:
     """Whether values of an Arrow type can be categories: text, bools, whole numbers, or none at all."""
-    types = _types()
+    types = pyarrow("types")
     if types.is_dictionary(kind):
         kind = kind.value_type
     known = (types.is_string, types.is_large_string, types.is_boolean, types.is_integer, types.is_null)
@@ -62,22 +62,20 @@ def is_category(kind: Any) -> bool:
 
 def all_numbers(column: Any) -> bool:
     """Whether every cell of a column of text stands for a number, or is missing."""
-    arrow = importlib.import_module("pyarrow")
     try:
-        _trimmed(column).cast(arrow.float64())
-    except arrow.ArrowInvalid:
+        _trimmed(column).cast(pyarrow().float64())
+    except pyarrow().ArrowInvalid:
         return False
     return True
 
 
 class _Cells:
     def __init__(self, column: Any, datatype: DataType, label: str, first_row: int) -> None:
-        self._arrow = importlib.import_module("pyarrow")
-        types = _types()
+        types = pyarrow("types")
         self._column = column.dictionary_decode() if types.is_dictionary(column.type) else column
         kind = self._column.type
         if types.is_null(kind):
-            self._column, kind = self._column.cast(self._arrow.string()), self._arrow.string()
+            self._column, kind = self._column.cast(pyarrow().string()), pyarrow().string()
         self._is_text = bool(types.is_string(kind) or types.is_large_string(kind) or kind == "string_view")
         self._is_bool = bool(types.is_boolean(kind))
         self._is_whole = bool(types.is_integer(kind))
@@ -91,7 +89,7 @@ class _Cells:
         if not (self._is_text or self._is_bool or self._is_whole):
             raise FastserveError(f"{self._label} is of type {self._column.type}, where text is taken")
         values = np.empty(len(self._column), object)
-        values[:] = self._column.cast(self._arrow.string()).to_pylist()
+        values[:] = self._column.cast(pyarrow().string()).to_pylist()
         return values
 
     def floats(self) -> Array:
@@ -106,10 +104,10 @@ class _Cells:
         dtype, bounds = self._datatype.dtype, np.iinfo(self._datatype.dtype)
         outside = f"is out of the range of {self._datatype}"
         if self._is_whole or self._is_text:
-            wide = self._arrow.uint64() if dtype == np.uint64 else self._arrow.int64()
+            wide = pyarrow().uint64() if dtype == np.uint64 else pyarrow().int64()
             try:
                 values = self._numpy(self._cast(wide))
-            except self._arrow.ArrowInvalid:
+            except pyarrow().ArrowInvalid:
                 if self._is_text:
                     return self._whole_texts()
                 self._refuse_uncastable(wide, outside)
@@ -144,9 +142,9 @@ class _Cells:
         self._refuse(self._missing(), "is missing, which BOOL cannot be")
         if self._is_text:
             try:
-                return self._numpy(self._cast(self._arrow.bool_()))
-            except self._arrow.ArrowInvalid:
-                self._refuse_uncastable(self._arrow.bool_(), "is neither true nor false")
+                return self._numpy(self._cast(pyarrow().bool_()))
+            except pyarrow().ArrowInvalid:
+                self._refuse_uncastable(pyarrow().bool_(), "is neither true nor false")
         if self._is_bool:
             return self._numpy(self._column)
         exact = self._doubles()
@@ -156,7 +154,7 @@ class _Cells:
 
     def _doubles(self) -> Array:
         """Numbers as float64, NaN where missing."""
-        double = self._arrow.float64()
+        double = pyarrow().float64()
         column = self._column
         if self._is_whole or self._is_bool:
             filled = self._numpy(column.fill_null(False if self._is_bool else 0)).astype(np.float64)
@@ -164,10 +162,10 @@ class _Cells:
             return filled
         try:
             exact = self._numpy(self._cast(double))
-        except self._arrow.ArrowInvalid:
+        except pyarrow().ArrowInvalid:
             self._refuse_uncastable(double, "is not a number")
         if self._is_text and np.isinf(exact).any():
-            infinite = _compute().match_substring(self._column, "inf", ignore_case=True)
+            infinite = pyarrow("compute").match_substring(self._column, "inf", ignore_case=True)
             said = self._numpy(infinite.fill_null(False))
             self._refuse(np.isinf(exact) & ~said, f"is out of the range of {self._datatype}")
         return exact
@@ -175,7 +173,7 @@ class _Cells:
     def _cast(self, kind: Any) -> Any:
         try:
             return self._column.cast(kind)
-        except self._arrow.ArrowInvalid:
+        except pyarrow().ArrowInvalid:
             if not self._is_text:
                 raise
             self._column = _trimmed(self._column)
@@ -199,7 +197,7 @@ class _Cells:
             middle = (low + high) // 2
             try:
                 self._column.slice(low, middle - low).cast(kind)
-            except self._arrow.ArrowInvalid:
+            except pyarrow().ArrowInvalid:
                 high = middle
             else:
                 low = middle
@@ -221,12 +219,4 @@ def _number(text: str) -> int | float | None:
 
 
 def _trimmed(column: Any) -> Any:
-    return _compute().utf8_trim_whitespace(column)
-
-
-def _compute() -> Any:
-    return importlib.import_module("pyarrow.compute")
-
-
-def _types() -> Any:
-    return importlib.import_module("pyarrow.types")
+    return pyarrow("compute").utf8_trim_whitespace(column)

@@ -50,7 +50,7 @@ class DataFile:
             raise ConfigError(f"{path.name} is {self.kind} and names its columns: leave out --no-header")
         if delimiter is not None and (len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n'):
             raise ConfigError(f"the delimiter must be one character such as ';', not {delimiter[:20]!r}")
-        self._delimiter = delimiter or ("\t" if ".tsv" in _suffixes(path) else ",")
+        self._delimiter = delimiter or ("\t" if _suffix(path) == ".tsv" else ",")
         self._header = header
         self.rows: int | None = None
         """Where the file says how many it has."""
@@ -94,7 +94,7 @@ class DataFile:
         FastserveError
             The file is broken, or has lines of different lengths.
         """
-        read = {"Parquet": self._parquet, "Arrow": self._arrow, "CSV": self._csv}[self.kind]
+        read = {"Parquet": self._read_parquet, "Arrow": self._read_arrow, "CSV": self._read_csv}[self.kind]
         with self._told():
             for batch in read(list(columns), block_rows):
                 for start in range(0, batch.num_rows, block_rows):
@@ -104,13 +104,13 @@ class DataFile:
     def _cells(self, column: Any, verbatim: bool) -> Any:
         if self.kind != "CSV" or verbatim:
             return column
-        compute = _arrow("compute")
+        compute = pyarrow("compute")
         absent = compute.is_in(compute.utf8_trim_whitespace(column), value_set=_absent())
-        return compute.if_else(absent, _arrow().scalar(None, column.type), column)
+        return compute.if_else(absent, pyarrow().scalar(None, column.type), column)
 
     def _schema(self) -> Any:
         if self.kind == "Parquet":
-            with _arrow("parquet").ParquetFile(str(self.path)) as file:
+            with pyarrow("parquet").ParquetFile(str(self.path)) as file:
                 self.rows = file.metadata.num_rows
                 return file.schema_arrow
         if self.kind == "Arrow":
@@ -118,14 +118,14 @@ class DataFile:
                 return reader.schema
         found = self._open_csv(None, []).schema
         if self._header:
-            return _arrow().schema([(name, _arrow().string()) for name in found.names])
-        return _arrow().schema([(f"c{i}", _arrow().string()) for i in range(len(found.names))])
+            return pyarrow().schema([(name, pyarrow().string()) for name in found.names])
+        return pyarrow().schema([(f"c{i}", pyarrow().string()) for i in range(len(found.names))])
 
-    def _parquet(self, columns: list[str], block_rows: int) -> Iterator[Any]:
-        with _arrow("parquet").ParquetFile(str(self.path)) as file:
+    def _read_parquet(self, columns: list[str], block_rows: int) -> Iterator[Any]:
+        with pyarrow("parquet").ParquetFile(str(self.path)) as file:
             yield from file.iter_batches(batch_size=block_rows, columns=columns)
 
-    def _arrow(self, columns: list[str], _block_rows: int) -> Iterator[Any]:
+    def _read_arrow(self, columns: list[str], _block_rows: int) -> Iterator[Any]:
         with self._mapped() as reader:
             for i in range(reader.num_record_batches):
                 batch = reader.get_batch(i).select(columns)
@@ -135,16 +135,16 @@ class DataFile:
 
     @contextmanager
     def _mapped(self) -> Iterator[Any]:
-        arrow = _arrow()
+        arrow = pyarrow()
         with arrow.memory_map(str(self.path)) as source, arrow.ipc.open_file(source) as reader:
             yield reader
 
-    def _csv(self, columns: list[str], _block_rows: int) -> Iterator[Any]:
+    def _read_csv(self, columns: list[str], _block_rows: int) -> Iterator[Any]:
         with self._open_csv(None if self._header else self.names, columns) as reader:
             yield from reader
 
     def _open_csv(self, names: list[str] | None, columns: list[str]) -> Any:
-        csv, text = _arrow("csv"), _arrow().string()
+        csv, text = pyarrow("csv"), pyarrow().string()
         return csv.open_csv(
             str(self.path),
             read_options=csv.ReadOptions(
@@ -164,14 +164,15 @@ class DataFile:
         """Say of which file it was that pyarrow complained."""
         try:
             yield
-        except (_arrow().ArrowException, UnicodeError, OSError) as error:
+        except (pyarrow().ArrowException, UnicodeError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise FastserveError(f"{self.path.name} cannot be read as {self.kind}: {reason[:500]}") from error
 
 
-def _arrow(module: str | None = None) -> Any:
+def pyarrow(module: str | None = None) -> Any:
+    """Give pyarrow, or a module of it; FastserveError where it is not installed."""
     try:
         return importlib.import_module(f"pyarrow.{module}" if module else "pyarrow")
     except ImportError as error:
@@ -183,22 +184,20 @@ def _arrow(module: str | None = None) -> Any:
 @cache
 def _absent() -> Any:
     """What stands for a missing value in CSV, as pyarrow has it."""
-    return _arrow().array(_arrow("csv").ConvertOptions().null_values)
+    return pyarrow().array(pyarrow("csv").ConvertOptions().null_values)
 
 
-def _suffixes(path: Path) -> list[str]:
-    return [suffix.lower() for suffix in path.suffixes]
+def _suffix(path: Path) -> str:
+    """Give the suffix that says what a file is: of .csv.gz the first."""
+    zipped = path.suffix.lower() == ".gz"
+    return Path(path.stem if zipped else path.name).suffix.lower()
 
 
 def _kind_of(path: Path, delimiter: str | None) -> str:
-    suffixes = _suffixes(path)
-    if suffixes[-1:] == [".gz"]:
-        suffixes.pop()
-    kind = _KINDS.get(suffixes[-1]) if suffixes else None
-    zipped = path.suffix.lower() == ".gz"
+    kind = _KINDS.get(_suffix(path))
     if kind is None and delimiter is not None:
         return "CSV"
-    if kind is None or (zipped and kind != "CSV"):
+    if kind is None or (path.suffix.lower() == ".gz" and kind != "CSV"):
         raise FastserveError(
             f"{path.name} must be .parquet, .arrow, .feather, .csv, .tsv or .csv.gz; "
             "for text by another name give its --delimiter"

@@ -174,6 +174,7 @@ def test_a_file_without_names(tmp_path: Path) -> None:
     assert file.names == ["c0", "c1", "c2"]
     assert read(file, one(DataType.FP64, 2), ["c2", "c0"])[0].tolist() == [[3, 1], [6, 4]]
     assert csv(tmp_path, "a\tb\n1\t2\n", "rows.tsv").names == ["a", "b"]
+    assert csv(tmp_path, "a,b\n1,2\n", "rows.tsv.csv").names == ["a", "b"]
 
 
 @pytest.mark.parametrize(
