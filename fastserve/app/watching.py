@@ -15,13 +15,14 @@ from fastserve.config import Config
 from fastserve.dataplane import DataPlane, Served
 from fastserve.errors import FastserveError
 from fastserve.monitoring import MonitoringOptions, Recorder, read_profile
-from fastserve.monitoring.outbox import Identity
+from fastserve.monitoring.outbox import Identity, Report
 from fastserve.monitoring.process import process_figures
-from fastserve.monitoring.sender import Link, Report, Sender
+from fastserve.monitoring.sender import Sender
 from fastserve.registry import Registry
 
 if TYPE_CHECKING:
     from fastserve.monitoring.pinning import Pinner
+    from fastserve.monitoring.transport import Link
 
 log = logging.getLogger("fastserve.app")
 
@@ -203,11 +204,11 @@ class Watching:
         span_ms = (min(from_ms, self._from_ms), self._from_ms)
         self._sender.offer(Report(taken.deltas, taken.now, process_figures(), span_ms, taken.profiles))
 
-    def _connect(self) -> Link:
-        from fastserve.monitoring import transport
+    def _connect(self) -> "Link":
+        from fastserve.monitoring.transport import Link
 
         token = self._options.control_token
-        return transport.Link(
+        return Link(
             self._post.socket_path,
             self._options.control_url or "",
             "" if token is None else token.get_secret_value(),

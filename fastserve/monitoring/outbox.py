@@ -1,5 +1,6 @@
 """Snapshots that wait for the control plane: bounded, numbered, each sent until it is acknowledged."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fastserve.monitoring.profile import Profile
@@ -22,6 +23,18 @@ class Identity:
     worker: int
     incarnation: str
     """32 hexadecimal digits, others for every process."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What a worker counted in a span of time, and how it stands at its end."""
+
+    deltas: list[VersionDelta]
+    now: list[VersionNow]
+    process: ProcessFigures
+    span_ms: tuple[int, int]
+    profiles: dict[str, Profile] = field(default_factory=dict)
+    """By digest; of everything that the deltas count against."""
 
 
 @dataclass(slots=True)
@@ -51,27 +64,18 @@ class Outbox:
         self._now: list[VersionNow] = []
         self._process: ProcessFigures | None = None
 
-    def add(
-        self,
-        deltas: list[VersionDelta],
-        now: list[VersionNow],
-        process: ProcessFigures,
-        span_ms: tuple[int, int],
-        profiles: dict[str, Profile],
-    ) -> None:
-        """Take in what was counted in a span of time, and how things stand at its end."""
-        self._now, self._process = now, process
-        self._profiles.update(profiles)
+    def add(self, report: Report) -> None:
+        """Take in a report."""
+        self._now, self._process = report.now, report.process
+        self._profiles.update(report.profiles)
         newest = self._pending[-1] if self._pending else None
-        if newest is None or newest.to_ms // _MINUTE_MS != span_ms[1] // _MINUTE_MS:
-            newest = _Pending(*span_ms)
+        if newest is None or newest.to_ms // _MINUTE_MS != report.span_ms[1] // _MINUTE_MS:
+            newest = _Pending(*report.span_ms)
             self._pending.append(newest)
-        self._merge(newest, deltas, span_ms)
-        while len(self._pending) > self._limit:
-            oldest = self._pending.pop(0)
-            second = self._pending[0]
-            self._merge(oldest, list(second.deltas.values()), (second.from_ms, second.to_ms))
-            self._pending[0] = oldest
+        self._merge(newest, report.deltas, report.span_ms)
+        if len(self._pending) > self._limit:
+            second = self._pending.pop(1)
+            self._merge(self._pending[0], second.deltas.values(), (second.from_ms, second.to_ms))
 
     def next(self) -> Snapshot | None:
         """Give the snapshot to send now: the same one until it is acknowledged; None when none waits."""
@@ -126,7 +130,7 @@ class Outbox:
         """Snapshots that are not acknowledged."""
         return len(self._pending) + (self._sent is not None)
 
-    def _merge(self, into: _Pending, deltas: list[VersionDelta], span_ms: tuple[int, int]) -> None:
+    def _merge(self, into: _Pending, deltas: Iterable[VersionDelta], span_ms: tuple[int, int]) -> None:
         into.from_ms = min(into.from_ms, span_ms[0])
         into.to_ms = max(into.to_ms, span_ms[1])
         for delta in deltas:

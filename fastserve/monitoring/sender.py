@@ -5,13 +5,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from fastserve.log import Seldom
-from fastserve.monitoring.outbox import Identity, Outbox
-from fastserve.monitoring.profile import Profile
-from fastserve.monitoring.snapshot import ProcessFigures, VersionDelta, VersionNow
+from fastserve.monitoring.outbox import Identity, Outbox, Report
+
+if TYPE_CHECKING:
+    from fastserve.monitoring.transport import Link
 
 log = logging.getLogger("fastserve.monitoring")
 
@@ -20,27 +20,6 @@ _LAST_RETRY_S = 0.1
 _BEHIND = 4
 _REFUSED = (400, 413)
 _MOST_TOLD = 16
-
-
-class Link(Protocol):
-    """A way to the control plane; see `transport.Link`."""
-
-    def post(self, body: bytes) -> tuple[int, dict[str, object]]:
-        """Send a snapshot; status and answer, or OSError."""
-
-    def close(self) -> None:
-        """Close what is open."""
-
-
-@dataclass(slots=True)
-class Report:
-    """What a worker counted in a span of time, and how it stands at its end."""
-
-    deltas: list[VersionDelta]
-    now: list[VersionNow]
-    process: ProcessFigures
-    span_ms: tuple[int, int]
-    profiles: dict[str, Profile] = field(default_factory=dict)
 
 
 class Sender:
@@ -57,7 +36,7 @@ class Sender:
     """
 
     def __init__(
-        self, connect: Callable[[], Link], identity: Identity, limit: int, patience_s: float = 0.0
+        self, connect: "Callable[[], Link]", identity: Identity, limit: int, patience_s: float = 0.0
     ) -> None:
         self._patience_s = patience_s
         self._connect = connect
@@ -110,8 +89,7 @@ class Sender:
     def _work(self) -> None:
         try:
             while self._reports:
-                one = self._reports.popleft()
-                self._outbox.add(one.deltas, one.now, one.process, one.span_ms, one.profiles)
+                self._outbox.add(self._reports.popleft())
             while self._send_one():
                 pass
         except Exception:

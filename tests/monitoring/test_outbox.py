@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fastserve.monitoring import Profile
 from fastserve.monitoring import outbox as outbox_module
-from fastserve.monitoring.outbox import Identity, Outbox
+from fastserve.monitoring.outbox import Identity, Outbox, Report
 from fastserve.monitoring.snapshot import HistogramDelta, ProcessFigures, Snapshot, VersionDelta, VersionNow
 from fastserve_core.sketch import NumberSketch
 from tests.monitoring import profiles
@@ -35,7 +35,7 @@ def delta(rows: int, model: str = "m") -> VersionDelta:
 def add(outbox: Outbox, at_s: float, *deltas: VersionDelta) -> None:
     span_ms = (int(at_s * 1_000) - 1_000, int(at_s * 1_000))
     now = [VersionNow(model="m", version=1, state="READY", profile=PROFILE.digest())]
-    outbox.add(list(deltas), now, FIGURES, span_ms, {PROFILE.digest(): PROFILE})
+    outbox.add(Report(list(deltas), now, FIGURES, span_ms, {PROFILE.digest(): PROFILE}))
 
 
 def drain(outbox: Outbox) -> list[Snapshot]:
@@ -113,13 +113,13 @@ def test_profiles_are_kept_as_long_as_something_waits_for_them() -> None:
     now = [VersionNow(model="m", version=1, state="READY", profile=other.digest())]
     both = {PROFILE.digest(): PROFILE, other.digest(): other}
     for minute in (1, 2):
-        outbox.add([delta(1)], now, FIGURES, (minute * 60_000, minute * 60_000 + 1), both)
+        outbox.add(Report([delta(1)], now, FIGURES, (minute * 60_000, minute * 60_000 + 1), both))
     outbox.next()
     outbox.acknowledge()
     assert outbox.next() is not None
     assert outbox.attach([PROFILE.digest()]), "the second minute has rows that were counted against it"
     outbox.acknowledge()
-    outbox.add([], now, FIGURES, (180_000, 180_001), {})
+    outbox.add(Report([], now, FIGURES, (180_000, 180_001)))
     assert outbox.next() is not None
     assert not outbox.attach([PROFILE.digest()]), "nobody counts against it any more"
     assert outbox.attach([other.digest()])
@@ -143,7 +143,7 @@ def test_profiles_that_do_not_fit_together_go_in_parts(monkeypatch: pytest.Monke
     monkeypatch.setattr(outbox_module, "MAX_SNAPSHOT_BYTES", 2 * (2 * largest + 500))
     outbox = Outbox(WHO, 10)
     deltas = [VersionDelta(model=digest[:8], version=1, profile=digest) for digest in references]
-    outbox.add(deltas, [], FIGURES, (0, 1_000), references)
+    outbox.add(Report(deltas, [], FIGURES, (0, 1_000), references))
     sent = outbox.next()
     assert sent is not None
     kept: set[str] = set()

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from fastserve.monitoring import transport
-from fastserve.monitoring.sender import Report, Sender
+from fastserve.monitoring.outbox import Report
+from fastserve.monitoring.sender import Sender
 from fastserve.monitoring.snapshot import Snapshot, VersionDelta, read_snapshot
 from fastserve.monitoring.transport import SNAPSHOT_PATH, Link
 from tests.monitoring.test_outbox import FIGURES, PROFILE, WHO, delta
