@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "bytes.hpp"
+#include "dtypes.hpp"
 
 namespace fastserve::category {
 
@@ -23,11 +24,6 @@ using namespace fastserve::sketch;
 
 constexpr int64_t kMaxCategories = 1'000'000;
 constexpr int64_t kAbsent = -1;
-
-// A bool as an array holds it: any byte but 0 is true.
-struct Truth {
-    uint8_t byte;
-};
 
 // The same on every machine: it goes into the fingerprint.
 inline uint64_t hash_text(const char* text, size_t size, uint64_t seed) noexcept {
@@ -75,8 +71,6 @@ public:
         }
         scratch.resize(longest_);
     }
-
-    size_t longest() const noexcept { return longest_; }
 
     int64_t find_text(int64_t f, const char* text, size_t size) const noexcept {
         if (size > longest_) return kAbsent;
@@ -215,22 +209,9 @@ public:
         std::copy(from.begin(), from.end(), out);
     }
 
-    // Adds rows of whole numbers; false when the number of rows would pass 2^63 - 1.
-    template <typename T>
-    bool count_numbers(const Plan& plan, const T* values, int64_t rows) noexcept {
-        const std::lock_guard<std::mutex> turn(mutex_);
-        if (!add_rows(rows)) return false;
-        const int64_t features = plan.features();
-        for (int64_t row = 0; row < rows; ++row)
-            for (int64_t f = 0; f < features; ++f, ++values) {
-                if constexpr (std::is_floating_point_v<T>)
-                    if (std::isnan(*values)) {
-                        ++missing_[f];
-                        continue;
-                    }
-                tally(f, plan.find_number(f, *values));
-            }
-        return true;
+    // Adds rows of numbers of a dtype; false when the number of rows would pass 2^63 - 1.
+    bool count_numbers(const Plan& plan, char kind, int itemsize, const void* values, int64_t rows) noexcept {
+        return with_dtype(kind, itemsize, values, [&](const auto* typed) { return count_typed(plan, typed, rows); });
     }
 
     // The same for objects: str and bytes by their UTF-8, None and what is empty is missing, anything else unseen. Exact
@@ -256,6 +237,23 @@ private:
     bool add_rows(int64_t rows) noexcept {
         if (rows > INT64_MAX - rows_) return false;
         rows_ += rows;
+        return true;
+    }
+
+    template <typename T>
+    bool count_typed(const Plan& plan, const T* values, int64_t rows) noexcept {
+        const std::lock_guard<std::mutex> turn(mutex_);
+        if (!add_rows(rows)) return false;
+        const int64_t features = plan.features();
+        for (int64_t row = 0; row < rows; ++row)
+            for (int64_t f = 0; f < features; ++f, ++values) {
+                if constexpr (std::is_floating_point_v<T>)
+                    if (std::isnan(*values)) {
+                        ++missing_[f];
+                        continue;
+                    }
+                tally(f, plan.find_number(f, *values));
+            }
         return true;
     }
 
@@ -313,7 +311,7 @@ inline bool Counts::count_objects(Plan& plan, PyObject* const* items, int64_t ro
     if (!add_rows(rows)) return false;
     for (int64_t row = 0; row < rows; ++row)
         for (int64_t f = 0; f < plan.features(); ++f, ++items) {
-            const int64_t place = !*items || *items == Py_None ? kAbsent : find_object(plan, f, *items);
+            const int64_t place = *items ? find_object(plan, f, *items) : kAbsent;
             if (place == kAbsent && is_missing(*items))
                 ++missing_[f];
             else

@@ -1,15 +1,14 @@
 """Counts of a tensor's values against fixed categories, mergeable across processes.
 
-The tables are in category.hpp, the bytes in category_state.hpp; this file checks arguments before they are
-read.
+The tables are in category.hpp, the bytes in category_state.hpp; this file and arguments.pxd check arguments
+before they are read.
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.stdint cimport int64_t, uint64_t
 from libcpp cimport bool as cpp_bool
 from libcpp.vector cimport vector
 
@@ -17,11 +16,12 @@ cimport numpy as cnp
 
 import numpy as np
 
-cnp.import_array()
+from fastserve_core.sketch.arguments cimport (
+    SHORT, Problem, copy_of, count_rows, kDisagree, kFine, kind_of, kNegative, kNotAState,
+    kOtherPlan, kOtherVersion, kTooLong, kTooManyRows, kTruncated, new_array, open_state,
+)
 
-cdef extern from "sketch/bytes.hpp" namespace "fastserve::sketch" nogil:
-    cdef enum Problem:
-        kFine, kTruncated, kNotAState, kOtherVersion, kOtherPlan, kTooLong, kNegative, kDisagree, kTooManyRows
+cnp.import_array()
 
 cdef extern from "sketch/category_state.hpp" namespace "fastserve::category" nogil:
     int64_t kMaxCategories
@@ -30,9 +30,6 @@ cdef extern from "sketch/category_state.hpp" namespace "fastserve::category" nog
         kMissing "fastserve::category::Counts::kMissing"
         kUnseen "fastserve::category::Counts::kUnseen"
         kCategories "fastserve::category::Counts::kCategories"
-
-    cdef cppclass Truth:
-        pass
 
     cdef cppclass Plan:
         vector[int64_t] offsets
@@ -48,14 +45,13 @@ cdef extern from "sketch/category_state.hpp" namespace "fastserve::category" nog
         int64_t rows() noexcept
         void reset() noexcept
         void copy(Part part, int64_t* out) noexcept
-        cpp_bool count_numbers[T](const Plan& plan, const T* values, int64_t rows) noexcept
+        cpp_bool count_numbers(
+            const Plan& plan, char kind, int itemsize, const void* values, int64_t rows
+        ) noexcept
         cpp_bool count_objects(Plan& plan, PyObject** items, int64_t rows) noexcept
         Problem merge(const Plan& plan, const char* state, size_t size) noexcept
         size_t state_bytes(const Plan& plan) noexcept
         void write(const Plan& plan, char* out, cpp_bool then_clear) noexcept
-
-cdef enum:
-    SHORT = 4096  # so few values are counted sooner than another thread would wake
 
 cdef enum Kind:
     ANY, TEXT, NUMBER
@@ -105,17 +101,6 @@ cdef int add_feature(Plan& plan, Kind* kind, object categories, int64_t f) excep
             raise ValueError(f"feature {f}: category {value!r} comes twice")
     plan.end_feature()
     return 0
-
-
-cdef int64_t count_rows(cnp.ndarray array, int64_t features) except -1:
-    """Rows of a tensor whose values lie as `update` reads them."""
-    cdef int axes = cnp.PyArray_NDIM(array)
-    if axes == 0 or cnp.PyArray_MultiplyList(cnp.PyArray_DIMS(array) + 1, axes - 1) != features:
-        shape = ", ".join(str(size) for size in (<object>array).shape)
-        raise ValueError(f"values must have the shape [rows, {features}], not [{shape}]")
-    if not cnp.PyArray_ISCARRAY_RO(array):
-        raise ValueError("values must be C-contiguous, aligned and of native byte order")
-    return cnp.PyArray_DIM(array, 0)
 
 
 @cython.final
@@ -176,58 +161,25 @@ cdef class CategorySketch:
         TypeError
             Not an array.
         """
-        if not cnp.PyArray_Check(values):
-            raise TypeError(f"values must be a NumPy array, not {type(values).__name__}")
-        cdef cnp.ndarray array = values
-        cdef int64_t rows = count_rows(array, self.plan.features())
-        cdef int typenum = cnp.PyArray_TYPE(array)
-        cdef cpp_bool counted
-        if typenum == cnp.NPY_OBJECT and self.kind != NUMBER:
-            counted = self.tally.count_objects(self.plan, <PyObject**>cnp.PyArray_DATA(array), rows)
-        elif (
-            cnp.PyTypeNum_ISBOOL(typenum) or cnp.PyTypeNum_ISINTEGER(typenum)
-            or typenum == cnp.NPY_FLOAT32 or typenum == cnp.NPY_FLOAT64
-        ) and self.kind != TEXT:
-            counted = self.count_numbers(array, typenum, rows)
-        elif self.kind == TEXT:
-            raise ValueError(f"text must come as an object array, not {array.dtype}")
-        else:
-            raise ValueError(f"numbers must be bool, int, uint, float32 or float64, not {array.dtype}")
-        if not counted:
-            raise ValueError(REASONS[kTooManyRows])
-
-    cdef cpp_bool count_numbers(self, cnp.ndarray array, int typenum, int64_t rows) except *:
+        cdef int64_t rows = count_rows(values, self.plan.features())
+        cdef cnp.ndarray array = <cnp.ndarray>values
+        cdef char kind = kind_of(array)
         cdef int itemsize = cnp.PyArray_ITEMSIZE(array)
         cdef const void* data = cnp.PyArray_DATA(array)
-        if cnp.PyArray_SIZE(array) <= SHORT:
-            return self.count_typed(typenum, itemsize, data, rows)
-        with nogil:
-            return self.count_typed(typenum, itemsize, data, rows)
-
-    cdef cpp_bool count_typed(
-        self, int typenum, int itemsize, const void* data, int64_t rows
-    ) noexcept nogil:
-        if typenum == cnp.NPY_BOOL:
-            return self.tally.count_numbers(self.plan, <const Truth*>data, rows)
-        if typenum == cnp.NPY_FLOAT32:
-            return self.tally.count_numbers(self.plan, <const float*>data, rows)
-        if typenum == cnp.NPY_FLOAT64:
-            return self.tally.count_numbers(self.plan, <const double*>data, rows)
-        if cnp.PyTypeNum_ISSIGNED(typenum):
-            if itemsize == 1:
-                return self.tally.count_numbers(self.plan, <const int8_t*>data, rows)
-            if itemsize == 2:
-                return self.tally.count_numbers(self.plan, <const int16_t*>data, rows)
-            if itemsize == 4:
-                return self.tally.count_numbers(self.plan, <const int32_t*>data, rows)
-            return self.tally.count_numbers(self.plan, <const int64_t*>data, rows)
-        if itemsize == 1:
-            return self.tally.count_numbers(self.plan, <const uint8_t*>data, rows)
-        if itemsize == 2:
-            return self.tally.count_numbers(self.plan, <const uint16_t*>data, rows)
-        if itemsize == 4:
-            return self.tally.count_numbers(self.plan, <const uint32_t*>data, rows)
-        return self.tally.count_numbers(self.plan, <const uint64_t*>data, rows)
+        cdef cpp_bool counted
+        if self.kind != NUMBER and cnp.PyArray_TYPE(array) == cnp.NPY_OBJECT:
+            counted = self.tally.count_objects(self.plan, <PyObject**>data, rows)
+        elif self.kind == TEXT:
+            raise ValueError(f"text must come as an object array, not {array.dtype}")
+        elif not kind:
+            raise ValueError(f"numbers must be bool, int, uint, float32 or float64, not {array.dtype}")
+        elif cnp.PyArray_SIZE(array) <= SHORT:
+            counted = self.tally.count_numbers(self.plan, kind, itemsize, data, rows)
+        else:
+            with nogil:
+                counted = self.tally.count_numbers(self.plan, kind, itemsize, data, rows)
+        if not counted:
+            raise ValueError(REASONS[kTooManyRows])
 
     def merge(self, CategorySketch other not None):
         """Add what another sketch of the same categories has counted; ValueError for other categories."""
@@ -240,14 +192,8 @@ cdef class CategorySketch:
         negative counts, counts that do not sum to the rows, more than 2**63 - 1 rows. TypeError: not bytes.
         """
         cdef Py_buffer buffer
-        cdef Problem problem
-        if not isinstance(state, (bytes, bytearray, memoryview)):
-            raise TypeError(f"a state must be bytes, bytearray or memoryview, not {type(state).__name__}")
-        try:
-            PyObject_GetBuffer(state, &buffer, PyBUF_SIMPLE)
-        except BufferError as error:
-            raise ValueError(f"a state must be contiguous bytes: {error}") from None
-        problem = self.tally.merge(self.plan, <const char*>buffer.buf, buffer.len)
+        open_state(state, &buffer)
+        cdef Problem problem = self.tally.merge(self.plan, <const char*>buffer.buf, buffer.len)
         PyBuffer_Release(&buffer)
         if problem != kFine:
             raise ValueError(REASONS[problem])
@@ -269,8 +215,8 @@ cdef class CategorySketch:
         """Forget every row."""
         self.tally.reset()
 
-    cdef cnp.ndarray copy(self, Part part, cnp.npy_intp size):
-        cdef cnp.ndarray out = cnp.PyArray_EMPTY(1, &size, cnp.NPY_INT64, 0)
+    cdef cnp.ndarray copy(self, Part part, int64_t size):
+        cdef cnp.ndarray out = new_array(size, cnp.NPY_INT64)
         self.tally.copy(part, <int64_t*>cnp.PyArray_DATA(out))
         return out
 
@@ -302,7 +248,4 @@ cdef class CategorySketch:
     @property
     def offsets(self):
         """Feature f owns the counts [offsets[f], offsets[f + 1]): int64 [features + 1]."""
-        cdef cnp.npy_intp size = self.plan.features() + 1
-        cdef cnp.ndarray out = cnp.PyArray_EMPTY(1, &size, cnp.NPY_INT64, 0)
-        memcpy(cnp.PyArray_DATA(out), self.plan.offsets.data(), size * sizeof(int64_t))
-        return out
+        return copy_of(self.plan.offsets)

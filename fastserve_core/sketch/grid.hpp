@@ -42,10 +42,11 @@ struct alignas(32) Grid {
         usable = shifted = false;
     }
 
-    // False where there are no such cells. Edges as values have them, each the largest float32 that is not above it.
+    // False where there are no such cells. At most kMostEdges edges as values have them, each the largest float32 that
+    // is not above it.
     bool fit(int lane, const float* edges, int64_t number, double shift) noexcept {
         if (number == 0) return true;
-        if (number > kMostEdges || !std::isfinite(edges[0] - edges[number - 1])) return false;
+        if (!std::isfinite(edges[0] - edges[number - 1])) return false;
         const int64_t skip = number > kInner, inner = std::min<int64_t>(number - skip, kInner);
         if (skip) outer |= static_cast<uint8_t>(1 << lane);
         const double first = edges[0], last = edges[number - 1], all = last - first;

@@ -14,19 +14,18 @@
 #include <limits>
 #include <type_traits>
 
+#include "dtypes.hpp"
+
 #define FASTSERVE_INLINE inline __attribute__((always_inline))
 
 namespace fastserve::number {
+
+using sketch::Truth;
 
 constexpr int kLanes = 8;
 constexpr int64_t kBlockRows = 64;
 constexpr int64_t kWide = 64;  // with more edges a binary search is faster than comparing with all
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-// A bool as an array holds it: any byte but 0 is true.
-struct Truth {
-    uint8_t byte;
-};
 
 typedef int32_t Ints __attribute__((vector_size(32)));
 typedef uint32_t Words __attribute__((vector_size(32)));

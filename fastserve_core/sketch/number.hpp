@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <mutex>
 #include <tuple>
 #include <type_traits>
@@ -74,8 +73,9 @@ public:
     void close() {
         fingerprint_ = hash_number(static_cast<uint64_t>(features()), 3);
         for (int64_t f = 0; f < features(); ++f) {
-            fingerprint_ = hash_number(fingerprint_ ^ bits(shifts[f]), static_cast<uint64_t>(number(f)));
-            for (int64_t j = 0; j < number(f); ++j) fingerprint_ = hash_number(fingerprint_, bits(edges_of(f)[j]));
+            fingerprint_ = hash_number(fingerprint_ ^ read<uint64_t>(&shifts[f]), static_cast<uint64_t>(number(f)));
+            for (int64_t j = 0; j < number(f); ++j)
+                fingerprint_ = hash_number(fingerprint_, read<uint64_t>(edges_of(f) + j));
         }
         while (features() < kLanes && features() * fold % kLanes) fold *= 2;
         width = features() * fold;
@@ -99,12 +99,6 @@ public:
     std::vector<int64_t> tables;  // where a feature's keys start
 
 private:
-    static uint64_t bits(double value) noexcept {
-        uint64_t word;
-        std::memcpy(&word, &value, 8);
-        return word;
-    }
-
     void add_panel(int64_t column) {
         Panel panel{std::min(column, width - kLanes), 0, false, keys, 0, {}};
         panel.first = static_cast<int>(column - panel.column);
@@ -266,10 +260,14 @@ public:
         };
         std::apply([&add](const auto&... table) { (add(table), ...); }, tables_);
         return sizeof *this + sizeof plan + plan.panels.size() * sizeof(Panel) + tables + counts * (8 + 8) +
-               features * (8 + 8 + 8 * (kCountKinds + kSumKinds));
+               features * (8 + 8 + 8 * kWords);
     }
 
-    // Counts rows of a C-contiguous [rows, features] array; false, and nothing counted, past 2^63 - 1 rows.
+    // Counts rows of a C-contiguous [rows, features] array of a dtype; false, and nothing counted, past 2^63 - 1 rows.
+    bool update(const Plan& plan, char kind, int itemsize, const void* values, int64_t rows) {
+        return with_dtype(kind, itemsize, values, [&](const auto* typed) { return update(plan, typed, rows); });
+    }
+
     template <typename S>
     bool update(const Plan& plan, const S* values, int64_t rows) {
         const int64_t turn_rows = std::max(kTurnValues / plan.width * plan.fold, kBlockRows * plan.fold);

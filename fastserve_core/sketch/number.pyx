@@ -1,15 +1,15 @@
 """Counts and moments of a tensor's values against fixed edges, mergeable across processes.
 
 The arithmetic is in number.hpp, sweep.hpp and kernels.hpp, that of many float32 rows in tile_sweep.hpp,
-tiles.hpp and grid.hpp, the bytes in number_state.hpp; this file checks arguments before they are read.
+tiles.hpp and grid.hpp, the bytes in number_state.hpp; this file and arguments.pxd check arguments before they
+are read.
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.math cimport isfinite
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.stdint cimport int64_t
 from libcpp cimport bool as cpp_bool
 from libcpp.vector cimport vector
 
@@ -17,18 +17,16 @@ cimport numpy as cnp
 
 import numpy as np
 
-cnp.import_array()
+from fastserve_core.sketch.arguments cimport (
+    SHORT, Problem, copy_of, count_rows, kDisagree, kFine, kind_of, kNegative, kNotAState,
+    kOtherPlan, kOtherVersion, kTooLong, kTooManyRows, kTruncated, new_array, open_state,
+)
 
-cdef extern from "sketch/bytes.hpp" namespace "fastserve::sketch" nogil:
-    cdef enum Problem:
-        kFine, kTruncated, kNotAState, kOtherVersion, kOtherPlan, kTooLong, kNegative, kDisagree, kTooManyRows
+cnp.import_array()
 
 cdef extern from "sketch/number_state.hpp" namespace "fastserve::number" nogil:
     int64_t kMaxCounts
     int64_t kMaxFeatureEdges
-
-    cdef cppclass Truth:
-        pass
 
     cdef enum Counter:
         kCountMissing, kCountNegative, kCountPositive
@@ -61,13 +59,12 @@ cdef extern from "sketch/number_state.hpp" namespace "fastserve::number" nogil:
         void copy_counted(const Plan& plan, int kind, int64_t* out) noexcept
         void copy_moment(const Plan& plan, int moment, double* out) noexcept
         void reset() noexcept
-        cpp_bool update[T](const Plan& plan, const T* values, int64_t rows) except +
+        cpp_bool update(
+            const Plan& plan, char kind, int itemsize, const void* values, int64_t rows
+        ) except +
         Problem merge(const Plan& plan, const char* state, size_t size) noexcept
         size_t state_bytes(const Plan& plan) noexcept
         void write(const Plan& plan, char* out, cpp_bool then_clear) noexcept
-
-cdef enum:
-    SHORT = 4096  # so few values are counted sooner than another thread would wake
 
 MAX_COUNTS = kMaxCounts
 
@@ -116,21 +113,6 @@ cdef int add_feature(Plan& plan, object edges, double shift, int64_t f) except -
         raise ValueError(f"feature {f}: the shift must be finite, not {shift}")
     plan.add(values, number, shift)
     return 0
-
-
-cdef cnp.ndarray new_array(cnp.npy_intp size, int typenum):
-    return cnp.PyArray_EMPTY(1, &size, typenum, 0)
-
-
-cdef int64_t count_rows(cnp.ndarray array, int64_t features) except -1:
-    """Rows of a tensor whose values lie as `update` reads them."""
-    cdef int axes = cnp.PyArray_NDIM(array)
-    if axes == 0 or cnp.PyArray_MultiplyList(cnp.PyArray_DIMS(array) + 1, axes - 1) != features:
-        shape = ", ".join(str(size) for size in (<object>array).shape)
-        raise ValueError(f"values must have the shape [rows, {features}], not [{shape}]")
-    if not cnp.PyArray_ISCARRAY_RO(array):
-        raise ValueError("values must be C-contiguous, aligned and of native byte order")
-    return cnp.PyArray_DIM(array, 0)
 
 
 @cython.final
@@ -189,51 +171,21 @@ cdef class NumberSketch:
         TypeError
             Not an array.
         """
-        if not cnp.PyArray_Check(values):
-            raise TypeError(f"values must be a NumPy array, not {type(values).__name__}")
-        cdef cnp.ndarray array = values
-        cdef int64_t rows = count_rows(array, self.plan.features())
-        cdef int typenum = cnp.PyArray_TYPE(array)
+        cdef int64_t rows = count_rows(values, self.plan.features())
+        cdef cnp.ndarray array = <cnp.ndarray>values
+        cdef char kind = kind_of(array)
         cdef int itemsize = cnp.PyArray_ITEMSIZE(array)
         cdef const void* data = cnp.PyArray_DATA(array)
         cdef cpp_bool counted
-        if not (
-            typenum == cnp.NPY_FLOAT32 or typenum == cnp.NPY_FLOAT64
-            or cnp.PyTypeNum_ISINTEGER(typenum) or cnp.PyTypeNum_ISBOOL(typenum)
-        ):
+        if not kind:
             raise ValueError(f"values must be bool, int, uint, float32 or float64, not {array.dtype}")
         if cnp.PyArray_SIZE(array) <= SHORT:
-            counted = self.count_typed(typenum, itemsize, data, rows)
+            counted = self.tally.update(self.plan, kind, itemsize, data, rows)
         else:
             with nogil:
-                counted = self.count_typed(typenum, itemsize, data, rows)
+                counted = self.tally.update(self.plan, kind, itemsize, data, rows)
         if not counted:
             raise ValueError(REASONS[kTooManyRows])
-
-    cdef cpp_bool count_typed(
-        self, int typenum, int itemsize, const void* data, int64_t rows
-    ) except * nogil:
-        if typenum == cnp.NPY_FLOAT32:
-            return self.tally.update(self.plan, <const float*>data, rows)
-        if typenum == cnp.NPY_FLOAT64:
-            return self.tally.update(self.plan, <const double*>data, rows)
-        if typenum == cnp.NPY_BOOL:
-            return self.tally.update(self.plan, <const Truth*>data, rows)
-        if cnp.PyTypeNum_ISSIGNED(typenum):
-            if itemsize == 1:
-                return self.tally.update(self.plan, <const int8_t*>data, rows)
-            if itemsize == 2:
-                return self.tally.update(self.plan, <const int16_t*>data, rows)
-            if itemsize == 4:
-                return self.tally.update(self.plan, <const int32_t*>data, rows)
-            return self.tally.update(self.plan, <const int64_t*>data, rows)
-        if itemsize == 1:
-            return self.tally.update(self.plan, <const uint8_t*>data, rows)
-        if itemsize == 2:
-            return self.tally.update(self.plan, <const uint16_t*>data, rows)
-        if itemsize == 4:
-            return self.tally.update(self.plan, <const uint32_t*>data, rows)
-        return self.tally.update(self.plan, <const uint64_t*>data, rows)
 
     def merge(self, NumberSketch other not None):
         """Add what a sketch of the same edges and shifts has counted; ValueError for another plan."""
@@ -246,14 +198,8 @@ cdef class NumberSketch:
         counts that do not agree with the rows, more than 2**63 - 1 rows. TypeError: not bytes.
         """
         cdef Py_buffer buffer
-        cdef Problem problem
-        if not isinstance(state, (bytes, bytearray, memoryview)):
-            raise TypeError(f"a state must be bytes, bytearray or memoryview, not {type(state).__name__}")
-        try:
-            PyObject_GetBuffer(state, &buffer, PyBUF_SIMPLE)
-        except BufferError as error:
-            raise ValueError(f"a state must be contiguous bytes: {error}") from None
-        problem = self.tally.merge(self.plan, <const char*>buffer.buf, buffer.len)
+        open_state(state, &buffer)
+        cdef Problem problem = self.tally.merge(self.plan, <const char*>buffer.buf, buffer.len)
         PyBuffer_Release(&buffer)
         if problem != kFine:
             raise ValueError(REASONS[problem])
@@ -341,9 +287,7 @@ cdef class NumberSketch:
     @property
     def offsets(self):
         """Feature f owns the counts [offsets[f], offsets[f + 1]): int64 [features + 1]."""
-        cdef cnp.ndarray out = new_array(self.plan.features() + 1, cnp.NPY_INT64)
-        memcpy(cnp.PyArray_DATA(out), self.plan.offsets.data(), cnp.PyArray_NBYTES(out))
-        return out
+        return copy_of(self.plan.offsets)
 
     cdef cnp.ndarray counted(self, int kind):
         cdef cnp.ndarray out = new_array(self.plan.features(), cnp.NPY_INT64)

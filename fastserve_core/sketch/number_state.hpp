@@ -13,17 +13,7 @@ inline Header header_of(const Plan& plan) noexcept {
     return {"FSKN", 1, plan.features(), plan.counts(), plan.fingerprint(), Counts::state_bytes(plan)};
 }
 
-inline uint64_t to_bits(double value) noexcept {
-    uint64_t word;
-    std::memcpy(&word, &value, 8);
-    return word;
-}
-
-inline double from_bits(uint64_t word) noexcept {
-    double value;
-    std::memcpy(&value, &word, 8);
-    return value;
-}
+inline double from_bits(uint64_t word) noexcept { return read<double>(&word); }
 
 inline void Counts::write(const Plan& plan, char* out, bool then_clear) noexcept {
     const std::lock_guard<std::mutex> turn(mutex_);
@@ -33,7 +23,7 @@ inline void Counts::write(const Plan& plan, char* out, bool then_clear) noexcept
     for (const auto& each : counted_)
         for (const int64_t count : each) put(out, static_cast<uint64_t>(count));
     for (const auto& each : summed_)
-        for (const double sum : each) put(out, to_bits(sum));
+        for (const double sum : each) put(out, read<uint64_t>(&sum));
     for (const int64_t count : counts_) put(out, static_cast<uint64_t>(count));
     if (then_clear) clear();
 }
