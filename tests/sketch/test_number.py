@@ -3,7 +3,6 @@
 import itertools
 import math
 import struct
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,29 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastserve_core.sketch import NumberSketch
-from fastserve_core.sketch.number import MAX_COUNTS, set_vector_level
+from fastserve_core.sketch.number import MAX_COUNTS
 from tests.sketch import twin_number
+
+pytestmark = pytest.mark.usefixtures("level")
 
 Edges = list[npt.NDArray[np.float64]]
 FLOATS = ["f4", "f8"]
 WHOLE = ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?"]
 ODD = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, 5e-324, 3.4e38, -3.4e38, 1.0, 1.0000001, -1.5, 1e6]
-
-
-def levels() -> list[str]:
-    found = ["baseline"]
-    try:
-        set_vector_level(set_vector_level("avx2"))
-    except ValueError:
-        return found
-    return [*found, "avx2"]
-
-
-@pytest.fixture(params=levels(), autouse=True)
-def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = set_vector_level(request.param)
-    yield request.param
-    set_vector_level(before)
 
 
 def check(sketch: NumberSketch, values: npt.NDArray[Any], edges: Edges, rel: float = 1e-9) -> None:
