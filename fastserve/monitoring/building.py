@@ -4,7 +4,6 @@ Memory depends on the features and not on the rows: of more rows than fit, a sam
 and still every row is counted.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from fastserve.errors import InvalidProfile
-from fastserve.monitoring.comparing import Folding, with_unseen
+from fastserve.monitoring.comparing import Folding, finite_or_none, with_unseen
 from fastserve.monitoring.dispersion import Dispersion
 from fastserve.monitoring.profile import (
     MAX_PROFILE_BYTES,
@@ -210,13 +209,14 @@ class _Tensor:
         self._features = len(described.columns)
         datatype = described.spec.datatype
         whole = datatype in _WHOLE
-        self._codes = datatype is DataType.BYTES or (whole and described.codes)
+        codes = datatype is DataType.BYTES or (whole and described.codes)
         self._maybe_labels = whole and not described.codes and described.role == "output"
         self._ranges: NumberRanges | None = None
-        if not self._codes and datatype is not DataType.BOOL:
+        if not codes and datatype is not DataType.BOOL:
             self._ranges = NumberRanges(self._features, limits.sampled_rows)
         self._common: list[CommonValues] = []
-        if self._codes or self._maybe_labels:
+        """Of categories, and of what may be."""
+        if codes or self._maybe_labels:
             limit = max(limits.common, 4 * MAX_CODES)
             self._common = [CommonValues(limit) for _ in described.columns]
         self._counting: _NumberCounting | _CategoryCounting
@@ -234,11 +234,11 @@ class _Tensor:
         for f, common in enumerate(self._common):
             common.add(rows[:, f])
         if self._maybe_labels and any(len(common) > MAX_CODES for common in self._common):
-            self._common, self._maybe_labels = [], False
+            self._common = []
 
     def settle(self) -> None:
         """Fix bins or categories, and let go of what they were learnt from."""
-        if self._codes or self._maybe_labels:
+        if self._common:
             most = self._limits.kept
             text = self._described.spec.datatype is DataType.BYTES
             self._counting = _CategoryCounting(
@@ -302,10 +302,10 @@ class _NumberCounting:
                 edges=self._edges[f],
                 negative_infinite=negative[f],
                 positive_infinite=positive[f],
-                mean=mean[f] if math.isfinite(mean[f]) else None,
-                m2=m2[f] if math.isfinite(m2[f]) else None,
-                minimum=minimum[f] if math.isfinite(minimum[f]) else None,
-                maximum=maximum[f] if math.isfinite(maximum[f]) else None,
+                mean=finite_or_none(mean[f]),
+                m2=finite_or_none(m2[f]),
+                minimum=finite_or_none(minimum[f]),
+                maximum=finite_or_none(maximum[f]),
             )
 
 

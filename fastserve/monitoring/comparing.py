@@ -229,6 +229,11 @@ def measure(
     return found._replace(psi=found.psi_raw - bias * found.degrees)
 
 
+def finite_or_none(value: float) -> float | None:
+    """Give a value as JSON can hold it: None for NaN and the infinities."""
+    return value if math.isfinite(value) else None
+
+
 def _live_numbers(
     profile: TensorProfile, sketch: NumberSketch, binned: Sequence[tuple[int, ...]]
 ) -> tuple[list[Side], list[_Figures]]:
@@ -252,10 +257,10 @@ def _live_numbers(
             outside=counts[0] + counts[-1],
             infinite=infinite[f],
             moments=Moments(
-                mean=_finite(mean[f]),
-                sd=_finite(sd[f]),
-                minimum=_finite(minimum[f]),
-                maximum=_finite(maximum[f]),
+                mean=finite_or_none(mean[f]),
+                sd=finite_or_none(sd[f]),
+                minimum=finite_or_none(minimum[f]),
+                maximum=finite_or_none(maximum[f]),
             ),
         )
         for f, counts in enumerate(binned)
@@ -304,7 +309,7 @@ def _measure(
     columns = {name: values.tolist() for name, values in found._asdict().items()}
     counted = np.isfinite(found.psi_raw).tolist()
     return [
-        {name: _finite(float(values[f])) if some else None for name, values in columns.items()}
+        {name: finite_or_none(float(values[f])) if some else None for name, values in columns.items()}
         for f, some in enumerate(counted)
     ]
 
@@ -316,10 +321,6 @@ def _boundaries(feature: NumberFeature, low: float, high: float) -> NDArray[np.f
     first, last = feature.edges[0], feature.edges[-1]
     ends = [one for one in (low, high, feature.minimum, feature.maximum) if one is not None and one == one]
     return np.array([min([first, *ends]), *feature.edges, max([last, *ends])])
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _said(category: str | bool | int) -> str:

@@ -1,11 +1,10 @@
 """Kolmogorov–Smirnov and Wasserstein of the samples themselves: of every distinct value, not of bins."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from fastserve.errors import FastserveError
+from fastserve.monitoring.comparing import finite_or_none
 from fastserve.types import Array
 from fastserve_core.distance import distances
 
@@ -93,7 +92,8 @@ def _measured(
         return None, None
     offsets, edges = np.array([0, values.size], np.int64), np.append(values, values[-1])
     measured = distances(first, second, offsets, edges, steps=True)
-    return _finite(measured.kolmogorov_smirnov), _finite(measured.wasserstein)
+    kolmogorov_smirnov, wasserstein = measured.kolmogorov_smirnov.item(), measured.wasserstein.item()
+    return finite_or_none(kolmogorov_smirnov), finite_or_none(wasserstein)
 
 
 def _sum(
@@ -111,8 +111,3 @@ def _at(
     spread = np.zeros(values.size, np.int64)
     spread[np.searchsorted(values, own)] = counts
     return spread
-
-
-def _finite(values: Sequence[float] | NDArray[np.float64]) -> float | None:
-    value = float(values[0])
-    return value if np.isfinite(value) else None
