@@ -8,15 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from fastserve.monitoring.profile import CategoryFeature, NumberFeature, TensorProfile
+from fastserve.monitoring.profile import CategoryFeature, NumberFeature, Sketch, TensorProfile
 from fastserve_core.distance import Distances, distances
 from fastserve_core.sketch import CategorySketch, NumberSketch
 
 _PSI_FLOOR = 1e-4
 """The least share, as in `fastserve_core.distance`."""
-
-_Figures = dict[str, float | None]
-"""A feature's distances by name."""
 
 
 class Moments(BaseModel):
@@ -61,7 +58,7 @@ class FeatureComparison(BaseModel):
     categories: tuple[str, ...] = ()
     reference: Side
     live: Side
-    distances: _Figures
+    distances: dict[str, float | None]
     """psi, psi_raw, jensen_shannon, hellinger, total_variation, kolmogorov_smirnov, wasserstein, chi_square,
     degrees; None where a statistic has no meaning, as Wasserstein of categories, or without rows."""
     phi: float
@@ -127,7 +124,7 @@ class FeatureComparison(BaseModel):
         return there > 0 and 0 < self.live.rows == self.live.missing
 
 
-def compare(profile: TensorProfile, sketch: NumberSketch | CategorySketch) -> list[FeatureComparison]:
+def compare(profile: TensorProfile, sketch: Sketch) -> list[FeatureComparison]:
     """Set what a sketch has counted beside the reference, feature by feature.
 
     Parameters
@@ -154,10 +151,12 @@ def compare(profile: TensorProfile, sketch: NumberSketch | CategorySketch) -> li
         raise ValueError(f"the sketch is not of the profile of '{profile.tensor}'")
     counts = sketch.counts.tolist()
     binned = [tuple(counts[start:end]) for start, end in pairwise(offsets)]
+    bins = Bins(profile)
     if isinstance(sketch, NumberSketch):
-        live, found = _live_numbers(profile, sketch, binned)
+        live, edges = _live_numbers(sketch, binned), _boundaries(profile, sketch)
     else:
-        live, found = _live_categories(profile, sketch, binned)
+        live, edges = _live_categories(sketch, binned), None
+    found = measure(bins.reference, bins.of(sketch), bins.offsets, edges)
     return [
         FeatureComparison(
             tensor=profile.tensor,
@@ -172,7 +171,7 @@ def compare(profile: TensorProfile, sketch: NumberSketch | CategorySketch) -> li
             phi=one.phi,
             phi_windows=one.windows,
         )
-        for one, side, figures in zip(profile.features, live, found, strict=True)
+        for one, side, figures in zip(profile.features, live, _by_feature(found), strict=True)
     ]
 
 
@@ -214,6 +213,36 @@ def with_unseen(sketch: CategorySketch) -> NDArray[np.int64]:
     return np.insert(sketch.counts, sketch.offsets[1:], sketch.unseen)
 
 
+class Bins:
+    """The bins that a tensor's distances are taken over, of its profile. Safe from any number of threads.
+
+    Of numbers those of `Folding`, of categories one each and one of what is unseen.
+    """
+
+    def __init__(self, profile: TensorProfile) -> None:
+        numbers = [one for one in profile.features if isinstance(one, NumberFeature)]
+        self._folding = Folding([one.edges for one in numbers]) if numbers else None
+        if self._folding is not None:
+            self.offsets = self._folding.offsets
+            """Feature f owns the bins [offsets[f], offsets[f + 1]): int64 [features + 1]."""
+            self.reference = self._folding(
+                np.concatenate([np.array(one.counts, np.int64) for one in numbers])
+            )
+            """Reference rows in every bin: int64 [bins]."""
+        else:
+            categories = [one for one in profile.features if isinstance(one, CategoryFeature)]
+            counts = [np.array([*one.counts, one.unseen], np.int64) for one in categories]
+            self.offsets = np.cumsum([0, *map(len, counts)], dtype=np.int64)
+            self.reference = np.concatenate(counts)
+
+    def of(self, sketch: Sketch) -> NDArray[np.int64]:
+        """Give the rows that a sketch of the profile has in every bin: int64 [bins]."""
+        if isinstance(sketch, NumberSketch):
+            assert self._folding is not None
+            return self._folding(sketch.counts)
+        return with_unseen(sketch)
+
+
 def measure(
     reference: NDArray[np.int64],
     live: NDArray[np.int64],
@@ -234,22 +263,12 @@ def finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _live_numbers(
-    profile: TensorProfile, sketch: NumberSketch, binned: Sequence[tuple[int, ...]]
-) -> tuple[list[Side], list[_Figures]]:
-    features = [one for one in profile.features if isinstance(one, NumberFeature)]
-    minimum, maximum = sketch.minimum.tolist(), sketch.maximum.tolist()
-    folding = Folding([one.edges for one in features])
-    found = _measure(
-        folding(np.concatenate([np.array(one.counts, np.int64) for one in features])),
-        folding(sketch.counts),
-        folding.offsets,
-        np.concatenate([_boundaries(*each) for each in zip(features, minimum, maximum, strict=True)]),
-    )
+def _live_numbers(sketch: NumberSketch, binned: Sequence[tuple[int, ...]]) -> list[Side]:
     missing = sketch.missing.tolist()
     infinite = (sketch.negative_infinite + sketch.positive_infinite).tolist()
     mean, sd = sketch.mean.tolist(), np.sqrt(sketch.variance).tolist()
-    live = [
+    minimum, maximum = sketch.minimum.tolist(), sketch.maximum.tolist()
+    return [
         Side(
             rows=sketch.rows,
             missing=missing[f],
@@ -265,24 +284,14 @@ def _live_numbers(
         )
         for f, counts in enumerate(binned)
     ]
-    return live, found
 
 
-def _live_categories(
-    profile: TensorProfile, sketch: CategorySketch, binned: Sequence[tuple[int, ...]]
-) -> tuple[list[Side], list[_Figures]]:
-    features = [one for one in profile.features if isinstance(one, CategoryFeature)]
-    found = _measure(
-        np.concatenate([np.array([*one.counts, one.unseen], np.int64) for one in features]),
-        with_unseen(sketch),
-        sketch.offsets + np.arange(len(features) + 1),
-    )
+def _live_categories(sketch: CategorySketch, binned: Sequence[tuple[int, ...]]) -> list[Side]:
     missing, unseen = sketch.missing.tolist(), sketch.unseen.tolist()
-    live = [
+    return [
         Side(rows=sketch.rows, missing=missing[f], counts=counts, outside=unseen[f])
         for f, counts in enumerate(binned)
     ]
-    return live, found
 
 
 def _reference(feature: NumberFeature | CategoryFeature) -> Side:
@@ -298,14 +307,8 @@ def _reference(feature: NumberFeature | CategoryFeature) -> Side:
     )
 
 
-def _measure(
-    reference: NDArray[np.int64],
-    live: NDArray[np.int64],
-    offsets: NDArray[np.int64],
-    edges: NDArray[np.float64] | None = None,
-) -> list[_Figures]:
-    """All features in one call; a feature without rows on one side has no figure at all."""
-    found = measure(reference, live, offsets, edges)
+def _by_feature(found: Distances) -> list[dict[str, float | None]]:
+    """Give distances by name for each feature; one without rows on one side has no figure at all."""
     columns = {name: values.tolist() for name, values in found._asdict().items()}
     counted = np.isfinite(found.psi_raw).tolist()
     return [
@@ -314,13 +317,18 @@ def _measure(
     ]
 
 
-def _boundaries(feature: NumberFeature, low: float, high: float) -> NDArray[np.float64]:
+def _boundaries(profile: TensorProfile, sketch: NumberSketch) -> NDArray[np.float64]:
     """Of the bins that folding gives; a constant's outer bins end at the outermost values of both sides."""
-    if is_folded(feature.edges):
-        return np.array(feature.edges)
-    first, last = feature.edges[0], feature.edges[-1]
-    ends = [one for one in (low, high, feature.minimum, feature.maximum) if one is not None and one == one]
-    return np.array([min([first, *ends]), *feature.edges, max([last, *ends])])
+    found: list[float] = []
+    features = [one for one in profile.features if isinstance(one, NumberFeature)]
+    lows, highs = sketch.minimum.tolist(), sketch.maximum.tolist()
+    for one, low, high in zip(features, lows, highs, strict=True):
+        if is_folded(one.edges):
+            found += one.edges
+        else:
+            ends = [end for end in (low, high, one.minimum, one.maximum) if end is not None and end == end]
+            found += (min([one.edges[0], *ends]), *one.edges, max([one.edges[-1], *ends]))
+    return np.array(found)
 
 
 def _said(category: str | bool | int) -> str:
