@@ -113,7 +113,7 @@ class Group:
         if unread:
             rows = self._connection.execute(_LAST_NUMBERS, {"incarnations": sorted(unread)})
             self._last |= {row.incarnation: row.last_number for row in rows}
-        self._had_source = incarnations & self._last.keys()
+        self._had_sources = {(one,) for one in incarnations & self._last.keys()}
         places = {(one.host, one.worker) for one in snapshots if one.host.isprintable()}
         unread_places = places - self._places.keys()
         if unread_places:
@@ -121,7 +121,7 @@ class Group:
                 (row.host, row.worker): (row.incarnation, row.cpu_before_s, row.cpu_s, row.seen_ms)
                 for row in self._connection.execute(_PLACES, {"places": sorted(unread_places)})
             }
-        self._had_place = places & self._places.keys()
+        self._had_places = places & self._places.keys()
         digests = {delta.profile for one in snapshots for delta in one.deltas if delta.profile}
         self._known |= stored_profiles.known(self._connection, digests - self._known)
 
@@ -227,16 +227,14 @@ class Group:
             }
             for incarnation, one in self._counted.items()
         ]
-        write_rows(self._connection, SOURCES, rows, lambda row: row["incarnation"] in self._had_source)
+        write_rows(self._connection, SOURCES, rows, self._had_sources)
 
     def _write_totals(self) -> None:
         rows = [
             {"model": model, "version": version, "content": to_text(one), "changed_ms": self._now_ms}
             for (model, version), one in self.totals.items()
         ]
-        write_rows(
-            self._connection, TOTALS, rows, lambda row: (row["model"], row["version"]) in self._had_totals
-        )
+        write_rows(self._connection, TOTALS, rows, self._had_totals)
 
     def _write_workers(self) -> None:
         rows = []
@@ -244,9 +242,7 @@ class Group:
             incarnation, before_s, cpu_s, seen_ms = self._places[host, worker]
             row = {"host": host, "worker": worker, "incarnation": incarnation}
             rows.append(row | {"cpu_before_s": before_s, "cpu_s": cpu_s, "seen_ms": seen_ms})
-        write_rows(
-            self._connection, WORKERS, rows, lambda row: (row["host"], row["worker"]) in self._had_place
-        )
+        write_rows(self._connection, WORKERS, rows, self._had_places)
 
 
 # Built once: to build a query takes longer than to run it.

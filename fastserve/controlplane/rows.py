@@ -1,6 +1,6 @@
 """Inserts and updates of whole rows, many at once, by statements that are built once."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,13 +38,13 @@ WORKERS = _writing(workers)
 
 
 def write_rows(
-    connection: Connection, table: _Writing, rows: Iterable[Row], is_there: Callable[[Row], bool]
+    connection: Connection, table: _Writing, rows: Iterable[Row], there: Collection[tuple[Any, ...]]
 ) -> None:
-    """Insert rows, or update those that are there already."""
+    """Insert rows, or update them where their primary key is `there`."""
     new: list[Row] = []
     old: list[Row] = []
     for row in rows:
-        if is_there(row):
+        if tuple(row[name] for name in table.key) in there:
             old.append({f"at_{name}" if name in table.key else name: value for name, value in row.items()})
         else:
             new.append(row)

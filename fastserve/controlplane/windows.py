@@ -93,8 +93,8 @@ class Windows:
             (key, window) for key, each in self._by_count.items() for window in each if window.changed
         ]
         rows = [self._row(key, window) for key, window in changed]
-        there = {(key, one.level, one.start_ms) for key, one in changed if one.stored is not None}
-        write_rows(self._connection, WINDOWS, rows, lambda row: _place(row) in there)
+        there = {(*key, one.level, one.start_ms) for key, one in changed if one.stored is not None}
+        write_rows(self._connection, WINDOWS, rows, there)
         for (_, window), row in zip(changed, rows, strict=True):
             window.written(row["state"])
         for each in self._by_count.values():
@@ -183,10 +183,6 @@ def _read(row: Row[Any]) -> Window:
 
 def _named(key: Key) -> dict[str, str | int]:
     return {"model": key[0], "version": key[1], "profile": key[2]}
-
-
-def _place(row: dict[str, Any]) -> tuple[Key, str, int]:
-    return ((row["model"], row["version"], row["profile"]), row["level"], row["start_ms"])
 
 
 def of(key: Key) -> ColumnElement[bool]:
