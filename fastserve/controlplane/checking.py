@@ -1,10 +1,11 @@
-"""What a snapshot may say, beyond its form: names, codes and how much of each."""
+"""What a snapshot may say, beyond its form: names, codes, how much of each, and its profiles."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 
-from fastserve.errors import InvalidRequest
-from fastserve.monitoring.profile import Profile, Sketch
+from fastserve.errors import InvalidProfile, InvalidRequest
+from fastserve.monitoring.profile import Profile, Sketch, read_profile
 from fastserve.monitoring.snapshot import Snapshot, VersionDelta
 from fastserve.registry import is_model
 
@@ -28,6 +29,17 @@ def check_snapshot(snapshot: Snapshot) -> None:
         _check_delta(delta, f"deltas.{at}")
     for at, now in enumerate(snapshot.now):
         _check_name(now.model, now.version, f"now.{at}.model")
+    for digest, data in snapshot.profiles.items():
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise InvalidRequest(f"the profile {digest[:12]}… has another sha256 than its digest", "profiles")
+
+
+def parse_given(data: bytes) -> Profile:
+    """Read a profile that a worker sent; InvalidRequest when it is none."""
+    try:
+        return read_profile(data)
+    except InvalidProfile as error:
+        raise InvalidRequest(str(error), "profiles") from error
 
 
 def check_states(delta: VersionDelta, profile: Profile, sketches: Sequence[Sketch], label: str) -> int:

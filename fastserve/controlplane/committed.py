@@ -29,8 +29,6 @@ class Window:
     parts: list[bytes | Sequence[bytes]] = field(default_factory=list)
     """States as they came, or as another window has them stored."""
     changed: bool = False
-    damaged: bool = False
-    """Something stored could not be read."""
 
     def put(self, rows: int, states: bytes | Sequence[bytes]) -> None:
         """Add rows."""
@@ -41,8 +39,7 @@ class Window:
 
     def written(self, state: bytes) -> None:
         """Everything added is in the database now, if the transaction holds."""
-        self.stored, self.parts = state, []
-        self.changed = self.damaged = False
+        self.stored, self.parts, self.changed = state, [], False
 
 
 @dataclass(slots=True)

@@ -3,15 +3,16 @@
 import logging
 import zlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, select, tuple_
 
 from fastserve.controlplane import profiles as stored_profiles
-from fastserve.controlplane.checking import MAX_WINDOW_ROWS, check_snapshot, check_states
+from fastserve.controlplane.checking import MAX_WINDOW_ROWS, check_snapshot, check_states, parse_given
 from fastserve.controlplane.committed import Committed, Key, Place
 from fastserve.controlplane.errors import ProfileUnavailable
 from fastserve.controlplane.fleet import Version, VersionTotals, WorkerNow, patience_s
-from fastserve.controlplane.profiles import Profiles, Sketches, check_given, parse_given
+from fastserve.controlplane.profiles import Profiles, Sketches
 from fastserve.controlplane.rows import SOURCES, TOTALS, WORKERS, write_rows
 from fastserve.controlplane.tables import profiles, sources, workers
 from fastserve.controlplane.totals import add, copy, read_totals, to_text
@@ -38,6 +39,14 @@ class Answer:
     refused: InvalidRequest | None = None
 
 
+class _Fresh(NamedTuple):
+    """A profile that a snapshot brought, and what is counted against it first."""
+
+    profile: Profile
+    data: bytes
+    delta: VersionDelta
+
+
 class Group:
     """Snapshots that are taken in together. One thread only, in one transaction."""
 
@@ -56,7 +65,7 @@ class Group:
         self._committed = committed
         self._profiles, self._sketches = caches
         self._read_known(snapshots)
-        self._fresh: dict[str, tuple[Profile, bytes, VersionDelta]] = {}
+        self._fresh: dict[str, _Fresh] = {}
         self._counted: dict[str, Snapshot] = {}
         self._had_totals: set[Version] = set()
         self.totals: dict[Version, VersionTotals] = {}
@@ -70,17 +79,17 @@ class Group:
             return Answer(snapshot.number)
         try:
             check_snapshot(snapshot)
-            check_given(snapshot.profiles)
             needed = {delta.profile: delta for delta in snapshot.deltas if delta.profile and delta.states}
             lacking = needed.keys() - self._known - self._fresh.keys()
             given = {
-                digest: (parse_given(snapshot.profiles[digest]), snapshot.profiles[digest], needed[digest])
-                for digest in lacking & snapshot.profiles.keys()
+                digest: _Fresh(parse_given(data), data, needed[digest])
+                for digest, data in snapshot.profiles.items()
+                if digest in lacking
             }
             if wanted := lacking - given.keys():
                 self._fresh.update(given)  # kept, since not all of them need fit into one snapshot
                 return Answer(snapshot.number, tuple(sorted(wanted)))
-            rows = self._check_rows(snapshot, {digest: each[0] for digest, each in given.items()})
+            rows = self._check_rows(snapshot, self._fresh | given)
         except InvalidRequest as error:
             return Answer(snapshot.number, refused=error)
         except ProfileUnavailable as error:  # who counts against it still has it
@@ -94,8 +103,6 @@ class Group:
 
     def write(self) -> None:
         """Write everything that was counted."""
-        for digest, (profile, _, _) in self._fresh.items():
-            self._profiles.keep(digest, profile)
         self._write_profiles()
         self._windows.write()
         self._write_sources()
@@ -125,7 +132,7 @@ class Group:
         digests = {delta.profile for one in snapshots for delta in one.deltas if delta.profile}
         self._known |= stored_profiles.known(self._connection, digests - self._known)
 
-    def _check_rows(self, snapshot: Snapshot, given: dict[str, Profile]) -> list[int]:
+    def _check_rows(self, snapshot: Snapshot, fresh: dict[str, _Fresh]) -> list[int]:
         """Give the rows of each delta; InvalidRequest unless states fit and windows have room for them."""
         at_ms = self._moment(snapshot)
         found: list[int] = []
@@ -134,7 +141,10 @@ class Group:
             label = f"deltas.{at}"
             key, rows = _key(delta), delta.watched_rows
             if delta.states:
-                profile = given.get(key[2]) or self._profile(key[2])
+                if key[2] in fresh:
+                    profile = fresh[key[2]].profile
+                else:
+                    profile = self._profiles.get(self._connection, key[2])
                 rows = check_states(delta, profile, self._sketches.of(key[2], profile), label)
             found.append(rows)
             if rows:
@@ -142,13 +152,6 @@ class Group:
                 if sums[key] > MAX_WINDOW_ROWS:
                     raise InvalidRequest(f"more than {MAX_WINDOW_ROWS} rows in a minute", label)
         return found
-
-    def _profile(self, digest: str) -> Profile:
-        if digest in self._fresh:
-            return self._fresh[digest][0]
-        profile = self._profiles.get(self._connection, digest)
-        assert profile is not None  # it is known, and nobody else writes now
-        return profile
 
     def _moment(self, snapshot: Snapshot) -> int:
         """Give the minute's moment; by this machine's clock when the worker's is far off."""
@@ -206,15 +209,17 @@ class Group:
         rows = [
             {
                 "digest": digest,
-                "model": delta.model,
-                "version": delta.version,
-                "content": zlib.compress(data),
+                "model": one.delta.model,
+                "version": one.delta.version,
+                "content": zlib.compress(one.data),
                 "created_ms": self._now_ms,
             }
-            for digest, (_, data, delta) in self._fresh.items()
+            for digest, one in self._fresh.items()
         ]
         if rows:
             self._connection.execute(profiles.insert(), rows)
+        for digest, one in self._fresh.items():
+            self._profiles.keep(digest, one.profile)
 
     def _write_sources(self) -> None:
         rows = [

@@ -1,17 +1,16 @@
 """Profiles by digest: stored once, parsed when needed, the last used kept in memory."""
 
-import hashlib
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 from sqlalchemy import Connection, bindparam, select
 
 from fastserve.controlplane.errors import ProfileUnavailable
 from fastserve.controlplane.tables import profiles
-from fastserve.errors import InvalidProfile, InvalidRequest
+from fastserve.errors import InvalidProfile
 from fastserve.monitoring.profile import Profile, Sketch, read_profile
 
 T = TypeVar("T")
@@ -52,18 +51,15 @@ class Profiles:
         self._kept: _LastUsed[Profile] = _LastUsed()
         self._lock = threading.Lock()
 
-    def get(self, connection: Connection, digest: str) -> Profile | None:
-        """Give a profile; None when the database has none of this digest.
-
-        ProfileUnavailable when what it has is damaged.
-        """
+    def get(self, connection: Connection, digest: str) -> Profile:
+        """Give a profile; ProfileUnavailable when the database has none of this digest, or a damaged one."""
         with self._lock:
             found = self._kept.get(digest)
         if found is not None:
             return found
         content = connection.scalar(select(profiles.c.content).where(profiles.c.digest == digest))
         if content is None:
-            return None
+            raise ProfileUnavailable(digest, "missing")
         try:
             profile = read_profile(zlib.decompress(content))
         except (zlib.error, InvalidProfile) as error:
@@ -102,21 +98,6 @@ def known(connection: Connection, digests: Iterable[str]) -> set[str]:
         some = wanted[at : at + _AT_ONCE]
         found |= set(connection.scalars(_KNOWN, {"digests": some}))
     return found
-
-
-def check_given(given: Mapping[str, bytes]) -> None:
-    """Raise InvalidRequest unless each profile that a worker sent has the sha256 that it is named by."""
-    for digest, data in given.items():
-        if hashlib.sha256(data).hexdigest() != digest:
-            raise InvalidRequest(f"the profile {digest[:12]}… has another sha256 than its digest", "profiles")
-
-
-def parse_given(data: bytes) -> Profile:
-    """Read a profile that a worker sent; InvalidRequest when it is none."""
-    try:
-        return read_profile(data)
-    except InvalidProfile as error:
-        raise InvalidRequest(str(error), "profiles") from error
 
 
 def _width(profile: Profile) -> int:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, and_, func, select
 
 from fastserve.controlplane.committed import Key
 from fastserve.controlplane.database import Database
-from fastserve.controlplane.errors import NotWatched, ProfileUnavailable, StateDamaged
+from fastserve.controlplane.errors import NotWatched, StateDamaged
 from fastserve.controlplane.group import LATEST_MS
 from fastserve.controlplane.profiles import Profiles
 from fastserve.controlplane.reporting import CountWindows, Report, TimePoint
@@ -163,8 +163,6 @@ class Summaries:
         if digest is None:
             raise NotWatched(model, version)
         profile = self._profiles.get(connection, digest)
-        if profile is None:
-            raise ProfileUnavailable(digest, "missing")
         return Live(digest, profile, [tensor.sketch() for tensor in profile.tensors])
 
     def _timeline(self, connection: Connection, key: Key, span: Span, live: Live) -> list[TimePoint]:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, or_, select, update
 
 from fastserve.controlplane.committed import Committed, Key, Window
-from fastserve.controlplane.errors import ProfileUnavailable, StateDamaged
+from fastserve.controlplane.errors import StateDamaged
 from fastserve.controlplane.profiles import Profiles, Sketches
 from fastserve.controlplane.rows import WINDOWS, write_rows
 from fastserve.controlplane.states import merge_into, pack, unpack
@@ -156,9 +156,8 @@ class Windows:
         if not window.parts:
             return window.stored or b""
         profile = self._profiles.get(self._connection, key[2])
-        if profile is None:
-            raise ProfileUnavailable(key[2], "missing")
         sketches = self._sketches.of(key[2], profile)
+        damaged = False
         for part in [window.stored or b"", *window.parts]:
             try:
                 states = unpack(part) if isinstance(part, bytes) else part
@@ -167,8 +166,8 @@ class Windows:
             except StateDamaged as error:
                 # To stand still here would be to lose everything that comes.
                 log.error("%s; what it held of model '%s' version %d is left out", error, key[0], key[1])
-                window.damaged = True
-        if window.damaged:
+                damaged = True
+        if damaged:
             window.rows = max(sketch.rows for sketch in sketches)
         return pack([sketch.to_bytes() for sketch in sketches])
 
