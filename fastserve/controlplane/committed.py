@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fastserve.controlplane.fleet import Version, VersionTotals
+from fastserve.controlplane.fleet import Place, Version, VersionTotals
 
 Key = tuple[str, int, str]
 """Model, version, profile's digest (or empty)."""
-
-Place = tuple[str, int]
-"""A worker's host, and its number there."""
 
 _MAX_WINDOWS = 4_096
 _MAX_BYTES = 64 * 2**20

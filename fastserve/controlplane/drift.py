@@ -42,12 +42,7 @@ class DriftWatch:
         watched
             With new rows since the last call.
         """
-        watching = {
-            (one.model, one.version)
-            for worker in self._fleet.workers.values()
-            for one in worker.versions
-            if one.profile
-        }
+        watching = {version for version, one in self._fleet.held() if one.profile}
         for gone in self._fleet.drift.keys() - watching:
             del self._fleet.drift[gone]
         self._compared_s = {one: at_s for one, at_s in self._compared_s.items() if one in watching}

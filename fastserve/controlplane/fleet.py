@@ -1,5 +1,6 @@
 """What all workers have said so far: totals that only grow, and how each worker stands now. In memory."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fastserve.monitoring.comparing import FeatureComparison
@@ -8,6 +9,8 @@ from fastserve.monitoring.snapshot import HistogramDelta, ProcessFigures, Snapsh
 Version = tuple[str, int]
 """Model and version; ("", 0) for requests that no model answered."""
 
+Place = tuple[str, int]
+"""A worker's host, and its number there."""
 
 _PATIENCE_S = 10.0
 _MAX_PATIENCE_S = 180.0
@@ -60,11 +63,15 @@ class Fleet:
     """Everything that `/metrics` shows. One event loop's thread only."""
 
     totals: dict[Version, VersionTotals] = field(default_factory=dict)
-    workers: dict[tuple[str, int], WorkerNow] = field(default_factory=dict)
-    """By host and place."""
+    workers: dict[Place, WorkerNow] = field(default_factory=dict)
     drift: dict[Version, Drift] = field(default_factory=dict)
+
+    def held(self) -> Iterator[tuple[Version, VersionNow]]:
+        """Give every version of every worker, as it stands there."""
+        for worker in self.workers.values():
+            for one in worker.versions:
+                yield (one.model, one.version), one
 
     def present(self) -> set[Version]:
         """Versions that some worker still holds, and requests that no model answered."""
-        found = {(one.model, one.version) for worker in self.workers.values() for one in worker.versions}
-        return found | {("", 0)}
+        return {version for version, _ in self.held()} | {("", 0)}

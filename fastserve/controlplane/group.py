@@ -9,9 +9,9 @@ from sqlalchemy import Connection, bindparam, select, tuple_
 
 from fastserve.controlplane import profiles as stored_profiles
 from fastserve.controlplane.checking import MAX_WINDOW_ROWS, check_snapshot, check_states, parse_given
-from fastserve.controlplane.committed import Committed, Key, Place
+from fastserve.controlplane.committed import Committed, Key
 from fastserve.controlplane.errors import ProfileUnavailable
-from fastserve.controlplane.fleet import Version, VersionTotals, WorkerNow, patience_s
+from fastserve.controlplane.fleet import Place, Version, VersionTotals, WorkerNow, patience_s
 from fastserve.controlplane.profiles import Profiles, Sketches
 from fastserve.controlplane.rows import SOURCES, TOTALS, WORKERS, write_rows
 from fastserve.controlplane.tables import profiles, sources, workers

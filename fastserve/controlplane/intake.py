@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 
 from fastserve.controlplane.errors import StoreUnavailable
-from fastserve.controlplane.fleet import Fleet, Version, patience_s
+from fastserve.controlplane.fleet import Fleet, Place, Version, patience_s
 from fastserve.controlplane.group import Answer
 from fastserve.controlplane.store import Store, Taken
 from fastserve.monitoring.snapshot import MAX_SNAPSHOT_BYTES, Snapshot
@@ -53,7 +53,7 @@ class Intake:
         self._tried_s = 0.0
         """When the database was last asked."""
         self._held_bytes = 0
-        self._patience_s: dict[tuple[str, int], float] = {}
+        self._patience_s: dict[Place, float] = {}
         self.trouble = "it has not been opened yet"
         """Why the database is not available; empty when it is."""
         self.watched: set[Version] = set()

@@ -12,7 +12,7 @@ from prometheus_client.core import (
 
 from fastserve import __version__
 from fastserve.controlplane.exposition import HistogramLines, Ladder, Lines, labelled, plain
-from fastserve.controlplane.fleet import Drift, Fleet, Version, VersionTotals, WorkerNow
+from fastserve.controlplane.fleet import Drift, Fleet, Place, Version, VersionTotals, WorkerNow
 from fastserve.controlplane.options import ControlOptions
 from fastserve.lifecycle.states import VersionState
 from fastserve.monitoring.comparing import FeatureComparison
@@ -52,7 +52,7 @@ def render(fleet: Fleet, options: ControlOptions) -> bytes:
         _durations(totals),
         _batches(totals),
         _watched(watched),
-        *_standing(fleet.workers.values(), shown),
+        *_standing(fleet, shown),
         *_drift(drift, options.metrics_max_features),
         *_processes(fleet.workers),
     ]
@@ -117,16 +117,14 @@ def _watched(totals: Sequence[tuple[str, VersionTotals]]) -> Lines:
     return family
 
 
-def _standing(workers: Iterable[WorkerNow], shown: Mapping[Version, str]) -> tuple[Lines, Lines]:
+def _standing(fleet: Fleet, shown: Mapping[Version, str]) -> tuple[Lines, Lines]:
     queued: dict[Version, int] = {}
     states: dict[Version, dict[str, int]] = {}
-    for worker in workers:
-        for one in worker.versions:
-            version = (one.model, one.version)
-            if version in shown:
-                queued[version] = queued.get(version, 0) + one.queue_rows
-                counts = states.setdefault(version, dict.fromkeys(_STATES, 0))
-                counts[one.state if one.state in counts else VersionState.UNKNOWN] += 1
+    for version, one in fleet.held():
+        if version in shown:
+            queued[version] = queued.get(version, 0) + one.queue_rows
+            counts = states.setdefault(version, dict.fromkeys(_STATES, 0))
+            counts[one.state if one.state in counts else VersionState.UNKNOWN] += 1
     rows = Lines(GaugeMetricFamily("fastserve_queue_rows", "Rows that wait, in all workers together."))
     state = Lines(GaugeMetricFamily("fastserve_model_state", "Workers that hold the version in this state."))
     for version in sorted(states):
@@ -195,7 +193,7 @@ def feature_names(features: Iterable[FeatureComparison]) -> list[str]:
     return list(names)
 
 
-def _processes(workers: Mapping[tuple[str, int], WorkerNow]) -> list[Lines]:
+def _processes(workers: Mapping[Place, WorkerNow]) -> list[Lines]:
     def figure(family: GaugeMetricFamily | CounterMetricFamily, of: Callable[[WorkerNow], float]) -> Lines:
         lines = Lines(family)
         for host, place in sorted(workers):

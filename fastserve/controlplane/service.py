@@ -135,19 +135,16 @@ class Control:
 
     def _why(self, model: str, version: int) -> str:
         """Say why a version has no rows, as its workers do."""
-        for worker in self.fleet.workers.values():
-            for one in worker.versions:
-                if (one.model, one.version) == (model, version):
-                    return one.unwatched or _NOT_ASKED
+        for held, one in self.fleet.held():
+            if held == (model, version):
+                return one.unwatched or _NOT_ASKED
         return ""
 
     def overview(self) -> list[dict[str, Any]]:
         """List every version that was heard of, with the rows of it that were watched; StoreUnavailable."""
         if not self.fleet.totals and not self.ready:
             raise StoreUnavailable(_NOT_READ)
-        now = {
-            (one.model, one.version): one for worker in self.fleet.workers.values() for one in worker.versions
-        }
+        now = dict(self.fleet.held())
         found: list[dict[str, Any]] = []
         for model, version in sorted(self.fleet.totals.keys() | now.keys()):
             if not model:
