@@ -56,7 +56,7 @@ def fleet() -> Fleet:
     for place in range(WORKERS):
         now = [VersionNow(model=model, version=one, state="READY", queue_rows=3) for model, one in versions]
         process = ProcessFigures(pid=100 + place, resident_bytes=2**28, cpu_s=1.5, open_fds=30, threads=4)
-        made.workers["host", place] = WorkerNow("host", place, "0" * 32, 0.0, process, now)
+        made.workers["host", place] = WorkerNow("0" * 32, 0.0, process, now)
     return made
 
 

@@ -36,8 +36,6 @@ class VersionTotals:
 class WorkerNow:
     """A worker as its last snapshot told."""
 
-    host: str
-    worker: int
     incarnation: str
     seen_s: float
     """When it was last heard of, on the monotonic clock."""
@@ -45,6 +43,8 @@ class WorkerNow:
     versions: list[VersionNow] = field(default_factory=list)
     cpu_before_s: float = 0.0
     """Of the incarnations before, so that the place's sum only grows."""
+    patience_s: float = _PATIENCE_S
+    """It counts as gone when it was silent for longer."""
 
 
 @dataclass(slots=True)

@@ -196,13 +196,7 @@ class Group:
             before_s += last_s
         self._places[place] = (snapshot.incarnation, before_s, cpu_s, self._now_ms)
         self.workers[place] = WorkerNow(
-            snapshot.host,
-            snapshot.worker,
-            snapshot.incarnation,
-            0.0,
-            snapshot.process,
-            snapshot.now,
-            before_s,
+            snapshot.incarnation, 0.0, snapshot.process, snapshot.now, before_s, patience_s(snapshot)
         )
 
     def _write_profiles(self) -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 
 from fastserve.controlplane.errors import StoreUnavailable
-from fastserve.controlplane.fleet import Fleet, Place, Version, patience_s
+from fastserve.controlplane.fleet import Fleet, Version
 from fastserve.controlplane.group import Answer
 from fastserve.controlplane.store import Store, Taken
 from fastserve.monitoring.snapshot import MAX_SNAPSHOT_BYTES, Snapshot
@@ -53,7 +53,6 @@ class Intake:
         self._tried_s = 0.0
         """When the database was last asked."""
         self._held_bytes = 0
-        self._patience_s: dict[Place, float] = {}
         self.trouble = "it has not been opened yet"
         """Why the database is not available; empty when it is."""
         self.watched: set[Version] = set()
@@ -75,7 +74,7 @@ class Intake:
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._writer, self._store.prepare)
-            self._apply(await loop.run_in_executor(self._writer, self._store.load), [])
+            self._apply(await loop.run_in_executor(self._writer, self._store.load))
         except StoreUnavailable as error:
             self.trouble = error.reason
             raise
@@ -121,8 +120,8 @@ class Intake:
         """Drop workers that were not heard of for long."""
         now_s = self._now_s()
         for place, worker in list(self._fleet.workers.items()):
-            if now_s - worker.seen_s > self._patience_s[place]:
-                del self._fleet.workers[place], self._patience_s[place]
+            if now_s - worker.seen_s > worker.patience_s:
+                del self._fleet.workers[place]
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -140,7 +139,7 @@ class Intake:
                         raise
                     continue
                 self.trouble = ""
-                self._apply(taken, snapshots)
+                self._apply(taken)
                 for (_, future), answer in zip(group, taken.answers, strict=True):
                     with suppress(asyncio.InvalidStateError):  # whoever asked has gone
                         future.set_result(answer)
@@ -148,18 +147,15 @@ class Intake:
         finally:
             self._running, self._tried_s = None, self._now_s()
 
-    def _apply(self, taken: Taken, snapshots: list[Snapshot]) -> None:
+    def _apply(self, taken: Taken) -> None:
         if taken.all_totals:
             self._fleet.totals.clear()
         self._fleet.totals.update(taken.totals)
         self.watched |= taken.watched
         now_s = self._now_s()
-        for worker in taken.workers:
+        for worker in taken.workers.values():
             worker.seen_s = now_s
-            self._fleet.workers[worker.host, worker.worker] = worker
-        for one in snapshots:
-            if (one.host, one.worker) in self._fleet.workers:
-                self._patience_s[one.host, one.worker] = patience_s(one)
+        self._fleet.workers |= taken.workers
 
 
 def _fail(group: list[_Waiting], error: BaseException) -> None:

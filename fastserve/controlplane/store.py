@@ -12,7 +12,7 @@ from fastserve.controlplane import schema
 from fastserve.controlplane.committed import Committed
 from fastserve.controlplane.database import Database
 from fastserve.controlplane.errors import StoreUnavailable
-from fastserve.controlplane.fleet import Version, VersionTotals, WorkerNow
+from fastserve.controlplane.fleet import Place, Version, VersionTotals, WorkerNow
 from fastserve.controlplane.group import Answer, Group
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.profiles import Profiles, Sketches
@@ -42,7 +42,7 @@ class Taken:
     """As they are now."""
     all_totals: bool = False
     """`totals` are all that there are, not only those that changed."""
-    workers: list[WorkerNow] = field(default_factory=list)
+    workers: dict[Place, WorkerNow] = field(default_factory=dict)
     """`seen_s` is for whoever has the monotonic clock to set."""
     watched: set[Version] = field(default_factory=set)
     """Versions with new rows."""
@@ -128,11 +128,9 @@ class Store:
             self._in_doubt = True
             raise
         self._committed.trim()
-        taken = Taken([answers[at] for at in range(len(snapshots))], totals, self._in_doubt)
-        taken.workers = list(group.workers.values())
-        taken.watched = group.watched
-        self._in_doubt = False
-        return taken
+        all_totals, self._in_doubt = self._in_doubt, False
+        in_order = [answers[at] for at in range(len(snapshots))]
+        return Taken(in_order, totals, all_totals, group.workers, group.watched)
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:

@@ -59,10 +59,10 @@ def category(name: str = "carrier", **more: Any) -> FeatureComparison:
     return FeatureComparison(**{**made, **more})
 
 
-def worker(place: int, *now: VersionNow, host: str = "box", cpu_before_s: float = 0.0) -> WorkerNow:
+def worker(place: int, *now: VersionNow, cpu_before_s: float = 0.0) -> WorkerNow:
     """A worker that holds versions."""
     process = ProcessFigures(pid=7, resident_bytes=1000 + place, cpu_s=1.5, open_fds=20, threads=4)
-    return WorkerNow(host, place, "0" * 32, 0.0, process, list(now), cpu_before_s)
+    return WorkerNow("0" * 32, 0.0, process, list(now), cpu_before_s)
 
 
 def holding(model: str, version: int, state: str = "READY", queue_rows: int = 0) -> VersionNow:

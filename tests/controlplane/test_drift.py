@@ -24,7 +24,7 @@ class Scene:
         )
         process = ProcessFigures(pid=1, resident_bytes=1, cpu_s=1.0, open_fds=1, threads=1)
         now = VersionNow(model="m", version=1, state="READY", profile=profile().digest())
-        self.fleet.workers["here", 0] = WorkerNow("here", 0, "a" * 32, 0.0, process, [now])
+        self.fleet.workers["here", 0] = WorkerNow("a" * 32, 0.0, process, [now])
 
     def compared(self, rows: bool, after_s: float, shown: Drift | None) -> bool:
         """Tell whether it is compared so long after the last time, and show what came of it."""

@@ -164,7 +164,7 @@ def test_a_worker_that_is_heard_lives_although_nothing_is_taken_in(play: Callabl
                 await world.intake.submit(said)
         world.now_s = 11.0
         world.intake.forget_silent()
-        assert [worker.worker for worker in world.fleet.workers.values()] == [1]
+        assert list(world.fleet.workers) == [("here", 1)]
 
     play(scene)
 

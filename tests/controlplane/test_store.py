@@ -221,7 +221,7 @@ def test_requests_that_no_model_answered(store: Store) -> None:
 def test_of_two_workers_with_one_name_the_one_that_stays_is_shown(store: Store, clock: Clock) -> None:
     def shown(number: int, incarnation: int) -> list[str]:
         taken = store.take_in([snapshot(number, [], incarnation=incarnation)])
-        return [worker.incarnation for worker in taken.workers]
+        return [worker.incarnation for worker in taken.workers.values()]
 
     (first,), (second,) = shown(1, 1), shown(1, 2)
     assert shown(2, 1) == []
@@ -237,14 +237,14 @@ def test_of_two_workers_with_one_name_the_one_that_stays_is_shown(store: Store, 
 def test_processor_time_of_a_place_only_grows(store: Store, clock: Clock) -> None:
     def cpu_s(number: int, incarnation: int, used_s: float) -> float:
         taken = store.take_in([snapshot(number, [], incarnation=incarnation, cpu_s=used_s)])
-        (worker,) = taken.workers
+        (worker,) = taken.workers.values()
         return worker.cpu_before_s + worker.process.cpu_s
 
     assert cpu_s(1, 1, 5.0) == 5.0
     assert cpu_s(2, 1, 7.0) == 7.0
     assert cpu_s(1, 2, 0.5) == 7.5
     late = store.take_in([snapshot(3, [delta(None, normal(2))], incarnation=1, cpu_s=7.5)])
-    assert late.workers == [] and late.totals["m", 1].codes == {"200": 2}
+    assert late.workers == {} and late.totals["m", 1].codes == {"200": 2}
     assert cpu_s(2, 2, 1.0) == 8.0
     assert cpu_s(1, 3, 0.25) == 8.25
     clock.now_ms += 11_000
