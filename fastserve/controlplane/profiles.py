@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from sqlalchemy import Connection, bindparam, select
 
 from fastserve.controlplane.errors import ProfileUnavailable
+from fastserve.controlplane.rows import in_parts
 from fastserve.controlplane.tables import profiles
 from fastserve.errors import InvalidProfile
 from fastserve.monitoring.profile import Profile, Sketch, read_profile
@@ -17,8 +18,6 @@ T = TypeVar("T")
 
 _MAX_KEPT = 256
 _MAX_KEPT_FEATURES = 262_144
-_AT_ONCE = 500
-"""Parameters of one query."""
 
 _KNOWN = select(profiles.c.digest).where(profiles.c.digest.in_(bindparam("digests", expanding=True)))
 
@@ -92,10 +91,8 @@ class Sketches:
 
 def known(connection: Connection, digests: Iterable[str]) -> set[str]:
     """Tell which of these profiles the database has."""
-    wanted = sorted(set(digests))
     found: set[str] = set()
-    for at in range(0, len(wanted), _AT_ONCE):
-        some = wanted[at : at + _AT_ONCE]
+    for some in in_parts(sorted(digests)):
         found |= set(connection.scalars(_KNOWN, {"digests": some}))
     return found
 

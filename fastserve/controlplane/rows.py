@@ -1,15 +1,20 @@
-"""Inserts and updates of whole rows, many at once, by statements that are built once."""
+"""Many rows at once: inserts and updates by statements that are built once, and queries in parts."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Insert, Table, Update, and_, bindparam, update
 
 from fastserve.controlplane.tables import sources, totals, windows, workers
 
+T = TypeVar("T")
+
 Row = dict[str, Any]
 """Every column of a table by name."""
+
+_AT_ONCE = 200
+"""Rows that one query asks for by their keys: parameters are few, and windows large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +57,9 @@ def write_rows(
         connection.execute(table.insert, new)
     if old:
         connection.execute(table.update, old)
+
+
+def in_parts(keys: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Cut keys to ask for into what one query may name."""
+    for at in range(0, len(keys), _AT_ONCE):
+        yield keys[at : at + _AT_ONCE]

@@ -15,6 +15,7 @@ from fastserve.controlplane.errors import NotWatched, StateDamaged
 from fastserve.controlplane.group import LATEST_MS
 from fastserve.controlplane.profiles import Profiles
 from fastserve.controlplane.reporting import CountWindows, Report, TimePoint
+from fastserve.controlplane.rows import in_parts
 from fastserve.controlplane.spans import Place, Span, choose
 from fastserve.controlplane.states import merge_into, unpack
 from fastserve.controlplane.tables import profiles, windows
@@ -24,9 +25,6 @@ from fastserve.monitoring.comparing import FeatureComparison, compare
 from fastserve.monitoring.profile import Profile, Sketch
 
 log = logging.getLogger("fastserve.controlplane")
-
-_AT_ONCE = 200
-"""Windows of one query."""
 
 
 @dataclass(slots=True)
@@ -207,9 +205,9 @@ def _merge(connection: Connection, key: Key, places: Sequence[Place], into: Sequ
     total = unreadable = 0
     for level in SPAN_MS:
         starts = [one.start_ms for one in places if one.level == level]
-        for at in range(0, len(starts), _AT_ONCE):
-            some = and_(of(key), table.level == level, table.start_ms.in_(starts[at : at + _AT_ONCE]))
-            for rows, state in connection.execute(select(table.rows, table.state).where(some)):
+        for some in in_parts(starts):
+            found = and_(of(key), table.level == level, table.start_ms.in_(some))
+            for rows, state in connection.execute(select(table.rows, table.state).where(found)):
                 try:
                     merge_into(into, unpack(state))
                     total += rows

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 import orjson
-from sqlalchemy import Connection, bindparam, select, tuple_
+from sqlalchemy import Connection, Row, bindparam, select, tuple_
 
 from fastserve.controlplane.errors import StoreUnavailable
 from fastserve.controlplane.fleet import Version, VersionTotals
+from fastserve.controlplane.rows import in_parts
 from fastserve.controlplane.tables import totals
 from fastserve.monitoring.snapshot import HistogramDelta, VersionDelta
 
@@ -19,10 +21,12 @@ def read_totals(
     connection: Connection, versions: Iterable[Version] | None = None
 ) -> dict[Version, VersionTotals]:
     """Give the totals of some versions, or of all; a version without any is left out."""
+    rows: list[Row[Any]] = []
     if versions is None:
-        rows = connection.execute(_ALL)
+        rows += connection.execute(_ALL)
     else:
-        rows = connection.execute(_OF_VERSIONS, {"versions": sorted(versions)})
+        for some in in_parts(sorted(versions)):
+            rows += connection.execute(_OF_VERSIONS, {"versions": some})
     return {(row.model, row.version): _parse(row.content) for row in rows}
 
 

@@ -162,6 +162,12 @@ def test_as_many_versions_as_are_allowed(open_store: Callable[[ControlOptions], 
     assert {one.codes["200"] for one in store.load().totals.values()} == {2}
 
 
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_more_versions_than_a_query_may_name(store: Store) -> None:
+    many = [VersionDelta(model="n", version=n, codes={"200": 1}) for n in range(1, 2**15 + 1)]
+    assert store.take_in([snapshot(1, many)]).answers[0].refused is None
+
+
 def test_rows_sums_stay_within_63_bits(store: Store) -> None:
     huge = VersionDelta(model="n", version=1, watched_rows=2**38)
     assert store.take_in([snapshot(1, [huge])]).answers[0].refused is None
