@@ -162,19 +162,22 @@ def only_one(url: str) -> Iterator[None]:
         Another control plane works on the file, or its place cannot be written to.
     """
     parts = check_url(url)
-    if parts.get_backend_name() != "sqlite" or parts.database in (None, "", ":memory:"):
+    if parts.get_backend_name() != "sqlite":
         yield
         return
+    file = Path(str(parts.database))
     try:
-        lock = os.open(f"{parts.database}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(f"{file}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ConfigError(f"control.database: there is no directory '{file.parent}'") from error
     except OSError as error:
-        raise ConfigError(f"'{parts.database}.lock' cannot be made: {error.strerror}") from error
+        raise ConfigError(f"'{file}.lock' cannot be made: {error.strerror}") from error
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ConfigError(
-                f"another control plane works on '{parts.database}': give this one another "
+                f"another control plane works on '{file}': give this one another "
                 "control.database, or send to the other one by monitoring.control_url"
             ) from error
         yield
@@ -213,8 +216,9 @@ def check_url(url: str) -> URL:
     if parsed.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"):
         raise ConfigError(f"control.database: '{parsed.drivername[:64]}' is not supported; {_HOW}")
     if parsed.drivername.startswith("sqlite"):
-        if parsed.database:
-            _check_sqlite(Path(parsed.database))
+        if not parsed.database or parsed.database == ":memory:" or parsed.query or parsed.host:
+            raise ConfigError("control.database: SQLite needs a file and nothing else, sqlite:///FILE")
+        _check_sqlite(Path(parsed.database))
     elif "@" in f"{parsed.host}{parsed.database}":  # parts of a password, which errors would show
         raise ConfigError("control.database: '@', '/' and ':' in a password are written %40, %2F and %3A")
     return parsed
@@ -234,9 +238,7 @@ def _check_sqlite(path: Path) -> None:
 
 
 def _sqlite(url: URL, busy_timeout_s: float) -> Engine:
-    if not url.database or url.database == ":memory:" or url.query or url.host:
-        raise ConfigError("control.database: SQLite needs a file and nothing else, sqlite:///FILE")
-    _make_private(Path(url.database))
+    _make_private(Path(str(url.database)))
     engine = create_engine(url, hide_parameters=True, pool_pre_ping=True)
 
     @event.listens_for(engine, "connect")

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import create_engine, event, text
 
 from fastserve.controlplane import database as database_module
-from fastserve.controlplane.database import Database, check_url, open_database
+from fastserve.controlplane.database import Database, check_url, only_one, open_database
 from fastserve.controlplane.errors import StoreUnavailable
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.profiles import Profiles
@@ -243,6 +243,23 @@ def test_what_is_no_database(url: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason) as caught:
         open_database(url)
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///a.db?mode=ro"])
+def test_sqlite_without_a_file_of_its_own_is_refused_before_anything_starts(url: str) -> None:
+    with pytest.raises(ConfigError, match="needs a file"):
+        check_url(url)
+
+
+@pytest.mark.parametrize("place", ["none", "file"])
+def test_a_directory_that_is_not_there_is_named(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / place
+    with (
+        pytest.raises(ConfigError, match=f"there is no directory '{folder}'"),
+        only_one(f"sqlite:///{folder}/a.db"),
+    ):
+        pass
 
 
 def test_a_file_of_another_kind_is_no_database(tmp_path: Path) -> None:
