@@ -47,14 +47,12 @@ class Database:
         self.is_sqlite = engine.dialect.name == "sqlite"
         self.tenure = 0
         """Rises when this process becomes the only one that writes; until then others may have written."""
-        self._file = None if not self.is_sqlite else Path(str(engine.url.database))
+        self._file = Path(str(engine.url.database)) if self.is_sqlite else None
         self._identity = self._look()
         self._wal: tuple[int, int] | None = None
         """SQLite's log (-wal) of the file in use."""
-        reading = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self.writer = writer or engine
         self._writing_engine = self.writer.execution_options(fastserve_write=True)
-        self._reader = engine.execution_options(**reading)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -97,7 +95,7 @@ class Database:
         return True
 
     def _is_replaced(self) -> bool:
-        return self._file is not None and self._look() != self._identity
+        return self._look() != self._identity
 
     def _look(self, ending: str = "") -> tuple[int, int] | None:
         """Tell which file lies at SQLite's place, or beside it."""
@@ -125,7 +123,7 @@ class Database:
         """Give a transaction that sees one state of the database; StoreUnavailable when there is none."""
         if self._is_replaced():  # a new connection would lay the log of the old file over what lies there
             raise StoreUnavailable("its file was taken away or replaced a moment ago")
-        with _guarded(), self._reader.connect() as connection:
+        with _guarded(), self.engine.connect() as connection:
             yield connection
 
     def shrink(self, pages: int) -> None:
@@ -204,7 +202,8 @@ def open_database(url: str, busy_timeout_s: float = 5.0) -> Database:
     if parsed.get_backend_name() == "sqlite":
         return Database(_sqlite(parsed, busy_timeout_s))
     parsed = parsed.set(drivername="postgresql+psycopg")
-    return Database(_postgresql(parsed), _postgresql(parsed, pool_size=1, max_overflow=0))
+    readers = _postgresql(parsed, isolation_level="REPEATABLE READ")
+    return Database(readers, _postgresql(parsed, pool_size=1, max_overflow=0))
 
 
 def check_url(url: str) -> URL:
@@ -291,7 +290,7 @@ def _make_private(path: Path) -> None:
         ) from error
 
 
-def _postgresql(url: URL, **pool: int) -> Engine:
+def _postgresql(url: URL, **settings: Any) -> Engine:
     given = dict(url.query)
     defaults = {
         "connect_timeout": 5,
@@ -306,7 +305,7 @@ def _postgresql(url: URL, **pool: int) -> Engine:
             url,
             hide_parameters=True,
             pool_pre_ping=True,
-            **pool,
+            **settings,
             connect_args={name: value for name, value in defaults.items() if name not in given},
         )
     except ImportError:
