@@ -21,9 +21,7 @@ def refusal(status: int, sentence: str) -> Response:
 
 async def _on_away(_: Request, error: Exception) -> Response:
     """Answer while the database is away: the same request is right later."""
-    assert isinstance(error, StoreUnavailable)
-    headers = {"retry-after": str(error.retry_after_s)}
-    return Response(error_body(str(error)), 503, headers, "application/json")
+    return Response(error_body(str(error)), 503, {"retry-after": "1"}, "application/json")
 
 
 HANDLERS = {**COMMON, StoreUnavailable: _on_away}

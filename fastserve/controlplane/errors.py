@@ -6,11 +6,10 @@ from fastserve.errors import FastserveError, NotFound
 class StoreUnavailable(FastserveError):
     """The database cannot take or give anything now; nothing was counted, and trying again is right."""
 
-    def __init__(self, reason: str, retry_after_s: int = 1, *, has_no_tables: bool = False) -> None:
+    def __init__(self, reason: str, *, has_no_tables: bool = False) -> None:
         super().__init__(f"the control plane's database is not available: {reason}")
         self.reason = reason
         self.has_no_tables = has_no_tables
-        self.retry_after_s = retry_after_s
 
 
 class ProfileUnavailable(StoreUnavailable):
