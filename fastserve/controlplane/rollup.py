@@ -9,7 +9,7 @@ from fastserve.controlplane.fleet import Version
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.store import Store
 from fastserve.controlplane.tables import profiles, sources, totals, windows, workers
-from fastserve.controlplane.windows import DAY_MS, HOUR_MS, MINUTE_MS, SPAN_MS, of
+from fastserve.controlplane.windows import BELOW, DAY_MS, HOUR_MS, MINUTE_MS, SPAN_MS, of
 
 GRACE_MS = 2 * MINUTE_MS
 """After the end of an hour or a day, before it is summed up; what comes later is added to it."""
@@ -41,7 +41,7 @@ class Rollup:
         start = (table.start_ms - table.start_ms % span_ms).label("start")
         query = (
             select(table.model, table.version, table.profile, start)
-            .where(table.level == ("minute" if level == "hour" else "hour"), table.rolled.is_(False))
+            .where(table.level == BELOW[level], table.rolled.is_(False))
             .where(table.start_ms < (now_ms - GRACE_MS) // span_ms * span_ms)
             .distinct()
         )
@@ -71,7 +71,7 @@ class Rollup:
         """
         oldest_ms = now_ms - int(self._options.keep_days_d * DAY_MS)
         with self._store.housekeeping() as connection:
-            connection.execute(delete(windows).where(or_(*self._old(now_ms))))
+            connection.execute(delete(windows).where(self._old(now_ms)))
             for surplus in self._surplus(connection):
                 connection.execute(delete(windows).where(surplus))
             used = exists().where(windows.c.profile == profiles.c.digest)
@@ -91,7 +91,7 @@ class Rollup:
         self._store.database.shrink(_VACUUM_PAGES)
         return gone
 
-    def _old(self, now_ms: int) -> list[ColumnElement[bool]]:
+    def _old(self, now_ms: int) -> ColumnElement[bool]:
         """Choose windows past their time that those above hold; of minutes whole hours, else whole days.
 
         Of a window by count it is the last row that counts: it may have been filling for long.
@@ -100,12 +100,12 @@ class Rollup:
         minutes_ms = (now_ms - int(options.keep_minutes_h * HOUR_MS)) // HOUR_MS * HOUR_MS
         hours_ms = (now_ms - int(options.keep_hours_d * DAY_MS)) // DAY_MS * DAY_MS
         days_ms = (now_ms - int(options.keep_days_d * DAY_MS)) // DAY_MS * DAY_MS
-        return [
+        return or_(
             and_(table.level == "minute", table.start_ms < minutes_ms, table.rolled),
             and_(table.level.in_(("minute", "hour")), table.start_ms < hours_ms, table.rolled),
             and_(table.level != "count", table.start_ms < days_ms),
             and_(table.level == "count", table.end_ms < days_ms),
-        ]
+        )
 
     def _surplus(self, connection: Connection) -> list[ColumnElement[bool]]:
         """Choose windows by count beyond those that are kept of each version."""

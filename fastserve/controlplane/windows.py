@@ -24,6 +24,8 @@ MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 SPAN_MS = {"minute": MINUTE_MS, "hour": HOUR_MS, "day": DAY_MS}
+BELOW = {"hour": "minute", "day": "hour"}
+"""What an hour and a day are summed up of."""
 
 
 class Windows:
@@ -67,11 +69,10 @@ class Windows:
         self._load(key, start_ms)
         upper = self._by_time[key, level, start_ms] or self._make(key, level, start_ms)
         day = self._by_time[key, "day", _floor(start_ms, DAY_MS)] if level == "hour" else None
-        lower = "minute" if level == "hour" else "hour"
         table = windows.c
         inside = and_(
             of(key),
-            table.level == lower,
+            table.level == BELOW[level],
             table.start_ms >= start_ms,
             table.start_ms < start_ms + SPAN_MS[level],
             table.rolled.is_(False),
