@@ -1,5 +1,6 @@
 """Which windows make up a span of time: the largest that lie in it and that there still are."""
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -81,9 +82,9 @@ def choose(places: Iterable[Place], step_ms: int) -> list[Place]:
 
 
 def _step(length_ms: int, finest_ms: int) -> int:
-    days = (DAY_MS * count for count in range(1, 10_000))
-    for step_ms in (*_STEPS_MS, *days):
-        # A step that begins before the span and one that ends after it are two more.
-        if step_ms % finest_ms == 0 and length_ms <= (MAX_POINTS - 1) * step_ms:
+    # A step that begins before the span and one that ends after it are two more.
+    least_ms = length_ms / (MAX_POINTS - 1)
+    for step_ms in _STEPS_MS:
+        if step_ms % finest_ms == 0 and step_ms >= least_ms:
             return step_ms
-    raise AssertionError("no span is longer than what is kept")
+    return math.ceil(least_ms / DAY_MS) * DAY_MS
