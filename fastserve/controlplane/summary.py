@@ -20,7 +20,7 @@ from fastserve.controlplane.spans import Place, Span, choose
 from fastserve.controlplane.states import merge_into, unpack
 from fastserve.controlplane.tables import profiles, windows
 from fastserve.controlplane.windows import DAY_MS, SPAN_MS, of
-from fastserve.controlplane.yardstick import Yardstick
+from fastserve.controlplane.yardstick import Figures, Yardstick
 from fastserve.monitoring.comparing import FeatureComparison, compare
 from fastserve.monitoring.profile import Profile, Sketch
 
@@ -116,18 +116,13 @@ class Summaries:
         yardstick = Yardstick(live.profile)
         points = []
         for start_ms, end_ms, rows, state in reversed(found):
+            for sketch in live.sketches:
+                sketch.reset()
             try:
                 merge_into(live.sketches, unpack(state))
             except StateDamaged:
-                for sketch in live.sketches:
-                    sketch.reset()
                 continue
-            psi, missing = yardstick.measure(live.sketches)
-            points.append(
-                TimePoint(start=_time(start_ms), end=_time(end_ms), rows=rows, psi=psi, missing_share=missing)
-            )
-            for sketch in live.sketches:
-                sketch.reset()
+            points.append(_point(start_ms, end_ms, rows, yardstick.measure(live.sketches)))
         names = tuple(
             one.name if tensor.role == "input" else f"output:{one.name}"
             for tensor in live.profile.tensors
@@ -174,16 +169,9 @@ class Summaries:
         points = []
         for step in range(span.start_ms // span.step_ms, math.ceil(span.end_ms / span.step_ms)):
             total = _merge(connection, key, by_step.get(step, []), one_step)
-            psi, missing = yardstick.measure(one_step)
-            points.append(
-                TimePoint(
-                    start=_time(max(step * span.step_ms, span.start_ms)),
-                    end=_time(min((step + 1) * span.step_ms, span.end_ms)),
-                    rows=total,
-                    psi=psi,
-                    missing_share=missing,
-                )
-            )
+            start_ms = max(step * span.step_ms, span.start_ms)
+            end_ms = min((step + 1) * span.step_ms, span.end_ms)
+            points.append(_point(start_ms, end_ms, total, yardstick.measure(one_step)))
             live.rows += total
             for sketch, whole in zip(one_step, live.sketches, strict=True):
                 whole.merge_bytes(sketch.take())
@@ -216,6 +204,11 @@ def _merge(connection: Connection, key: Key, places: Sequence[Place], into: Sequ
     if unreadable:
         log.warning("%d windows of model '%s' version %d cannot be read", unreadable, key[0], key[1])
     return total
+
+
+def _point(start_ms: int, end_ms: int, rows: int, figures: tuple[Figures, Figures]) -> TimePoint:
+    psi, missing = figures
+    return TimePoint(start=_time(start_ms), end=_time(end_ms), rows=rows, psi=psi, missing_share=missing)
 
 
 def _sorted(point: TimePoint, order: Sequence[int]) -> TimePoint:
