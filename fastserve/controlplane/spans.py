@@ -28,7 +28,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class Stored:
     """A window that the database has."""
 
     start_ms: int
@@ -62,11 +62,11 @@ def span_until(now_ms: int, since_ms: int, options: ControlOptions) -> Span:
     return Span(start_ms, end_ms, _step(end_ms - start_ms, finest_ms))
 
 
-def choose(places: Iterable[Place], step_ms: int) -> list[Place]:
+def choose(stored: Iterable[Stored], step_ms: int) -> list[Stored]:
     """Choose windows that hold every row once, none of them larger than a step."""
     covered: set[tuple[str, int]] = set()
-    chosen: list[Place] = []
-    by_size = sorted(places, key=lambda one: (-SPAN_MS[one.level], one.start_ms))
+    chosen: list[Stored] = []
+    by_size = sorted(stored, key=lambda one: (-SPAN_MS[one.level], one.start_ms))
     for one in by_size:
         span_ms = SPAN_MS[one.level]
         if span_ms > step_ms:

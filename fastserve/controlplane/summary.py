@@ -16,7 +16,7 @@ from fastserve.controlplane.group import LATEST_MS
 from fastserve.controlplane.profiles import Profiles
 from fastserve.controlplane.reporting import CountWindows, Report, TimePoint
 from fastserve.controlplane.rows import in_parts
-from fastserve.controlplane.spans import Place, Span, choose
+from fastserve.controlplane.spans import Span, Stored, choose
 from fastserve.controlplane.states import merge_into, unpack
 from fastserve.controlplane.tables import profiles, windows
 from fastserve.controlplane.windows import DAY_MS, SPAN_MS, of
@@ -63,8 +63,8 @@ class Summaries:
         with self._database.reading() as connection:
             live = self._begin(connection, model, version, end_ms)
             key = (model, version, live.digest)
-            places = choose(_places(connection, key, start_ms, end_ms), DAY_MS)
-            live.rows = _merge(connection, key, places, live.sketches)
+            chosen = choose(_stored(connection, key, start_ms, end_ms), DAY_MS)
+            live.rows = _merge(connection, key, chosen, live.sketches)
         return live
 
     def report(self, model: str, version: int, span: Span, aliases: Sequence[str] = ()) -> Report:
@@ -160,9 +160,9 @@ class Summaries:
 
     def _timeline(self, connection: Connection, key: Key, span: Span, live: Live) -> list[TimePoint]:
         """Give a point for each step of the span, adding all of them to `live`."""
-        places = choose(_places(connection, key, span.start_ms, span.end_ms), span.step_ms)
+        chosen = choose(_stored(connection, key, span.start_ms, span.end_ms), span.step_ms)
         by_step = {
-            step: list(some) for step, some in groupby(places, lambda one: one.start_ms // span.step_ms)
+            step: list(some) for step, some in groupby(chosen, lambda one: one.start_ms // span.step_ms)
         }
         yardstick = Yardstick(live.profile)
         one_step = [tensor.sketch() for tensor in live.profile.tensors]
@@ -178,21 +178,21 @@ class Summaries:
         return points
 
 
-def _places(connection: Connection, key: Key, start_ms: int, end_ms: int) -> list[Place]:
+def _stored(connection: Connection, key: Key, start_ms: int, end_ms: int) -> list[Stored]:
     """List the windows that lie in a span, without what they hold."""
     table = windows.c
     query = select(table.start_ms, table.level, table.rolled).where(
         of(key), table.level.in_(SPAN_MS), table.start_ms >= start_ms, table.end_ms <= end_ms
     )
-    return [Place(row.start_ms, row.level, row.rolled) for row in connection.execute(query)]
+    return [Stored(row.start_ms, row.level, row.rolled) for row in connection.execute(query)]
 
 
-def _merge(connection: Connection, key: Key, places: Sequence[Place], into: Sequence[Sketch]) -> int:
+def _merge(connection: Connection, key: Key, chosen: Sequence[Stored], into: Sequence[Sketch]) -> int:
     """Count windows in sketches; the number of their rows. What cannot be read is left out."""
     table = windows.c
     total = unreadable = 0
     for level in SPAN_MS:
-        starts = [one.start_ms for one in places if one.level == level]
+        starts = [one.start_ms for one in chosen if one.level == level]
         for some in in_parts(starts):
             found = and_(of(key), table.level == level, table.start_ms.in_(some))
             for rows, state in connection.execute(select(table.rows, table.state).where(found)):

@@ -14,7 +14,7 @@ from fastserve.controlplane.errors import NotWatched, ProfileUnavailable
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.profiles import Profiles
 from fastserve.controlplane.rollup import Rollup
-from fastserve.controlplane.spans import MAX_POINTS, Place, choose, parse_since, span_until
+from fastserve.controlplane.spans import MAX_POINTS, Stored, choose, parse_since, span_until
 from fastserve.controlplane.states import pack
 from fastserve.controlplane.store import Store
 from fastserve.controlplane.summary import Summaries
@@ -66,11 +66,11 @@ def test_chosen_windows_hold_every_minute_once(
     has_rows = {minute // 60 for minute in minutes}
     made = hours & has_rows
     whole_days = {hour // 24 for hour in made} & days
-    places = [Place(minute * MINUTE_MS, "minute", minute // 60 in made) for minute in minutes]
-    places += [Place(hour * HOUR_MS, "hour", hour // 24 in whole_days) for hour in made]
-    places += [Place(day * DAY_MS, "day", False) for day in whole_days]
+    stored = [Stored(minute * MINUTE_MS, "minute", minute // 60 in made) for minute in minutes]
+    stored += [Stored(hour * HOUR_MS, "hour", hour // 24 in whole_days) for hour in made]
+    stored += [Stored(day * DAY_MS, "day", False) for day in whole_days]
     held: list[int] = []
-    chosen = choose(places, step_ms)
+    chosen = choose(stored, step_ms)
     assert [one.start_ms for one in chosen] == sorted(one.start_ms for one in chosen)
     for one in chosen:
         assert SPAN_MS[one.level] <= step_ms
