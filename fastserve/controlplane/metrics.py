@@ -1,6 +1,6 @@
 """What Prometheus scrapes: the fleet's totals, how its workers stand, and how far live rows have drifted."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prometheus_client import ProcessCollector
 from prometheus_client.core import (
@@ -134,7 +134,7 @@ def _standing(fleet: Fleet, shown: Mapping[Version, str]) -> tuple[Lines, Lines]
     return rows, state
 
 
-def _drift(found: Sequence[tuple[str, Drift]], limit: int) -> Iterator[Lines]:
+def _drift(found: Sequence[tuple[str, Drift]], limit: int) -> tuple[Lines, ...]:
     distances = Lines(
         GaugeMetricFamily(
             "fastserve_drift_distance", "How far the live rows of a feature lie from its reference."
@@ -173,7 +173,7 @@ def _drift(found: Sequence[tuple[str, Drift]], limit: int) -> Iterator[Lines]:
             if feature.live.rows:
                 missing.add(of_it, feature.live.missing / feature.live.rows)
                 outside.add(of_it, feature.live.outside / feature.live.rows)
-    return iter((distances, excess, missing, outside, left_out))
+    return distances, excess, missing, outside, left_out
 
 
 def feature_names(features: Iterable[FeatureComparison]) -> list[str]:

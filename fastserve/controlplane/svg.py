@@ -69,10 +69,9 @@ def _number_slots(feature: FeatureComparison, bins: int) -> Iterator[Slot]:
 def _category_slots(feature: FeatureComparison) -> Iterator[Slot]:
     """The largest on either side, the others as one, the unseen."""
     ours, theirs = feature.reference.counts, feature.live.counts
-    whole = max(feature.reference.rows, 1), max(feature.live.rows, 1)
 
     def largest(at: int) -> float:
-        return max(ours[at] / whole[0], theirs[at] / whole[1])
+        return max(_shares(feature, ours[at], theirs[at]))
 
     order = sorted(range(len(feature.categories)), key=largest, reverse=True)
     for at in order[:MAX_CATEGORIES]:
