@@ -133,7 +133,7 @@ class Database:
         """
         if not self.is_sqlite:
             return
-        with self.engine.connect() as connection:
+        with self.reading() as connection:
             driver = connection.connection.driver_connection
             assert isinstance(driver, sqlite3.Connection)
             try:

@@ -122,6 +122,18 @@ def test_a_file_that_is_taken_away_is_begun_anew(
     again.close()
 
 
+def test_pages_of_a_file_that_is_taken_away_are_not_given_back(tmp_path: Path) -> None:
+    """A connection of its own would make another file, which everybody may read, and its log."""
+    database = open_database(f"sqlite:///{tmp_path / 'a.db'}")
+    make_store(database)
+    database.engine.dispose()
+    for path in tmp_path.iterdir():
+        path.unlink()
+    with pytest.raises(StoreUnavailable, match="taken away"):
+        database.shrink(10)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_backup_in_its_place_is_gone_on_with_as_it_is(tmp_path: Path) -> None:
     """What was written since lies in the log beside it, and does not belong to it."""
     file, backup = tmp_path / "a.db", tmp_path / "backup"
