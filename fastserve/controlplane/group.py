@@ -14,9 +14,10 @@ from fastserve.controlplane.errors import ProfileUnavailable
 from fastserve.controlplane.fleet import Place, Version, VersionTotals, WorkerNow, patience_s
 from fastserve.controlplane.profiles import Profiles, Sketches
 from fastserve.controlplane.rows import SOURCES, TOTALS, WORKERS, write_rows
+from fastserve.controlplane.spans import HOUR_MS
 from fastserve.controlplane.tables import profiles, sources, workers
 from fastserve.controlplane.totals import add, copy, read_totals, to_text
-from fastserve.controlplane.windows import HOUR_MS, Windows
+from fastserve.controlplane.windows import Windows
 from fastserve.errors import InvalidRequest
 from fastserve.monitoring.profile import Profile
 from fastserve.monitoring.snapshot import Snapshot, VersionDelta

@@ -7,9 +7,10 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or
 from fastserve.controlplane.committed import Key
 from fastserve.controlplane.fleet import Version
 from fastserve.controlplane.options import ControlOptions
+from fastserve.controlplane.spans import BELOW, DAY_MS, HOUR_MS, MINUTE_MS, SPAN_MS, floor
 from fastserve.controlplane.store import Store
 from fastserve.controlplane.tables import profiles, sources, totals, windows, workers
-from fastserve.controlplane.windows import BELOW, DAY_MS, HOUR_MS, MINUTE_MS, SPAN_MS, of
+from fastserve.controlplane.windows import of
 
 GRACE_MS = 2 * MINUTE_MS
 """After the end of an hour or a day, before it is summed up; what comes later is added to it."""
@@ -42,7 +43,7 @@ class Rollup:
         query = (
             select(table.model, table.version, table.profile, start)
             .where(table.level == BELOW[level], table.rolled.is_(False))
-            .where(table.start_ms < (now_ms - GRACE_MS) // span_ms * span_ms)
+            .where(table.start_ms < floor(now_ms - GRACE_MS, span_ms))
             .distinct()
         )
         with self._store.database.reading() as connection:
@@ -97,9 +98,9 @@ class Rollup:
         Of a window by count it is the last row that counts: it may have been filling for long.
         """
         options, table = self._options, windows.c
-        minutes_ms = (now_ms - int(options.keep_minutes_h * HOUR_MS)) // HOUR_MS * HOUR_MS
-        hours_ms = (now_ms - int(options.keep_hours_d * DAY_MS)) // DAY_MS * DAY_MS
-        days_ms = (now_ms - int(options.keep_days_d * DAY_MS)) // DAY_MS * DAY_MS
+        minutes_ms = floor(now_ms - int(options.keep_minutes_h * HOUR_MS), HOUR_MS)
+        hours_ms = floor(now_ms - int(options.keep_hours_d * DAY_MS), DAY_MS)
+        days_ms = floor(now_ms - int(options.keep_days_d * DAY_MS), DAY_MS)
         return or_(
             and_(table.level == "minute", table.start_ms < minutes_ms, table.rolled),
             and_(table.level.in_(("minute", "hour")), table.start_ms < hours_ms, table.rolled),

@@ -6,8 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fastserve.controlplane.options import ControlOptions
-from fastserve.controlplane.windows import DAY_MS, HOUR_MS, MINUTE_MS, SPAN_MS
 from fastserve.errors import InvalidRequest
+
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+SPAN_MS = {"minute": MINUTE_MS, "hour": HOUR_MS, "day": DAY_MS}
+BELOW = {"hour": "minute", "day": "hour"}
+"""What an hour and a day are summed up of."""
 
 MAX_POINTS = 60
 _STEPS_MS = (
@@ -45,6 +51,11 @@ def parse_since(text: str) -> int:
     return found
 
 
+def floor(at_ms: int, span_ms: int) -> int:
+    """Give the beginning of the minute, hour or day that a moment lies in."""
+    return at_ms - at_ms % span_ms
+
+
 def span_until(now_ms: int, since_ms: int, options: ControlOptions) -> Span:
     """Give the span that holds the last `since_ms`, and no more than what is left of it needs.
 
@@ -57,8 +68,8 @@ def span_until(now_ms: int, since_ms: int, options: ControlOptions) -> Span:
         finest_ms = HOUR_MS
     else:
         finest_ms = MINUTE_MS
-    start_ms = (now_ms - since_ms) // finest_ms * finest_ms
-    end_ms = (now_ms // MINUTE_MS + 1) * MINUTE_MS
+    start_ms = floor(now_ms - since_ms, finest_ms)
+    end_ms = floor(now_ms, MINUTE_MS) + MINUTE_MS
     return Span(start_ms, end_ms, _step(end_ms - start_ms, finest_ms))
 
 
@@ -71,9 +82,7 @@ def choose(stored: Iterable[Stored], step_ms: int) -> list[Stored]:
         span_ms = SPAN_MS[one.level]
         if span_ms > step_ms:
             continue
-        above = [
-            (level, one.start_ms - one.start_ms % size) for level, size in SPAN_MS.items() if size > span_ms
-        ]
+        above = [(level, floor(one.start_ms, size)) for level, size in SPAN_MS.items() if size > span_ms]
         if one.rolled and any(window in covered for window in above):
             continue
         covered.add((one.level, one.start_ms))

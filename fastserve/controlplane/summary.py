@@ -16,10 +16,10 @@ from fastserve.controlplane.group import LATEST_MS
 from fastserve.controlplane.profiles import Profiles
 from fastserve.controlplane.reporting import CountWindows, Report, TimePoint
 from fastserve.controlplane.rows import in_parts
-from fastserve.controlplane.spans import Span, Stored, choose
+from fastserve.controlplane.spans import DAY_MS, SPAN_MS, Span, Stored, choose
 from fastserve.controlplane.states import merge_into, unpack
 from fastserve.controlplane.tables import profiles, windows
-from fastserve.controlplane.windows import DAY_MS, SPAN_MS, of
+from fastserve.controlplane.windows import of
 from fastserve.controlplane.yardstick import Figures, Yardstick
 from fastserve.monitoring.comparing import FeatureComparison, compare
 from fastserve.monitoring.profile import Profile, Sketch

@@ -15,17 +15,11 @@ from fastserve.controlplane.committed import Committed, Key, Window
 from fastserve.controlplane.errors import StateDamaged
 from fastserve.controlplane.profiles import Profiles, Sketches
 from fastserve.controlplane.rows import WINDOWS, write_rows
+from fastserve.controlplane.spans import BELOW, DAY_MS, HOUR_MS, MINUTE_MS, SPAN_MS, floor
 from fastserve.controlplane.states import merge_into, pack, unpack
 from fastserve.controlplane.tables import windows
 
 log = logging.getLogger("fastserve.controlplane")
-
-MINUTE_MS = 60_000
-HOUR_MS = 60 * MINUTE_MS
-DAY_MS = 24 * HOUR_MS
-SPAN_MS = {"minute": MINUTE_MS, "hour": HOUR_MS, "day": DAY_MS}
-BELOW = {"hour": "minute", "day": "hour"}
-"""What an hour and a day are summed up of."""
 
 
 class Windows:
@@ -52,14 +46,14 @@ class Windows:
     def add(self, key: Key, at_ms: int, rows: int, states: Sequence[bytes]) -> None:
         """Count rows at a moment, in every window that holds it."""
         minute = self._minute(key, at_ms)
-        hour = self._by_time[key, "hour", _floor(at_ms, HOUR_MS)]
+        hour = self._by_time[key, "hour", floor(at_ms, HOUR_MS)]
         if minute is None:
             minute = self._make(key, "minute", at_ms)
             minute.rolled = hour is not None
         minute.put(rows, states)
         if hour is not None:
             hour.put(rows, states)
-            day = self._by_time[key, "day", _floor(at_ms, DAY_MS)]
+            day = self._by_time[key, "day", floor(at_ms, DAY_MS)]
             if hour.rolled and day is not None:
                 day.put(rows, states)
         self._add_by_count(key, at_ms, rows, states)
@@ -68,7 +62,7 @@ class Windows:
         """Sum up the windows below an hour or a day, those that are not in it yet."""
         self._load(key, start_ms)
         upper = self._by_time[key, level, start_ms] or self._make(key, level, start_ms)
-        day = self._by_time[key, "day", _floor(start_ms, DAY_MS)] if level == "hour" else None
+        day = self._by_time[key, "day", floor(start_ms, DAY_MS)] if level == "hour" else None
         table = windows.c
         inside = and_(
             of(key),
@@ -120,14 +114,14 @@ class Windows:
         return [_read(row)] if row else []
 
     def _minute(self, key: Key, at_ms: int) -> Window | None:
-        start_ms = _floor(at_ms, MINUTE_MS)
+        start_ms = floor(at_ms, MINUTE_MS)
         if (key, "minute", start_ms) not in self._by_time:
             self._load(key, at_ms)
         return self._by_time[key, "minute", start_ms]
 
     def _load(self, key: Key, at_ms: int) -> None:
         """Find the minute, the hour and the day of a moment."""
-        starts = {level: _floor(at_ms, span_ms) for level, span_ms in SPAN_MS.items()}
+        starts = {level: floor(at_ms, span_ms) for level, span_ms in SPAN_MS.items()}
         for level, start_ms in starts.items():
             self._by_time.setdefault((key, level, start_ms))
         for row in self._connection.execute(_COVERING, _named(key) | starts):
@@ -136,7 +130,7 @@ class Windows:
                 self._by_time[key, row.level, row.start_ms] = _read(row)
 
     def _make(self, key: Key, level: str, at_ms: int) -> Window:
-        start_ms = _floor(at_ms, SPAN_MS[level])
+        start_ms = floor(at_ms, SPAN_MS[level])
         window = Window(level, start_ms, start_ms + SPAN_MS[level])
         self._by_time[key, level, start_ms] = window
         return window
@@ -171,10 +165,6 @@ class Windows:
         if damaged:
             window.rows = max(sketch.rows for sketch in sketches)
         return pack([sketch.to_bytes() for sketch in sketches])
-
-
-def _floor(at_ms: int, span_ms: int) -> int:
-    return at_ms - at_ms % span_ms
 
 
 def _read(row: Row[Any]) -> Window:

@@ -17,9 +17,9 @@ from fastserve.controlplane.errors import StoreUnavailable
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.profiles import Profiles
 from fastserve.controlplane.rollup import Rollup
+from fastserve.controlplane.spans import DAY_MS, MINUTE_MS
 from fastserve.controlplane.store import Store
 from fastserve.controlplane.tables import metadata
-from fastserve.controlplane.windows import DAY_MS, MINUTE_MS
 from fastserve.monitoring.snapshot import Snapshot
 from tests.controlplane.snapshots import Clock, delta, normal, profile, snapshot
 

@@ -4,9 +4,9 @@ from fastserve.controlplane.drift import DriftWatch
 from fastserve.controlplane.fleet import Drift, Fleet, WorkerNow
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.rollup import Rollup
+from fastserve.controlplane.spans import HOUR_MS, MINUTE_MS
 from fastserve.controlplane.store import Store
 from fastserve.controlplane.summary import Summaries
-from fastserve.controlplane.windows import HOUR_MS, MINUTE_MS
 from fastserve.monitoring.snapshot import ProcessFigures, VersionNow
 from tests.controlplane.snapshots import NOON_MS, Clock, delta, normal, profile, snapshot
 

@@ -18,10 +18,10 @@ from fastserve.controlplane.group import Answer
 from fastserve.controlplane.intake import Intake
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.service import Control
+from fastserve.controlplane.spans import DAY_MS
 from fastserve.controlplane.states import pack
 from fastserve.controlplane.store import Store, Taken
 from fastserve.controlplane.tables import profiles, windows
-from fastserve.controlplane.windows import DAY_MS
 from fastserve.monitoring.snapshot import MAX_SNAPSHOT_BYTES, Snapshot, VersionNow
 from tests.controlplane.snapshots import NOON_MS, Clock, delta, normal, profile, snapshot, states
 

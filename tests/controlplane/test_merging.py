@@ -13,9 +13,9 @@ from fastserve.controlplane.database import open_database
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.profiles import Profiles
 from fastserve.controlplane.rollup import Rollup
+from fastserve.controlplane.spans import DAY_MS, HOUR_MS, MINUTE_MS
 from fastserve.controlplane.store import Store
 from fastserve.controlplane.summary import Live, Summaries
-from fastserve.controlplane.windows import DAY_MS, HOUR_MS, MINUTE_MS
 from fastserve.monitoring.snapshot import Snapshot
 from tests.controlplane import snapshots as make
 from tests.controlplane.snapshots import NOON_MS, Clock, delta, normal, profile, snapshot

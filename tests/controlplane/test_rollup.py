@@ -8,11 +8,10 @@ from sqlalchemy import func, select
 
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.rollup import SOURCE_DAYS, Rollup
-from fastserve.controlplane.spans import parse_since, span_until
+from fastserve.controlplane.spans import DAY_MS, HOUR_MS, MINUTE_MS, parse_since, span_until
 from fastserve.controlplane.store import Store
 from fastserve.controlplane.summary import Summaries
 from fastserve.controlplane.tables import profiles, sources, windows, workers
-from fastserve.controlplane.windows import DAY_MS, HOUR_MS, MINUTE_MS
 from fastserve.monitoring.snapshot import VersionDelta
 from tests.controlplane.snapshots import NOON_MS, Clock, delta, normal, profile, snapshot
 

@@ -12,10 +12,10 @@ from fastserve.controlplane.checking import MAX_VERSIONS
 from fastserve.controlplane.database import Database
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.profiles import Profiles
+from fastserve.controlplane.spans import HOUR_MS, MINUTE_MS
 from fastserve.controlplane.states import unpack
 from fastserve.controlplane.store import Store
 from fastserve.controlplane.tables import windows
-from fastserve.controlplane.windows import HOUR_MS, MINUTE_MS
 from fastserve.monitoring.snapshot import HistogramDelta, VersionDelta
 from tests.controlplane import snapshots as make
 from tests.controlplane.snapshots import NOON_MS, Clock, delta, normal, profile, snapshot

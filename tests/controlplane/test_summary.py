@@ -14,12 +14,21 @@ from fastserve.controlplane.errors import NotWatched, ProfileUnavailable
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.profiles import Profiles
 from fastserve.controlplane.rollup import Rollup
-from fastserve.controlplane.spans import MAX_POINTS, Stored, choose, parse_since, span_until
+from fastserve.controlplane.spans import (
+    DAY_MS,
+    HOUR_MS,
+    MAX_POINTS,
+    MINUTE_MS,
+    SPAN_MS,
+    Stored,
+    choose,
+    parse_since,
+    span_until,
+)
 from fastserve.controlplane.states import pack
 from fastserve.controlplane.store import Store
 from fastserve.controlplane.summary import Summaries
 from fastserve.controlplane.tables import profiles, windows
-from fastserve.controlplane.windows import DAY_MS, HOUR_MS, MINUTE_MS, SPAN_MS
 from fastserve.controlplane.yardstick import Yardstick
 from fastserve.errors import InvalidRequest
 from fastserve.monitoring.comparing import compare
