@@ -89,8 +89,6 @@ class Signature:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     batched: bool
-    shared: dict[str, list[tuple[int, int]]] = field(default_factory=dict, compare=False)
-    """Name of a variable dimension, but the batch, → every (input, axis) that has it: one size a request."""
 
     def described(self) -> dict[str, Any]:
         """The same as JSON has it."""

@@ -11,7 +11,7 @@ from fastserve.batching.bound import BoundRuns, Prepared
 from fastserve.batching.crowd import Crowd
 from fastserve.batching.options import BatchingOptions
 from fastserve.batching.ring import Ring, rows_to_hold
-from fastserve.batching.runs import Apart, Outcome, run_apart, run_batch
+from fastserve.batching.runs import Apart, Outcome, failures, run_apart, run_batch
 from fastserve.batching.showing import Showing
 from fastserve.batching.sinks import FutureSink, Sink, SplitSink
 from fastserve.batching.target import Target
@@ -366,7 +366,7 @@ class Batcher:
         """The batch failed as a whole and every part was tried alone."""
         stats = self.stats
         stats.execution_count += 1
-        stats.failed_runs += 1
+        stats.failed_runs += bool(failed := failures(answers))
         queue_ns = batch.queue_ns // len(batch.parts)
         for (token, offset, rows, _place), answer in zip(batch.parts, answers, strict=True):
             if isinstance(answer, Exception):
@@ -378,8 +378,8 @@ class Batcher:
                 self._deliver(token, offset, rows, answer, 0)
                 stats.count_run(rows, token not in self.lane.entries, queue_ns, run_ns, 0)
                 stats.histograms.observe_alone(rows, queue_ns, run_ns)
-        if stats.failed_runs:
-            self.target.on_failed_run(next(error for error in answers if isinstance(error, Exception)))
+        if failed and stats.failed_runs:
+            self.target.on_failed_run(failed[0])
 
     def _give_up(self, batch: Batch, error: Exception) -> None:
         """Nobody could run the batch: its members hear why."""

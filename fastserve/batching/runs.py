@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from fastserve.batching.ring import Part
-from fastserve.errors import ModelFailed
+from fastserve.errors import InvalidRequest, ModelFailed
 from fastserve.runtime.protocol import Runtime
 from fastserve.types import Array
 
@@ -47,3 +47,8 @@ def run_apart(runtime: Runtime, inputs: list[Array], parts: Sequence[Part], erro
         answers.append(run_batch(partial(runtime.run, alone), rows))
         at += rows
     return tuple(answers)
+
+
+def failures(answers: Apart) -> list[Exception]:
+    """Give what went wrong that was not the client's doing."""
+    return [one for one in answers if isinstance(one, Exception) and not isinstance(one, InvalidRequest)]

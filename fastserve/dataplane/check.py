@@ -49,24 +49,7 @@ def check_inputs(signature: Signature, inputs: Mapping[str, Array]) -> tuple[lis
                     f"input '{spec.name}'",
                 )
         arrays.append(array)
-    _check_shared(signature, arrays)
     return arrays, rows
-
-
-def _check_shared(signature: Signature, arrays: list[Array]) -> None:
-    """Refuse dimensions of one name and several sizes: some models fail on them, others answer nonsense."""
-    for name, places in signature.shared.items():
-        (first, first_axis), *others = places
-        size = arrays[first].shape[first_axis]
-        for i, axis in others:
-            if arrays[i].shape[axis] != size:
-                field = f"input '{signature.inputs[i].name}'"
-                raise InvalidRequest(
-                    f"{field} has {arrays[i].shape[axis]} in dimension {axis} "
-                    f"where input '{signature.inputs[first].name}' has {size} in dimension {first_axis}: "
-                    f"the model has one size for both, '{name}'",
-                    field,
-                )
 
 
 def _one(spec: TensorSpec, array: Array | None) -> Array:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_serializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from fastserve.registry.names import is_file_name
 from fastserve.types import Signature
@@ -45,10 +45,6 @@ class Manifest(BaseModel):
     files: dict[FileName, FileRecord]
     signature: Signature
     provenance: dict[str, Any] = Field(default_factory=dict)
-
-    @field_serializer("signature")
-    def _described(self, signature: Signature) -> dict[str, Any]:
-        return signature.described()
 
     def to_bytes(self) -> bytes:
         """Give the file's content: JSON for people and machines."""

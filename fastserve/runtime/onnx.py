@@ -14,6 +14,7 @@ from fastserve.runtime.memory import give_back
 from fastserve.runtime.options import Provider, RuntimeOptions
 from fastserve.runtime.protocol import Bound
 from fastserve.runtime.signature import signature_of
+from fastserve.runtime.sizes import SharedSizes
 from fastserve.types import Array, DataType, Signature
 
 _log = logging.getLogger("fastserve.runtime")
@@ -30,6 +31,7 @@ class OnnxRuntime:
         session, self.provider = _open(model_path, options, options.intra_op_threads or threads)
         self.signature = signature_of(session.inputs, session.outputs)
         self._session: Session | None = session
+        self._sizes = SharedSizes(session.inputs, self.signature.batched)
         self._input_names = [tensor.name for tensor in self.signature.inputs]
         self._run = session.run
         self._writes_bound: bool | None = None
@@ -52,11 +54,14 @@ class OnnxRuntime:
         ------
         ModelFailed
             The run failed, whatever the cause; the session is usable afterwards.
+        InvalidRequest
+            So it did, and dimensions that the model calls by one name had several sizes.
         """
         try:
             return self._run(dict(zip(self._input_names, inputs, strict=True)))
         except Exception as error:  # onnxruntime's errors share no base class
-            raise ModelFailed(reason(error)) from error
+            why = reason(error)
+            raise self._sizes.refusal(inputs, why) or ModelFailed(why) from error
 
     def bind(self, inputs: Sequence[Array]) -> Bound | None:
         """Prepare a run over exactly these arrays; for a small model it costs a third less than `run`.

@@ -50,7 +50,7 @@ def signature_of(inputs: Sequence[Node], outputs: Sequence[Node]) -> Signature:
     batched = _is_batched(inputs, outputs)
     if batched:
         given = tuple(replace(spec, shape=(-1, *spec.shape[1:])) for spec in given)
-    return Signature(asked, given, batched, _shared(inputs, batched))
+    return Signature(asked, given, batched)
 
 
 def _tensor(side: str, node: Node) -> TensorSpec:
@@ -89,19 +89,6 @@ def _is_batched(inputs: Sequence[Node], outputs: Sequence[Node]) -> bool:
         return all(isinstance(first, str) or first == 1 for first in given)
     named = {first for first in firsts if first}
     return len(named) <= 1 and all(isinstance(first, str) for first in given)
-
-
-def _shared(inputs: Sequence[Node], batched: bool) -> dict[str, list[tuple[int, int]]]:
-    """Find where a name stands more than once: ONNX says that it is one size in the whole graph.
-
-    Names are identifiers there; converters write "?" or "None" for a dimension that has none.
-    """
-    places: dict[str, list[tuple[int, int]]] = {}
-    for i, node in enumerate(inputs):
-        for axis, dim in enumerate(node.shape):
-            if isinstance(dim, str) and dim.isidentifier() and dim != "None" and not (batched and axis == 0):
-                places.setdefault(dim, []).append((i, axis))
-    return {name: found for name, found in places.items() if len(found) > 1}
 
 
 def _first(node: Node) -> int | str:

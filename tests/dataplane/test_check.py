@@ -65,20 +65,6 @@ def test_what_does_not_fit_is_named(inputs: dict[str, Array], message: str) -> N
     assert refused.value.field == message.split(" ", 2)[0] + " " + message.split(" ", 2)[1]
 
 
-def test_dimensions_of_one_name_have_one_size() -> None:
-    specs = (TensorSpec("a", DataType.FP32, (-1, -1)), TensorSpec("b", DataType.FP32, (-1, 2, -1)))
-    signature = Signature(specs, (), batched=True, shared={"length": [(0, 1), (1, 2)]})
-    _, rows = check_inputs(signature, {"a": zeros(5, 7), "b": zeros(5, 2, 7)})
-    assert rows == 5
-    with pytest.raises(
-        InvalidRequest,
-        match=r"^input 'b' has 1 in dimension 2 where input 'a' has 7 in dimension 1: the model has one "
-        r"size for both, 'length'$",
-    ) as refused:
-        check_inputs(signature, {"a": zeros(5, 7), "b": zeros(5, 2, 1)})
-    assert refused.value.field == "input 'b'"
-
-
 def test_a_scalar_is_no_vector() -> None:
     with pytest.raises(InvalidRequest, match=r"input 'x' must have shape \[\], not \[1\]"):
         check_inputs(ALONE, {"x": zeros(1), "y": zeros(2, 1, dtype=np.int64)})

@@ -72,18 +72,6 @@ def test_the_manifest_says_what_and_where_from(registry: Registry, onnx_file: Pa
     assert manifest.signature == inspect(registry.path / "m/1/model.onnx")
 
 
-def test_the_manifest_keeps_its_form_whatever_a_signature_knows_beside_it(
-    registry: Registry, onnx_file: Path
-) -> None:
-    onnx_file.write_bytes(models.pair())
-    registry.publish("m", onnx_file, inspect=inspect)
-    found = inspect(registry.path / "m/1/model.onnx")
-    assert found.shared
-    content = json.loads((registry.path / "m/1/manifest.json").read_text())
-    assert content["signature"] == found.described()
-    registry.verify("m", 1).check_signature(found)
-
-
 def test_the_copy_is_what_is_checked(registry: Registry, onnx_file: Path) -> None:
     seen: list[Path] = []
 

@@ -100,25 +100,6 @@ def test_the_batch_is_one_variable_dimension(
     assert signature_of([Node(s) for s in inputs], [Node(s) for s in outputs]).batched is batched
 
 
-@pytest.mark.parametrize(
-    ("inputs", "shared"),
-    [
-        ([["n", "length"], ["n", "length"]], {"length": [(0, 1), (1, 1)]}),
-        ([["n", "side", "side"], ["n"]], {"side": [(0, 1), (0, 2)]}),
-        ([["n", "length"], ["m", 3, "length"]], {"length": [(0, 1), (1, 2)]}),
-        ([["n", 3], [2, "n"]], {"n": [(0, 0), (1, 1)]}),
-        ([["n", "length"], ["n", "width"]], {}),
-        ([["n", None], ["n", None]], {}),
-        ([["n", ""], ["n", ""]], {}),
-        ([["n", "?"], ["n", "?"]], {}),
-        ([["n", "None"], ["n", "None"]], {}),
-        ([["n", "past + 1"], ["n", "past + 1"]], {}),
-    ],
-)
-def test_a_name_that_stands_twice_is_one_size(inputs: list[Shape], shared: object) -> None:
-    assert signature_of([Node(s) for s in inputs], [Node(["n", 2])]).shared == shared
-
-
 def test_an_output_that_calls_the_batch_1(tmp_path: Path) -> None:
     """As converters of trees write the label of a classifier."""
     model = onnx.load_from_string(models.gbm())
