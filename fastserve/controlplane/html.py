@@ -152,8 +152,8 @@ def _feature(place: int, feature: FeatureComparison, mine: list[Slot], times: _T
     name, side = _name(feature.feature), escape(cut(feature.role, 32))
     grade, missing = _grade(feature), _missing_grade(feature)
     yield f'<section id="f{place}"><h2>{name} <span class="soft">{side} {_name(feature.tensor)}</span> '
-    yield f'<span class="{grade}">{_WORDS[grade]}</span> '
-    yield f'<span class="{missing}">{_MISSING_WORDS[missing]}</span></h2>'
+    said = ((grade, _WORDS[grade]), (missing, _MISSING_WORDS[missing]))
+    yield ", ".join(f'<span class="{one}">{words}</span>' for one, words in said if words) + "</h2>"
     found = [(word, feature.distances.get(key)) for key, word in _DISTANCES]
     found += [
         ("overdispersion φ", feature.phi if feature.phi_windows else None),

@@ -4,6 +4,7 @@ Colours come from the page's style by class: `r` reference, `l` live, `t` text, 
 """
 
 import math
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from fastserve.text import visible
 MAX_CATEGORIES = 20
 _WIDTH, _LEFT, _RIGHT = 560, 40, 556
 _TOP, _BASE = 8, 138
-_LABELS = 9
+_LABELS, _DIGIT = 9, 7
 _ROW, _NAMES = 19, 170
 _LINE = (272, 84, 40, 266, 8, 76)
 
@@ -103,7 +104,8 @@ def columns(shown: Sequence[Slot], title: str) -> str:
 
 def _edges(shown: Sequence[Slot], wide: float) -> Iterator[str]:
     inside = [place for place, one in enumerate(shown) if not one.odd]
-    step = max(math.ceil((len(inside) + 1) / _LABELS), 1)
+    longest = max((len(text) for one in shown for text in one.ends), default=0)
+    step = max(math.ceil((len(inside) + 1) / _LABELS), math.ceil(longest * _DIGIT / wide), 1)
     for place in inside[::step]:
         yield _text(_LEFT + place * wide, _BASE + 14, shown[place].ends[0])
     if inside and len(inside) % step == 0:
@@ -136,7 +138,8 @@ def line(points: Iterable[tuple[float, float | None]], title: str, *, percent: b
     values = [value for _, value in known if value is not None]
     if not values:
         return f'<p class="none">{escape(title)}: no rows</p>'
-    low, high = min(0.0, *values), _ceiling(max(0.0, *values))
+    high, below = _ceiling(max(0.0, *values)), max(-value for value in values)
+    low = -_ceiling(below) if below > 0 else 0.0
     scale = (base - top) / (high - low)
     path, before, alone = "", False, False
     for at, value in known:
@@ -169,8 +172,13 @@ def spark(shown: Sequence[Slot]) -> str:
 
 
 def short(value: float | None, digits: int = 4) -> str:
-    """Say a number in a few digits; a dash when there is none."""
-    return "–" if value is None else f"{value:.{digits}g}".replace("-", "−")
+    """Say a number in a few digits; a dash when there is none.
+
+    A subnormal one is 0: the first edge of a feature that begins at 0 lies as little below it.
+    """
+    if value is None:
+        return "–"
+    return f"{0 if abs(value) < sys.float_info.min else value:.{digits}g}".replace("-", "−")
 
 
 def cut(text: str, limit: int) -> str:
@@ -197,10 +205,14 @@ def _grid(
     percent: bool = True,
     upright: bool = False,
 ) -> str:
-    """Lines and labels at the lower end, the middle and the upper end of the axis of values."""
+    """Lines and labels at the lower end, the middle and the upper end of the axis of values.
+
+    Where it goes below 0 that is the middle, and an end too near it has none.
+    """
     parts, path = [], ""
-    for share in (0.0, 0.5, 1.0):
-        value = low + share * (high - low)
+    ends = [value for value in (low, high) if abs(value) > (high - low) / 5]
+    for value in [*ends, 0.0] if low < 0 else (low, (low + high) / 2, high):
+        share = (value - low) / (high - low)
         label = f"{value * 100:.3g}%" if percent else short(value)
         if upright:
             x = left + share * (right - left)

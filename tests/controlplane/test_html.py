@@ -1,9 +1,11 @@
 """The report's page: sound, whole without a network, and nothing in it that a name could smuggle in."""
 
+import math
 import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from fastserve.controlplane.html import MAX_FEATURES, render_html
 from fastserve.controlplane.reporting import Report
-from fastserve.controlplane.svg import MAX_CATEGORIES, line, slots
+from fastserve.controlplane.svg import MAX_CATEGORIES, columns, line, slots
 from fastserve.monitoring.comparing import FeatureComparison, Side
 from tests.controlplane.fleets import category, number, report, side
 
@@ -138,6 +140,25 @@ def test_many_bins_are_taken_together() -> None:
     assert sum(one.live for one in made) == pytest.approx(1)
 
 
+def test_an_edge_just_below_zero_reads_as_zero() -> None:
+    made = slots(number(edges=(math.nextafter(0.0, -math.inf), 1.0, 2.0, 3.0, 4.0)), 40)
+    assert [one.name for one in made[:2]] == ["≤ 0", "0 to 1"] and made[1].ends == ("0", "1")
+
+
+@pytest.mark.parametrize("low", [0.0, 8.363e-05])
+def test_edges_that_are_long_stand_apart(low: float) -> None:
+    edges = tuple(low + at / 256 for at in range(17))
+    even = side((0, *(1,) * 16, 0), 0, 0)
+    drawn = columns(slots(number(edges=edges, reference=even, live=even), 40), "t")
+    ends = sorted(
+        (int(x) - len(text) * 3, int(x) + len(text) * 3)
+        for x, y, text in re.findall(r'x="(\d+)" y="(\d+)" text-anchor="middle">([^<]*)<', drawn)
+        if y == "152"
+    )
+    assert len(ends) >= 4
+    assert all(before[1] < after[0] for before, after in pairwise(ends))
+
+
 def test_categories_are_the_largest_the_others_and_the_unseen() -> None:
     names = tuple(f"c{place}" for place in range(30))
     many = category(
@@ -184,6 +205,22 @@ def test_a_line_has_gaps_and_dots() -> None:
     (path,) = re.findall(r'class="s" d="([^"]*)"', drawn)
     assert re.sub(r"[0-9.]+ [0-9.]+", "", path) == "MLMh.1"
     assert "no rows" in line([(0.0, None)], "t")
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ((0.2, 1.9), {"0", "1", "2"}),
+        ((-0.0032, 1.9), {"2", "0"}),
+        ((-0.0032, 0.004), {"−0.005", "0", "0.005"}),
+        ((-6.1, 0.0), {"−10", "0"}),
+    ],
+)
+def test_a_line_says_round_figures_and_0_below_which_it_goes(
+    values: tuple[float, ...], labels: set[str]
+) -> None:
+    drawn = line(list(enumerate(values)), "t")
+    assert set(re.findall(r'text-anchor="end">([^<]*)<', drawn)) == labels
 
 
 def test_a_long_timeline_is_drawn_by_its_highest() -> None:
@@ -234,6 +271,11 @@ def test_a_feature_that_is_gone_is_marked() -> None:
     assert page.count("span", class_="high") == 2
     assert "the share of missing values is another" in page.words("span")
     assert any("100%" in text for text in page.words("span"))
+
+
+def test_two_marks_of_a_feature_are_told_apart() -> None:
+    page = render_html(report(number(live=side((5, 5, 10, 20, 30, 20), 500, 25))))
+    assert 'PSI is high</span>, <span class="high">the share of missing values is another</span></h2>' in page
 
 
 @given(st.text(max_size=300), st.lists(st.text(max_size=40), min_size=1, max_size=30, unique=True))
