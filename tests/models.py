@@ -106,6 +106,16 @@ def pair() -> bytes:
 
 
 @cache
+def traced_length() -> bytes:
+    """`x` FP32 [batch, length, 2] to `y`, of the same shape, whose length is declared as 5."""
+    return model_bytes(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        [tensor("x", TensorProto.FLOAT, ["batch", "length", 2])],
+        [tensor("y", TensorProto.FLOAT, ["batch", 5, 2])],
+    )
+
+
+@cache
 def unique_rows() -> bytes:
     """Drops repeated rows of `x` FP32 [batch, 3]: looks batched, yet answers fewer rows than it was asked."""
     return model_bytes(

@@ -15,7 +15,7 @@ from fastserve.lifecycle.options import LifecycleOptions
 from fastserve.lifecycle.probe import Prober
 from fastserve.lifecycle.turn import Turn
 from fastserve.registry import Hold, Registry, VersionRecord
-from fastserve.runtime import OnnxRuntime, Runtime, RuntimeOptions, warm
+from fastserve.runtime import OnnxRuntime, Runtime, RuntimeOptions, observed, warm
 from fastserve.runtime.memory import use_huge_pages
 from fastserve.types import Signature
 
@@ -172,6 +172,7 @@ class Loader:
         runtime = OnnxRuntime(record.path, self._runtime, self._threads)
         record.check_signature(runtime.signature)
         with self._one_warms:
+            runtime.signature = observed(runtime)
             table = warm(
                 runtime,
                 _batch_rows(runtime.signature, batching),

@@ -4,7 +4,7 @@ from fastserve.runtime.cores import available_cores, threads_per_worker
 from fastserve.runtime.onnx import OnnxRuntime, can_be_forked, inspect
 from fastserve.runtime.options import Provider, RuntimeOptions
 from fastserve.runtime.protocol import Bound, Runtime
-from fastserve.runtime.warmup import warm
+from fastserve.runtime.warmup import observed, warm
 
 __all__ = [
     "Bound",
@@ -15,6 +15,7 @@ __all__ = [
     "available_cores",
     "can_be_forked",
     "inspect",
+    "observed",
     "threads_per_worker",
     "warm",
 ]

@@ -5,7 +5,7 @@ runs say how long n rows take, est(n) = a·n + b, how large a batch may get, and
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
@@ -15,7 +15,7 @@ from fastserve.errors import ModelFailed
 from fastserve.runtime.examples import PROBE_ROWS, first_that_runs, strange_company, varied
 from fastserve.runtime.memory import give_back
 from fastserve.runtime.protocol import Runtime
-from fastserve.types import Array
+from fastserve.types import Array, Signature, TensorSpec
 
 _RUNS = 5
 _TOLERANCE = 0.05
@@ -93,6 +93,30 @@ def warm(
     row_ns, base_ns = fit(buckets)
     limit, reason = _limit(buckets, max_batch_rows, limit_ns, row_ns, base_ns)
     return LatencyTable(reason, limit, tuple(buckets), row_ns, base_ns)
+
+
+def observed(runtime: Runtime) -> Signature:
+    """Run a row of zeros, and give the signature with what is declared of outputs and not so as variable.
+
+    PyTorch's exporter writes the length that an LSTM was traced with into its output, whatever the input's
+    may be; onnxruntime takes it for a hint.
+
+    Raises
+    ------
+    ModelFailed
+        The model does not run.
+    """
+    signature = runtime.signature
+    outputs = runtime.run(first_that_runs(signature, runtime.run))
+    told = zip(signature.outputs, outputs, strict=True)
+    return replace(signature, outputs=tuple(_as_it_came(spec, array.shape) for spec, array in told))
+
+
+def _as_it_came(spec: TensorSpec, shape: tuple[int, ...]) -> TensorSpec:
+    if len(shape) != len(spec.shape):
+        return spec
+    dims = (said if said == got else -1 for said, got in zip(spec.shape, shape, strict=True))
+    return replace(spec, shape=tuple(dims))
 
 
 def _climb(
