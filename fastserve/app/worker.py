@@ -156,11 +156,12 @@ class _Server(QuietServer):
                 backlog=config.server.backlog,
             )
         )
-        self._plane = plane
+        self._environment, self._plane = protocol.environment, plane
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM or SIGINT has come."""
         self._plane.draining = True
+        self._environment.stopping = True
         super().handle_exit(sig, frame)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 import socket
 import threading
 import time
@@ -121,3 +122,22 @@ def test_an_idle_connection_is_kept_for_its_time_by_a_clock_that_is_a_second_beh
             assert swept.wait(20)
             assert one.transport.is_closing() == (late_s > 1)
         assert connection.closed()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_who_is_accepted_as_the_server_stops_is_told_to_go(
+    registry: Path, monkeypatch: pytest.MonkeyPatch, fast: bool
+) -> None:
+    """uvicorn tells those that it knows by then; who asked on and on would keep the process for `drain_s`."""
+    tensor = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1.0, 0.0, 0.0]}
+    request = post("/v2/models/scaled/infer", json.dumps({"inputs": [tensor]}).encode())
+    with worker(registry, http={"fast_path": fast}) as stopping:
+        server = stopping.worker.server
+        assert server is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(server, "stop", lambda: None)
+            server.handle_exit(signal.SIGTERM, None)
+        with stopping.connect() as silent, stopping.connect() as asking:
+            answer = asking.ask(request)
+            assert status(answer) == 200 and b"\r\nconnection: close\r\n" in answer.lower()
+            assert asking.closed() and silent.closed()

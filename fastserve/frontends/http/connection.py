@@ -62,6 +62,8 @@ class Environment:
         """Told the status of a request that no version answered."""
         routes = routes if options.fast_path else {}
         self.shared = Shared(routes, options.max_body_bytes, options.compress_min_bytes)
+        self.stopping = False
+        """Who connects from now on is told to go like all others: uvicorn tells those that it knows once."""
 
 
 class _Flow(FlowControl):

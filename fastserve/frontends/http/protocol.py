@@ -33,6 +33,8 @@ class FastProtocol(GatedProtocol):
         """A client has connected."""
         super().connection_made(transport)
         self._exchange.connect(transport.write)
+        if self._env.stopping:
+            self.shutdown()
 
     def take(self, data: bytes) -> None:
         """Bytes that the compiled half did not take as one plain request."""
