@@ -51,6 +51,13 @@ def connections(way: Running) -> list[GatedProtocol]:
     return [one for one in list(way.worker.server.server_state.connections) if isinstance(one, GatedProtocol)]
 
 
+def only(way: Running) -> GatedProtocol:
+    """The one connection that is left once the server knows that those before have gone."""
+    until(lambda: len(connections(way)) == 1)
+    (one,) = connections(way)
+    return one
+
+
 def test_a_client_that_sends_faster_than_it_is_answered(way: Running) -> None:
     number = 8_000 if way.environment.shared.routes else 1_500
     block = request_of(40)
@@ -79,7 +86,7 @@ def test_a_client_that_reads_late_is_waited_for_and_has_all_its_answers(
                 connection.raw.sendall(block)
                 sent += 1
         assert 1 < sent < 1_000, "at some time the server reads no more"
-        (one,) = connections(way)
+        one = only(way)
         assert one.transport.get_write_buffer_size() < MIB
         assert len(one._pending) < MIB
         one.loop.call_soon_threadsafe(one.sweep, time.monotonic() + 0.7 * patience_s)
@@ -105,7 +112,7 @@ def test_an_idle_connection_holds_nothing_of_the_request_before(way: Running) ->
     with way.connect() as connection:
         for content, expected in zip(bodies, (200, 400), strict=True):
             assert status(connection.ask(post("/v2/models/scaled/infer", content))) == expected
-            (one,) = connections(way)
+            one = only(way)
             assert one._exchange.envelope.id_json is None
 
 
@@ -114,7 +121,7 @@ def test_an_idle_connection_is_kept_for_its_time_by_a_clock_that_is_a_second_beh
 ) -> None:
     with way.connect() as connection:
         assert status(connection.ask(request_of(1))) == 200
-        (one,) = connections(way)
+        one = only(way)
         for late_s in (0.9, 1.1):
             swept = threading.Event()
             one.loop.call_soon_threadsafe(one.sweep, one._exchange.since_s + patience_s / 2 + late_s)
