@@ -172,12 +172,13 @@ class Loader:
         runtime = OnnxRuntime(record.path, self._runtime, self._threads)
         record.check_signature(runtime.signature)
         with self._one_warms:
-            runtime.signature = observed(runtime)
+            runtime.signature, row = observed(runtime)
             table = warm(
                 runtime,
                 _batch_rows(runtime.signature, batching),
                 self._runtime.warmup_budget_ms,
                 max_bucket_ms=self._runtime.max_bucket_ms,
+                example=row,
             )
         if size_bytes >= _LARGE_BYTES:
             use_huge_pages()

@@ -95,21 +95,30 @@ def warm(
     return LatencyTable(reason, limit, tuple(buckets), row_ns, base_ns)
 
 
-def observed(runtime: Runtime) -> Signature:
-    """Run a row of zeros, and give the signature with what is declared of outputs and not so as variable.
+def observed(runtime: Runtime) -> tuple[Signature, list[Array]]:
+    """Run a blank row: give the signature, in which what a file says of outputs and is not so is variable.
 
     PyTorch's exporter writes the length that an LSTM was traced with into its output, whatever the input's
     may be; onnxruntime takes it for a hint.
+
+    Returns
+    -------
+    Signature, list of arrays
+        The row comes with it, an example for `warm`.
 
     Raises
     ------
     ModelFailed
         The model does not run.
     """
-    signature = runtime.signature
-    outputs = runtime.run(first_that_runs(signature, runtime.run))
+    signature, outputs = runtime.signature, list[Array]()
+
+    def run(row: list[Array]) -> None:
+        outputs[:] = runtime.run(row)
+
+    row = first_that_runs(signature, run)
     told = zip(signature.outputs, outputs, strict=True)
-    return replace(signature, outputs=tuple(_as_it_came(spec, array.shape) for spec, array in told))
+    return replace(signature, outputs=tuple(_as_it_came(spec, array.shape) for spec, array in told)), row
 
 
 def _as_it_came(spec: TensorSpec, shape: tuple[int, ...]) -> TensorSpec:
