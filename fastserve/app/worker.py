@@ -23,8 +23,8 @@ from fastserve.app.wiring import Lifecycle, open_registry
 from fastserve.config import Config
 from fastserve.dataplane import DataPlane
 from fastserve.frontends.http.app import create_app
-from fastserve.frontends.http.connection import Environment, GatedProtocol
-from fastserve.frontends.http.protocol import protocol_class
+from fastserve.frontends.http.connection import Connection, protocol_class
+from fastserve.frontends.http.environment import Environment
 from fastserve.frontends.http.server import QuietServer, loop_factory
 from fastserve.lifecycle import Ahead, Loader, Scanner
 from fastserve.tracing import open_tracing
@@ -140,7 +140,7 @@ class Worker:
 class _Server(QuietServer):
     """Says that it is not ready from the moment it is told to stop."""
 
-    def __init__(self, config: Config, app: ASGIApp, protocol: type[GatedProtocol], plane: DataPlane) -> None:
+    def __init__(self, config: Config, app: ASGIApp, protocol: type[Connection], plane: DataPlane) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -180,7 +180,7 @@ async def _sweep(server: uvicorn.Server, environment: Environment, plane: DataPl
         now_s = environment.shared.now_s = loop.time()
         try:
             for connection in list(server.server_state.connections):
-                assert isinstance(connection, GatedProtocol)
+                assert isinstance(connection, Connection)
                 connection.sweep(now_s)
             plane.housekeep()
             if trimming.due(now_s):

@@ -15,7 +15,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
         "on_response_complete",
         "send_400_response",
         "data_received",
-        "eof_received",
     ],
 )
 def test_overridden_methods_exist(name: str) -> None:

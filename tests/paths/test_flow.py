@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fastserve.frontends.http.connection import GatedProtocol
+from fastserve.frontends.http.connection import Connection
 from fastserve.registry import Registry
 from tests import models
 from tests.paths.workers import Running, post, status, worker
@@ -46,12 +46,12 @@ def request_of(rows: int) -> bytes:
     return post("/v2/models/scaled/infer", json.dumps({"inputs": [tensor]}).encode())
 
 
-def connections(way: Running) -> list[GatedProtocol]:
+def connections(way: Running) -> list[Connection]:
     assert way.worker.server is not None
-    return [one for one in list(way.worker.server.server_state.connections) if isinstance(one, GatedProtocol)]
+    return [one for one in list(way.worker.server.server_state.connections) if isinstance(one, Connection)]
 
 
-def only(way: Running) -> GatedProtocol:
+def only(way: Running) -> Connection:
     """The one connection that is left once the server knows that those before have gone."""
     until(lambda: len(connections(way)) == 1)
     (one,) = connections(way)
@@ -87,9 +87,9 @@ def test_a_client_that_reads_late_is_waited_for_and_has_all_its_answers(
                 sent += 1
         assert 1 < sent < 1_000, "at some time the server reads no more"
         one = only(way)
-        assert one.transport.get_write_buffer_size() < MIB
+        assert one._transport.get_write_buffer_size() < MIB
         assert len(one._pending) < MIB
-        one.loop.call_soon_threadsafe(one.sweep, time.monotonic() + 0.7 * patience_s)
+        one._loop.call_soon_threadsafe(one.sweep, time.monotonic() + 0.7 * patience_s)
         connection.raw.settimeout(120)
         for _ in range(sent):
             assert status(connection.response()) == 200
@@ -124,10 +124,10 @@ def test_an_idle_connection_is_kept_for_its_time_by_a_clock_that_is_a_second_beh
         one = only(way)
         for late_s in (0.9, 1.1):
             swept = threading.Event()
-            one.loop.call_soon_threadsafe(one.sweep, one._exchange.since_s + patience_s / 2 + late_s)
-            one.loop.call_soon_threadsafe(swept.set)
+            one._loop.call_soon_threadsafe(one.sweep, one._exchange.since_s + patience_s / 2 + late_s)
+            one._loop.call_soon_threadsafe(swept.set)
             assert swept.wait(20)
-            assert one.transport.is_closing() == (late_s > 1)
+            assert one._transport.is_closing() == (late_s > 1)
         assert connection.closed()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from fastserve.app.supervisor import bind
 from fastserve.app.worker import Worker
 from fastserve.config import Config
-from fastserve.frontends.http.connection import Environment
+from fastserve.frontends.http.environment import Environment
 from tests.waiting import until
 
 
