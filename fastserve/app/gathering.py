@@ -4,7 +4,7 @@ import logging
 
 from fastserve.app.child import take_stop_signals
 from fastserve.app.limits import raise_descriptor_limit
-from fastserve.app.supervisor import bind
+from fastserve.app.listening import bind
 from fastserve.config import Config
 from fastserve.errors import ConfigError
 from fastserve.log import configure_logging

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from fastserve.app.supervisor import _own_directory, bind
+from fastserve.app.listening import bind
+from fastserve.app.supervisor import _own_directory
 from fastserve.errors import ConfigError
 from fastserve.lifecycle import LifecycleOptions
 from fastserve.lifecycle.probe import inspect_apart

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastserve.app.supervisor import bind
+from fastserve.app.listening import bind
 from fastserve.app.worker import Worker
 from fastserve.config import Config
 from fastserve.frontends.http.environment import Environment
