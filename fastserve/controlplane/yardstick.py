@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastserve.monitoring.comparing import Bins, measure
+from fastserve.monitoring.bins import Bins, measure
 from fastserve.monitoring.profile import Profile, Sketch
 
 Figures = tuple[float | None, ...]

@@ -14,7 +14,8 @@ import numpy as np
 from pydantic import ValidationError
 
 from fastserve.errors import InvalidProfile
-from fastserve.monitoring.comparing import Folding, finite_or_none, with_unseen
+from fastserve.monitoring.bins import Folding, with_unseen
+from fastserve.monitoring.comparing import finite_or_none
 from fastserve.monitoring.dispersion import Dispersion
 from fastserve.monitoring.profile import (
     MAX_PROFILE_BYTES,

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from fastserve.errors import FastserveError
 from fastserve.monitoring import exact
+from fastserve.monitoring.bins import Folding
 from fastserve.monitoring.building import Described, build_profile
-from fastserve.monitoring.comparing import FeatureComparison, Folding, compare
+from fastserve.monitoring.comparing import FeatureComparison, compare
 from fastserve.monitoring.exact import DistinctValues, exact_distances
 from fastserve.monitoring.profile import NumberFeature, TensorProfile
 from fastserve.types import DataType, TensorSpec
