@@ -142,19 +142,10 @@ class _Server(QuietServer):
 
     def __init__(self, config: Config, app: ASGIApp, protocol: type[Connection], plane: DataPlane) -> None:
         super().__init__(
-            uvicorn.Config(
-                app,
-                http=protocol,
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=int(config.http.keep_alive_s) + 1,
-                timeout_graceful_shutdown=math.ceil(config.server.drain_s),
-                backlog=config.server.backlog,
-            )
+            app,
+            http=protocol,
+            timeout_graceful_shutdown=math.ceil(config.server.drain_s),
+            backlog=config.server.backlog,
         )
         self._environment, self._plane = protocol.environment, plane
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import uvicorn
 from starlette.applications import Starlette
 
 from fastserve.controlplane.app import create_app
@@ -116,19 +115,7 @@ class _Server(QuietServer):
     """Serves one application on one socket; signals are the process's matter."""
 
     def __init__(self, app: Starlette, listener: socket.socket) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=_KEEP_ALIVE_S,
-                timeout_graceful_shutdown=_DRAIN_S,
-            )
-        )
+        super().__init__(app, timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=_DRAIN_S)
         self._listener = listener
 
     @contextmanager

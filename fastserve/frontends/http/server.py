@@ -3,8 +3,10 @@
 import asyncio
 from contextlib import suppress
 from types import FrameType
+from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 
 _TICK_S = 1.0
 """How often the Date of answers changes."""
@@ -25,8 +27,20 @@ class QuietServer(uvicorn.Server):
     Each look wakes the process and costs 50 to 200 µs: a few servers on one core make a percent of it.
     """
 
-    def __init__(self, settings: uvicorn.Config) -> None:
-        super().__init__(settings)
+    def __init__(self, app: ASGIApp, **settings: Any) -> None:
+        """Serve `app`; `settings` are those of `uvicorn.Config` in which servers differ."""
+        super().__init__(
+            uvicorn.Config(
+                app,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                **settings,
+            )
+        )
         self._told = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
