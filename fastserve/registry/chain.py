@@ -1,6 +1,6 @@
 """What a line of an audit log is, as bytes: each carries the hash of the line before it.
 
-Nothing here touches the disk: `audit` writes and reads, this module says what the bytes mean.
+Nothing here touches the disk: `audit` writes, `reading` reads, this module says what the bytes mean.
 """
 
 import hashlib

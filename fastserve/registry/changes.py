@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastserve.errors import RegistryError, VersionNotFound
-from fastserve.registry import audit, chain, files, listing
+from fastserve.registry import audit, chain, files, listing, reading
 from fastserve.registry.audit import AuditLog
 from fastserve.registry.chain import AuditLine
 from fastserve.registry.names import check_alias, is_version
@@ -170,7 +170,7 @@ def record(directory: Path, event: str, version: int, reason: str, pid: int) -> 
 
     RegistryError for an event that does.
     """
-    if event in audit.OF_VERSIONS or event == chain.BROKEN or changes_state(event):
+    if event in reading.OF_VERSIONS or event == chain.BROKEN or changes_state(event):
         raise RegistryError(f"'{event}' cannot be recorded: it is written by what does it")
     details = {"version": version, "reason": reason[:_MAX_REASON], "pid": pid}
     with changing(directory) as (log, _):

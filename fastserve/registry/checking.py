@@ -6,7 +6,7 @@ Read line by line, without the lock, beside writers that are at work.
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fastserve.registry import audit, chain
+from fastserve.registry import chain, reading
 from fastserve.registry.chain import AuditLine, Head
 from fastserve.registry.manifest import MANIFEST_FILE
 from fastserve.registry.names import is_version
@@ -46,21 +46,21 @@ def replaced(directory: Path, versions: Iterable[int]) -> dict[int, str]:
     """
     published = {
         line.details.get("version"): line.details.get("manifest_sha256")
-        for line in audit.lines(directory)
+        for line in reading.lines(directory)
         if line.event == "publish" and is_version(line.details.get("version"))
     }
     return {
         version: f"{directory.name}/{version} has not the {MANIFEST_FILE} that the audit log says it was "
         "published with: a version is not replaced by hand; publish the file instead"
         for version in versions
-        if version in published and not audit.is_published(directory / str(version), published[version])
+        if version in published and not reading.is_published(directory / str(version), published[version])
     }
 
 
 def _head(directory: Path) -> tuple[Head | None, str]:
     try:
-        return audit.read_head(directory), ""
-    except audit.Damaged as problem:
+        return reading.read_head(directory), ""
+    except reading.Damaged as problem:
         return None, str(problem)
 
 
@@ -68,7 +68,7 @@ def _look(directory: Path, head: Head | None, damage: str) -> list[str]:
     problems = [damage] if damage else []
     last = Head()
     beyond: list[bytes] = []
-    for number, data in audit.raw_lines(directory):
+    for number, data in reading.raw_lines(directory):
         if head is not None and last.size >= head.size:
             beyond.append(data)
             if len(beyond) > 1:
@@ -78,16 +78,16 @@ def _look(directory: Path, head: Head | None, damage: str) -> list[str]:
         problems += wrong
         last = Head(line.seq if line else last.seq + 1, chain.digest(data), last.size + len(data))
         if len(problems) >= _MOST:
-            return [*problems, f"{directory.name}/{audit.LOG_FILE}: and so on"]
+            return [*problems, f"{directory.name}/{reading.LOG_FILE}: and so on"]
     if head is None:
         if last.size and not damage:
-            problems.append(audit.no_head(directory))
+            problems.append(reading.no_head(directory))
         return problems
     return [*problems, *_ending(directory, head, last, beyond)]
 
 
 def _line(directory: Path, number: int, last: Head, data: bytes) -> tuple[AuditLine | None, list[str]]:
-    where = f"{directory.name}/{audit.LOG_FILE}: line {number}"
+    where = f"{directory.name}/{reading.LOG_FILE}: line {number}"
     try:
         line = chain.parse_line(data)
     except ValueError:
@@ -106,12 +106,12 @@ def _line(directory: Path, number: int, last: Head, data: bytes) -> tuple[AuditL
 
 def _ending(directory: Path, head: Head, last: Head, beyond: list[bytes]) -> Iterator[str]:
     """Compare the end of the log with what its head knows."""
-    where = f"{directory.name}/{audit.LOG_FILE}"
+    where = f"{directory.name}/{reading.LOG_FILE}"
     if last.size < head.size:
-        yield audit.cut_off(directory, head, last.size)
+        yield reading.cut_off(directory, head, last.size)
     elif (last.size, last.seq, last.sha256) != (head.size, head.seq, head.sha256):
-        yield f"{where}: its last line is not the one that {audit.HEAD_FILE} knows"
+        yield f"{where}: its last line is not the one that {reading.HEAD_FILE} knows"
     elif len(beyond) > 1 and _head(directory)[0] == head:  # else they are of writers at work
-        yield f"{where} goes on by more than one line beyond what {audit.HEAD_FILE} knows"
-    elif len(beyond) == 1 and beyond[0].endswith(b"\n") and audit.following(head, beyond[0]) is None:
-        yield f"{where}: its last line does not follow the one that {audit.HEAD_FILE} knows"
+        yield f"{where} goes on by more than one line beyond what {reading.HEAD_FILE} knows"
+    elif len(beyond) == 1 and beyond[0].endswith(b"\n") and reading.following(head, beyond[0]) is None:
+        yield f"{where}: its last line does not follow the one that {reading.HEAD_FILE} knows"

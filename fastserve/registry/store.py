@@ -13,7 +13,6 @@ from typing import Any
 
 from fastserve.errors import FastserveError, ModelNotFound, RegistryError, VersionNotFound
 from fastserve.registry import (
-    audit,
     changes,
     checking,
     collecting,
@@ -21,6 +20,7 @@ from fastserve.registry import (
     listing,
     profiles,
     publishing,
+    reading,
     sidecar,
     verifying,
 )
@@ -244,12 +244,12 @@ class Registry:
             The log cannot be read at all, or is very large.
         """
         directory, _ = self._find(model)
-        size = _stamp(f"{directory}/{audit.LOG_FILE}")
+        size = _stamp(f"{directory}/{reading.LOG_FILE}")
         if size is not None and size[2] > _MAX_LOG_BYTES:
-            raise RegistryError(f"{model}/{audit.LOG_FILE} is larger than {_MAX_LOG_BYTES} bytes")
+            raise RegistryError(f"{model}/{reading.LOG_FILE} is larger than {_MAX_LOG_BYTES} bytes")
         lines: list[AuditLine] = []
         unreadable: list[range] = []
-        for number, _, line in audit.entries(directory):
+        for number, _, line in reading.entries(directory):
             if line is not None:
                 lines.append(line)
             elif unreadable and unreadable[-1].stop == number:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastserve.errors import RegistryError
-from fastserve.registry import Registry, audit, chain
+from fastserve.registry import Registry, audit, chain, reading
 from fastserve.registry.checking import check, replaced
 
 
@@ -40,7 +40,7 @@ def rewrite(directory: Path, lines: list[bytes]) -> None:
 
 
 def numbers(directory: Path) -> list[Any]:
-    return [line.details.get("number") for line in audit.lines(directory)]
+    return [line.details.get("number") for line in reading.lines(directory)]
 
 
 def test_a_line_carries_the_hash_of_the_line_before(directory: Path) -> None:
@@ -67,7 +67,8 @@ def test_appending_does_not_read_the_log(tmp_path: Path, monkeypatch: pytest.Mon
         return data
 
     monkeypatch.setattr(os, "pread", counted)
-    monkeypatch.setattr(audit, "raw_lines", None)
+    for module in (audit, reading):
+        monkeypatch.setattr(module, "raw_lines", None)
     with audit.writing(directory) as log:
         log.commit("note", {})
     assert chain.parse_line(raw(directory)[-1]).event == "note"
@@ -176,12 +177,12 @@ def test_tampering_is_found_and_stays_found(directory: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["cut within a line", "repeated", "emptied"])
 def test_the_line_that_tells_of_damage_stands_by_itself(directory: Path, how: str) -> None:
-    knew = audit.read_head(directory)
+    knew = reading.read_head(directory)
     assert knew is not None
     rewrite(directory, TAMPERED[how][0](raw(directory)))
     with audit.writing(directory):
         pass
-    lines = [line for _, _, line in audit.entries(directory)]
+    lines = [line for _, _, line in reading.entries(directory)]
     assert lines[-1] is not None and lines[-1].event == chain.BROKEN
     assert (lines[-1].seq, lines[-1].previous) == (knew.seq + 1, knew.sha256), "it follows what was known"
     assert b"\n" not in raw(directory), "no empty line before it"
@@ -199,7 +200,7 @@ def test_a_head_that_is_gone_damaged_or_of_another_log(directory: Path) -> None:
     with audit.writing(directory) as log:
         log.commit("note", {"number": 5})
     assert any(".audit-head is missing" in problem for problem in check(directory))
-    assert [line.event for line in audit.lines(directory)] == ["note"] * 5 + ["audit-broken", "note"]
+    assert [line.event for line in reading.lines(directory)] == ["note"] * 5 + ["audit-broken", "note"]
 
 
 def test_a_log_that_is_gone(directory: Path) -> None:
@@ -237,7 +238,7 @@ def test_a_rewritten_log_with_right_hashes_is_found(directory: Path) -> None:
 
 
 def beyond(directory: Path, event: str, details: dict[str, Any]) -> bytes:
-    head = audit.read_head(directory)
+    head = reading.read_head(directory)
     assert head is not None
     return chain.new_line(head, event, details).to_bytes()
 
@@ -265,7 +266,7 @@ def test_a_torn_line_is_no_problem_and_cut_off(directory: Path, keep: int) -> No
 def test_a_whole_line_beyond_the_head_counts_when_its_change_is_made(
     directory: Path, event: str, details: dict[str, Any], made: str | None
 ) -> None:
-    head, line = audit.read_head(directory), beyond(directory, event, details)
+    head, line = reading.read_head(directory), beyond(directory, event, details)
     assert head is not None
     rewrite(directory, [*raw(directory), line])
     if made == "8":
@@ -273,9 +274,9 @@ def test_a_whole_line_beyond_the_head_counts_when_its_change_is_made(
     elif made:
         (directory / made).write_text('{"champion": 3}')
     assert check(directory) == []
-    assert [one.event for one in audit.lines(directory)][5:] == [event]
+    assert [one.event for one in reading.lines(directory)][5:] == [event]
     with audit.writing(directory) as log:
-        assert audit.read_head(directory) == chain.head_after(head, chain.parse_line(line), line)
+        assert reading.read_head(directory) == chain.head_after(head, chain.parse_line(line), line)
         assert log.newest_version() == (8 if event == "publish" else 0)
     assert raw(directory)[-1] == line
 
@@ -296,7 +297,7 @@ def test_a_whole_line_beyond_the_head_goes_when_its_change_was_not_made(
     (directory / "aliases.json").write_text('{"champion": 9}')
     rewrite(directory, [*raw(directory), beyond(directory, event, details)])
     assert check(directory) == []
-    assert len(list(audit.lines(directory))) == 5
+    assert len(list(reading.lines(directory))) == 5
     with audit.writing(directory):
         pass
     assert len(raw(directory)) == 5
@@ -310,7 +311,7 @@ def test_a_whole_line_beyond_the_head_goes_when_it_is_of_no_version(
     details = {"version": version, "manifest_sha256": "0" * 64, "sha256": "0" * 64}
     rewrite(directory, [*raw(directory), beyond(directory, event, details)])
     assert check(directory) == []
-    assert len(list(audit.lines(directory))) == 5
+    assert len(list(reading.lines(directory))) == 5
     with audit.writing(directory):
         pass
     assert len(raw(directory)) == 5
@@ -322,7 +323,7 @@ def test_the_number_of_no_version_does_not_break_the_head(directory: Path) -> No
     for _ in range(2):
         with audit.writing(directory) as log:
             assert log.newest_version() == 0
-    assert [line.event for line in audit.lines(directory)].count(chain.BROKEN) == 1
+    assert [line.event for line in reading.lines(directory)].count(chain.BROKEN) == 1
 
 
 @pytest.mark.parametrize("make", ["link", "pipe"])
@@ -374,7 +375,7 @@ def test_readers_beside_writers_see_a_sound_log(tmp_path: Path) -> None:
     def read() -> None:
         while not done.is_set():
             problems.extend(check(directory))
-            seqs = [line.seq for line in audit.lines(directory)]
+            seqs = [line.seq for line in reading.lines(directory)]
             problems.extend([] if seqs == list(range(1, len(seqs) + 1)) else [str(seqs)])
 
     writers = [threading.Thread(target=write, args=(mine,)) for mine in (0, 100)]

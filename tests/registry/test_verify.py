@@ -10,7 +10,17 @@ import pytest
 from onnx import TensorProto, helper
 
 from fastserve.errors import ModelRejected, RegistryError
-from fastserve.registry import FileRules, Registry, SigningKey, TrustedKeys, audit, files, signing, verifying
+from fastserve.registry import (
+    FileRules,
+    Registry,
+    SigningKey,
+    TrustedKeys,
+    audit,
+    files,
+    reading,
+    signing,
+    verifying,
+)
 from fastserve.registry.manifest import Manifest
 from tests import models
 from tests.registry.conftest import glance
@@ -223,12 +233,12 @@ def test_a_damaged_log_still_says_what_was_published(published: Registry, versio
 def test_a_log_that_grows_while_it_is_read_is_sound(
     published: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = audit.raw_lines
+    read = reading.raw_lines
 
     def late(directory: Path) -> Iterator[tuple[int, bytes]]:
         for _ in range(3):
             published.record("m", "note", version=1, reason="", pid=1)
         return read(directory)
 
-    monkeypatch.setattr(audit, "raw_lines", late)
+    monkeypatch.setattr(reading, "raw_lines", late)
     assert published.check_audit("m") == []
