@@ -142,17 +142,6 @@ FASTSERVE_INLINE Doubles read_doubles(const S* at) noexcept {
     }
 }
 
-// An average rounds; one that no double holds stays infinite or NaN.
-inline double between(double least, double mean, double most) noexcept {
-    return std::isfinite(mean) ? std::clamp(mean, least, most) : mean;
-}
-
-// What whole numbers between these are rounded to as doubles; 0 where they are not.
-inline double step_at(double least, double most) noexcept {
-    const double farthest = std::max(std::abs(least), std::abs(most));
-    return farthest > 0x1p53 ? std::nextafter(farthest, kInfinity) - farthest : 0.0;
-}
-
 // What a panel of lanes has seen since it was last emptied: sums around the shift, extremes as keys.
 template <typename Key>
 struct alignas(32) Tally {

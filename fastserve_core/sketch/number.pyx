@@ -1,8 +1,8 @@
 """Counts and moments of a tensor's values against fixed edges, mergeable across processes.
 
-The arithmetic is in number.hpp, sweep.hpp and kernels.hpp, that of many float32 rows in tile_sweep.hpp,
-tiles.hpp and grid.hpp, the bytes in number_state.hpp; this file and arguments.pxd check arguments before they
-are read.
+The arithmetic is in table.hpp, number.hpp, moments.hpp, sweep.hpp and kernels.hpp, that of many float32 rows
+in tile_sweep.hpp, tiles.hpp and grid.hpp, the bytes in number_state.hpp; this file and arguments.pxd check
+arguments before they are read.
 """
 
 cimport cython
@@ -44,13 +44,6 @@ cdef extern from "sketch/number_state.hpp" namespace "fastserve::number" nogil:
         void add(const double* values, int64_t number, double shift) except +
         void close() except +
 
-    cdef enum Moment "fastserve::number::Counts::Moment":
-        kMean "fastserve::number::Counts::kMean"
-        kM2 "fastserve::number::Counts::kM2"
-        kVariance "fastserve::number::Counts::kVariance"
-        kLeast "fastserve::number::Counts::kLeast"
-        kMost "fastserve::number::Counts::kMost"
-
     cdef cppclass Counts:
         void open(const Plan& plan) except +
         int64_t rows() noexcept
@@ -65,6 +58,10 @@ cdef extern from "sketch/number_state.hpp" namespace "fastserve::number" nogil:
         Problem merge(const Plan& plan, const char* state, size_t size) noexcept
         size_t state_bytes(const Plan& plan) noexcept
         void write(const Plan& plan, char* out, cpp_bool then_clear) noexcept
+
+cdef extern from "sketch/moments.hpp" namespace "fastserve::number" nogil:
+    cdef enum Moment:
+        kMean, kM2, kVariance, kLeast, kMost
 
 MAX_COUNTS = kMaxCounts
 
