@@ -72,10 +72,10 @@ class Room:
         self._limit_bytes = limit_bytes or _UNLIMITED
         self._free = free
         self._taken_bytes = 0
-        self._loads = 0
-        """Under way."""
+        self._loading_bytes = 0
+        """What the loads under way need."""
         self._left_bytes = _UNLIMITED
-        """What these leave of the memory that was free when the first of them began."""
+        """What these leave of the memory that was free before they took theirs."""
         self._lock = threading.Lock()
 
     @contextmanager
@@ -99,19 +99,20 @@ class Room:
             raise
         finally:
             with self._lock:
-                self._loads -= 1
+                self._loading_bytes -= _need_bytes(size)
 
     def _take(self, size_bytes: int) -> None:
         need = _need_bytes(size_bytes)
         with self._lock:
             free = self._free()
             free = _UNLIMITED if free is None else free
-            if self._loads == 0:
-                self._left_bytes = free
+            # Neither promises too much: one forgets what ended loads did not take, one counts twice what
+            # those under way have by now.
+            self._left_bytes = max(self._left_bytes if self._loading_bytes else 0, free - self._loading_bytes)
             left = min(free, self._left_bytes, self._limit_bytes - _need_bytes(self._taken_bytes))
             if need > left:
                 raise NotEnoughMemory(need, max(0, left))
-            self._loads += 1
+            self._loading_bytes += need
             self._left_bytes -= need
             self._taken_bytes += size_bytes
 

@@ -1,5 +1,6 @@
 """How much memory a load may take, from real and from made-up files of the kernel."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,17 @@ def test_loads_side_by_side_do_not_share_what_is_free(tmp_path: Path) -> None:
             load(room, more)
     free = 200 * MIB
     load(room, record(tmp_path, "b", 120))
+
+
+def test_what_a_load_did_not_take_is_free_while_others_go_on(tmp_path: Path) -> None:
+    """As on a GPU, or where weights are mapped: a server that begins with many models has always one under way."""
+    room, before = Room(free=lambda: 200 * MIB), ExitStack()
+    for number in range(9):
+        after = ExitStack()
+        after.enter_context(room.loading(record(tmp_path, str(number), 60)))
+        before.close()
+        before = after
+    before.close()
 
 
 def test_small_versions_are_never_refused_without_a_limit(tmp_path: Path) -> None:
