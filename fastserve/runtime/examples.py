@@ -33,8 +33,10 @@ def blank_rows(signature: Signature) -> Iterator[list[Array]]:
             return
 
 
-def first_that_runs(signature: Signature, run: Callable[[list[Array]], object]) -> list[Array]:
-    """Give the first blank row that a model runs.
+def first_that_runs(
+    signature: Signature, run: Callable[[list[Array]], list[Array]]
+) -> tuple[list[Array], list[Array]]:
+    """Give the first blank row that a model runs, and its outputs.
 
     Raises
     ------
@@ -44,11 +46,9 @@ def first_that_runs(signature: Signature, run: Callable[[list[Array]], object]) 
     first: ModelFailed | None = None
     for row in blank_rows(signature):
         try:
-            run(row)
+            return row, run(row)
         except ModelFailed as error:
             first = first or error
-        else:
-            return row
     assert first is not None
     raise first
 

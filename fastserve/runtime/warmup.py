@@ -80,7 +80,7 @@ def warm(
     ModelFailed
         The model does not run.
     """
-    row = first_that_runs(runtime.signature, runtime.run) if example is None else list(example)
+    row = first_that_runs(runtime.signature, runtime.run)[0] if example is None else list(example)
     stop_ns, limit_ns = clock() + round(budget_ms * _NS_PER_MS), round(max_bucket_ms * _NS_PER_MS)
     if not runtime.signature.batched:
         return _alone("the model has no variable batch dimension", _measure(runtime, row, stop_ns, clock))
@@ -111,12 +111,8 @@ def observed(runtime: Runtime) -> tuple[Signature, list[Array]]:
     ModelFailed
         The model does not run.
     """
-    signature, outputs = runtime.signature, list[Array]()
-
-    def run(row: list[Array]) -> None:
-        outputs[:] = runtime.run(row)
-
-    row = first_that_runs(signature, run)
+    signature = runtime.signature
+    row, outputs = first_that_runs(signature, runtime.run)
     told = zip(signature.outputs, outputs, strict=True)
     return replace(signature, outputs=tuple(_as_it_came(spec, array.shape) for spec, array in told)), row
 

@@ -13,7 +13,7 @@ from onnx import TensorProto
 
 from fastserve.clock import ManualClock
 from fastserve.errors import ModelFailed
-from fastserve.runtime import Bound, OnnxRuntime, RuntimeOptions, warm
+from fastserve.runtime import Bound, OnnxRuntime, RuntimeOptions, observed, warm
 from fastserve.runtime.warmup import fit
 from fastserve.types import Array, DataType, Signature, TensorSpec
 from tests import models
@@ -85,6 +85,10 @@ def test_one_row_is_always_allowed() -> None:
 def test_a_model_slower_than_the_budget_is_run_a_few_times_only() -> None:
     puppet = Puppet(lambda rows: 20_000 * MS)
     assert warm(puppet, 8, 2_000, clock=puppet.clock).base_ns == 20_000 * MS
+    assert len(puppet.seen) <= 4
+    puppet = Puppet(lambda rows: 20_000 * MS)
+    _, row = observed(puppet)
+    warm(puppet, 8, 2_000, clock=puppet.clock, example=row)
     assert len(puppet.seen) <= 4
     puppet = Puppet(lambda rows: 20_000 * MS)
     puppet.signature = replace(puppet.signature, batched=False)
