@@ -7,18 +7,15 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-Stamp = tuple[tuple[str, int, int, int, int], ...]
-"""(name, inode, bytes, modified, inode changed) of files, sorted. Nobody sets the last."""
+Stamp = tuple[tuple[str, int, int, int], ...]
+"""(name, bytes, modified, inode changed) of files, sorted. Nobody sets the last. Inode numbers are left out:
+mounted object stores and the like may give a file at rest another one."""
 
 
 def stamp(directory: Path | str, most: int | None = None) -> Stamp:
     """Describe the files, `most` of them, so that any change shows; empty where there are none."""
-    return tuple(
-        sorted(
-            (name, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
-            for name, s in islice(regular_files(directory), most)
-        )
-    )
+    files = islice(regular_files(directory), most)
+    return tuple(sorted((name, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in files))
 
 
 def size_bytes(directory: Path | str) -> int:

@@ -4,6 +4,8 @@ import errno
 import logging
 import os
 import shutil
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ import pytest
 
 from fastserve.clock import NS_PER_S, ManualClock
 from fastserve.errors import RegistryError
-from fastserve.lifecycle import LifecycleOptions, Scanner, Wish, scanning
+from fastserve.lifecycle import LifecycleOptions, Scanner, Wish, directory, scanning
+from fastserve.lifecycle.directory import regular_files
 from fastserve.lifecycle.wishes import wished
 from fastserve.registry import Registry
 from tests import models
@@ -159,6 +162,23 @@ def test_a_bare_model_beside_which_a_file_is_still_written_waits(
     assert look.versions() == ()
     look.pass_s(2.1)
     assert look.versions() == (7,)
+
+
+def test_files_that_are_numbered_anew_at_each_look_are_at_rest(
+    look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = count()
+
+    def renumbered(path: Path | str) -> Iterator[tuple[str, os.stat_result]]:
+        for name, status in regular_files(path):
+            facts = {fact: getattr(status, fact) for fact in dir(status) if fact.startswith("st_")}
+            yield name, os.stat_result((*status[:1], next(numbers), *status[2:]), facts)
+
+    monkeypatch.setattr(directory, "regular_files", renumbered)
+    look.drop(1)
+    assert look.versions() == ()
+    look.pass_s(60)
+    assert look.versions() == (1,)
 
 
 def test_a_bare_model_with_a_link_that_leads_nowhere_counts_so_that_its_reason_is_told(look: Look) -> None:
