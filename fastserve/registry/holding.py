@@ -12,7 +12,6 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,6 +21,9 @@ from fastserve.errors import RegistryError, VersionNotFound
 log = logging.getLogger("fastserve.registry")
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+_said = threading.Lock()
+"""Taken by who says that there are no locks, of all threads that load at once."""
 
 
 class Hold:
@@ -116,13 +118,10 @@ def _share(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH)
     except OSError as error:
-        _warn_once(str(error.strerror))
+        if _said.acquire(blocking=False):  # and never given back
+            log.warning(
+                "the registry's file system knows no locks (%s): `models gc` cannot tell what is in use",
+                error.strerror,
+            )
         return False
     return True
-
-
-@cache
-def _warn_once(reason: str) -> None:
-    log.warning(
-        "the registry's file system knows no locks (%s): `models gc` cannot tell what is in use", reason
-    )

@@ -2,11 +2,14 @@
 
 import ctypes
 import fcntl
+import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -157,12 +160,21 @@ def test_a_file_system_without_locks(
     def unknown(descriptor: int, operation: int) -> None:
         raise OSError(95, "Operation not supported")
 
+    def hold() -> None:
+        with holding.hold(three.path / "m/1") as held:
+            assert not held.is_real
+
+    def another_thread(_: logging.LogRecord) -> bool:
+        holding.log.removeFilter(another_thread)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(hold).result()
+        return True
+
     monkeypatch.setattr(fcntl, "flock", unknown)
-    holding._warn_once.cache_clear()
-    for _ in range(2):
-        held = holding.hold(three.path / "m/1")
-        assert not held.is_real
-        held.close()
+    monkeypatch.setattr(holding, "_said", threading.Lock())
+    holding.log.addFilter(another_thread)  # while it is being said
+    hold()
+    hold()
     (said,) = caplog.messages
     assert said.startswith("the registry's file system knows no locks (Operation not supported): ")
     with alone(three.path / "m/1") as is_free:
