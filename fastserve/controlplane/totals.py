@@ -2,32 +2,36 @@
 
 import json
 from collections.abc import Iterable
-from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, bindparam, select, tuple_
+from sqlalchemy import Connection, bindparam, select, tuple_
 
 from fastserve.controlplane.errors import StoreUnavailable
 from fastserve.controlplane.fleet import Version, VersionTotals
-from fastserve.controlplane.rows import in_parts
 from fastserve.controlplane.tables import totals
 from fastserve.monitoring.snapshot import HistogramDelta, VersionDelta
 
 _ALL = select(totals)
 _OF_VERSIONS = _ALL.where(tuple_(totals.c.model, totals.c.version).in_(bindparam("versions", expanding=True)))
 
+_MOST_NAMED = 1_000
+"""Versions of one query. PostgreSQL refuses some thousands, SQLite reads the whole table for any number."""
+
 
 def read_totals(
     connection: Connection, versions: Iterable[Version] | None = None
 ) -> dict[Version, VersionTotals]:
     """Give the totals of some versions, or of all; a version without any is left out."""
-    rows: list[Row[Any]] = []
-    if versions is None:
-        rows += connection.execute(_ALL)
+    wanted = None if versions is None else set(versions)
+    if wanted is None or len(wanted) > _MOST_NAMED:
+        rows = connection.execute(_ALL)
     else:
-        for some in in_parts(sorted(versions)):
-            rows += connection.execute(_OF_VERSIONS, {"versions": some})
-    return {(row.model, row.version): _parse(row.content) for row in rows}
+        rows = connection.execute(_OF_VERSIONS, {"versions": sorted(wanted)})
+    return {
+        (row.model, row.version): _parse(row.content)
+        for row in rows
+        if wanted is None or (row.model, row.version) in wanted
+    }
 
 
 def to_text(one: VersionTotals) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from fastserve.controlplane.checking import MAX_VERSIONS
 from fastserve.controlplane.database import Database
@@ -16,6 +16,7 @@ from fastserve.controlplane.spans import HOUR_MS, MINUTE_MS
 from fastserve.controlplane.states import unpack
 from fastserve.controlplane.store import Store
 from fastserve.controlplane.tables import windows
+from fastserve.controlplane.totals import read_totals
 from fastserve.monitoring.snapshot import HistogramDelta, VersionDelta
 from tests.controlplane import snapshots as make
 from tests.controlplane.snapshots import NOON_MS, Clock, delta, normal, profile, snapshot
@@ -162,10 +163,15 @@ def test_as_many_versions_as_are_allowed(open_store: Callable[[ControlOptions], 
     assert {one.codes["200"] for one in store.load().totals.values()} == {2}
 
 
-@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 def test_more_versions_than_a_query_may_name(store: Store) -> None:
     many = [VersionDelta(model="n", version=n, codes={"200": 1}) for n in range(1, 2**15 + 1)]
     assert store.take_in([snapshot(1, many)]).answers[0].refused is None
+    named = {("n", n) for n in range(500, 2**16)}
+    queries: list[str] = []
+    with store.database.reading() as connection:
+        event.listen(connection, "before_cursor_execute", lambda *seen: queries.append(seen[2]))
+        assert read_totals(connection, named).keys() == {("n", n) for n in range(500, 2**15 + 1)}
+    assert sum("FROM totals" in one for one in queries) == 1  # each would read the whole table
 
 
 def test_rows_sums_stay_within_63_bits(store: Store) -> None:
