@@ -166,9 +166,9 @@ def only_one(url: str) -> Iterator[None]:
     file = Path(str(parts.database))
     try:
         lock = os.open(f"{file}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ConfigError(f"control.database: there is no directory '{file.parent}'") from error
     except OSError as error:
+        if isinstance(error, FileNotFoundError | NotADirectoryError) and not file.parent.is_dir():
+            raise ConfigError(f"control.database: there is no directory '{file.parent}'") from error
         raise ConfigError(f"'{file}.lock' cannot be made: {error.strerror}") from error
     try:
         try:

@@ -274,6 +274,15 @@ def test_a_directory_that_is_not_there_is_named(tmp_path: Path, place: str) -> N
         pass
 
 
+def test_a_lock_that_cannot_be_made_in_a_directory_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "a.db.lock").symlink_to(tmp_path / "none" / "lock")
+    with (
+        pytest.raises(ConfigError, match=r"a\.db\.lock' cannot be made: No such file or directory"),
+        only_one(f"sqlite:///{tmp_path}/a.db"),
+    ):
+        pass
+
+
 def test_a_file_of_another_kind_is_no_database(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("a,b,c\n1,2,3\n" * 10)
