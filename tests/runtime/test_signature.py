@@ -85,6 +85,8 @@ def test_every_datatype(tmp_path: Path, element: int, datatype: DataType) -> Non
         ([["n", 3], ["m", 3]], [["n", 2]], False),
         ([["n", 3]], [["other", 3], [1]], True),
         ([["n", 3], ["n"]], [["other", 3], [1]], True),
+        ([["n", 3], [None]], [["n", 3]], True),
+        ([[None, 3], [None]], [[None, 3]], True),
         ([["n", 3], [None]], [["other", 3]], False),
         ([[None, 3], [None]], [[1, 3]], False),
         ([["n", 3]], [[5, 3]], False),
@@ -98,6 +100,11 @@ def test_the_batch_is_one_variable_dimension(
     inputs: list[Shape], outputs: list[Shape], batched: bool
 ) -> None:
     assert signature_of([Node(s) for s in inputs], [Node(s) for s in outputs]).batched is batched
+
+
+def test_a_dimension_is_a_size_or_variable() -> None:
+    got = signature_of([Node([2, 0, -1, None, "n"])], [Node([1])])
+    assert got.inputs[0].shape == (2, 0, -1, -1, -1)
 
 
 def test_an_output_that_calls_the_batch_1(tmp_path: Path) -> None:
