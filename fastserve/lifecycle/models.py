@@ -113,11 +113,11 @@ class Model(Generic[H]):
 
     def forget(self) -> None:
         """Keep few of the versions that ended and that nobody wishes for."""
-        ended = sorted(
+        ended = [
             version
             for version, entry in self.entries.items()
             if version not in self.wished and entry.state in _ENDED
-        )
+        ]
         present = set(self.wish.versions[: 4 * _REMEMBERED]) if self.wish is not None else set()
         kept = [v for v in ended if self.entries[v].reason and v in present][-_REMEMBERED:]
         for version in ended:

@@ -139,6 +139,7 @@ def test_a_newer_wish_does_not_wait_for_an_older_load() -> None:
     puppet.freed(2)
     assert puppet.default() == 3
     assert 2 not in puppet.serving
+    assert 2 not in puppet.states(), "it never served, and nobody wants to know of it"
     assert [default for _, default in puppet.stage.history] == [1, 3]
 
 

@@ -55,3 +55,18 @@ def test_a_withdrawn_version_that_is_asked_for_before_it_is_drained_is_tried_aga
         puppet.manager.try_again("m")
     puppet.drained(2)
     assert 2 in puppet.loading
+
+
+def test_who_asks_again_waits_for_the_next_attempt_and_that_is_the_first_again() -> None:
+    puppet = Puppet(retry_s=1.0)
+    puppet.wish("m", 1)
+    puppet.fails(1, BROKEN)
+    puppet.wish("other", 1)
+    assert puppet.manager.settled_on("m", True)
+    puppet.manager.try_again("m")
+    assert not puppet.manager.settled_on("m", True), "it has yet to be tried: another model is being loaded"
+    puppet.loaded(1, "other")
+    puppet.fails(1, BROKEN)
+    assert puppet.manager.settled_on("m", True)
+    puppet.passes(1.0)
+    assert puppet.loading == [1]
