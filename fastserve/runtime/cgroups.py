@@ -24,7 +24,7 @@ def groups(controller: str, root: Path, memberships: Path) -> Iterator[tuple[int
 def read(path: Path) -> str:
     """Read one of the kernel's files; empty where there is none."""
     try:
-        return path.read_text(encoding="ascii", errors="replace")
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
         return ""
 
@@ -39,6 +39,6 @@ def _memberships(path: Path) -> Iterator[tuple[str, str]]:
 
 def _upwards(mount: Path, path: str) -> Iterator[Path]:
     """Give the cgroup's directory and its parents; in a container the mount itself is often ours."""
-    parts = [part for part in path.split("/") if part not in ("", "..")]
-    for depth in range(len(parts), -1, -1):
-        yield mount.joinpath(*parts[:depth])
+    own = Path(path.lstrip("/"))
+    for group in (own, *own.parents):
+        yield mount / group

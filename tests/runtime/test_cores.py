@@ -14,7 +14,7 @@ def sixteen_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def machine(tmp_path: Path, cgroup: str, files: dict[str, str]) -> int:
-    (tmp_path / "cgroup").write_text(cgroup)
+    (tmp_path / "cgroup").write_bytes(os.fsencode(cgroup))
     for name, content in files.items():
         path = tmp_path / "sys" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +62,8 @@ V1 = "5:memory:/docker/ab\n4:cpu,cpuacct:/docker/ab\n0::/\n"
         ),
         pytest.param("0::/\n1:cpu:/\n", {"unified/cpu.max": "500000 100000"}, 5, id="hybrid"),
         pytest.param("0::/../../other\n", {"cpu.max": "400000 100000"}, 4, id="a path above the mount"),
+        pytest.param("0::/über\n", {"über/cpu.max": "400000 100000"}, 4, id="a name that is not ASCII"),
+        pytest.param("0::/\udcff\n", {"\udcff/cpu.max": "400000 100000"}, 4, id="a name that is no text"),
         pytest.param("nonsense\n0::/\n", {"cpu.max": "many 100000"}, 16, id="not a number"),
         pytest.param("0::/\n", {"cpu.max": "100000 0"}, 16, id="a period of nothing"),
         pytest.param("0::/\n", {"cpu.max": ""}, 16, id="empty"),
