@@ -218,6 +218,15 @@ def words() -> bytes:
     )
 
 
+def written_out(width: int = 3) -> bytes:
+    """`x` FP32 [batch, width] as text, `y` BYTES: as classifiers of numbers answer whose labels are words."""
+    return model_bytes(
+        [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.STRING)],
+        [tensor("x", TensorProto.FLOAT, ["n", width])],
+        [tensor("y", TensorProto.STRING, ["n", width])],
+    )
+
+
 def convolution() -> bytes:
     """An image of any size, but not of 1 x 1: the kernel is 3 x 3."""
     kernel = np.ones((1, 1, 3, 3), np.float32)

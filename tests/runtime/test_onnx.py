@@ -132,6 +132,7 @@ def test_an_output_that_is_an_input(tmp_path: Path) -> None:
     [
         pytest.param(models.pipeline(), pipeline_inputs(2), id="strings in"),
         pytest.param(models.identity(TensorProto.STRING, "n"), [np.array(["a"], object)], id="strings out"),
+        pytest.param(models.written_out(), [rows(2, 3)], id="numbers in, strings out"),
         pytest.param(models.variable_inner(), [rows(2, 2)], id="an inner dimension that varies"),
         pytest.param(models.scaled(), [rows(2, 4)], id="wrong width"),
         pytest.param(models.scaled(), [rows(2, 3).astype(np.float64)], id="wrong type"),

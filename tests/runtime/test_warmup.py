@@ -162,6 +162,16 @@ def test_models_whose_rows_do_not_stay_apart(tmp_path: Path, data: bytes, reason
     assert table.row_ns + table.base_ns == took > 0
 
 
+def test_rows_that_are_lost_for_some_values_only() -> None:
+    class Signs(Puppet):
+        def run(self, inputs: Sequence[Array]) -> list[Array]:
+            signs = np.sign(inputs[0][:, 0])
+            return [np.unique(signs, axis=0) if signs.any() else signs]
+
+    table = warm(Signs(lambda rows: 0), 4)
+    assert (table.max_rows, table.reason) == (0, "output 'y' of a row depends on which rows share its run")
+
+
 def test_an_output_that_calls_the_batch_1_is_batched_all_the_same(tmp_path: Path) -> None:
     model = onnx.load_from_string(models.gbm())
     model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 1
@@ -191,6 +201,17 @@ def test_a_model_that_does_not_run_is_reported() -> None:
 
     with pytest.raises(ModelFailed):
         warm(Broken(lambda rows: 0), 4)
+
+
+def test_a_model_that_runs_two_rows_but_not_more_is_reported() -> None:
+    class Small(Puppet):
+        def run(self, inputs: Sequence[Array]) -> list[Array]:
+            if inputs[0].shape[0] > 2:
+                raise ModelFailed("no memory")
+            return super().run(inputs)
+
+    with pytest.raises(ModelFailed, match="no memory"):
+        warm(Small(lambda rows: 0), 4)
 
 
 @given(
