@@ -1,0 +1,116 @@
+"""One version as front ends hold it: how its rows are batched, when it stops mattering, how it goes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastserve.batching import BatchingOptions
+from fastserve.clock import ManualClock
+from fastserve.dataplane import Served
+from fastserve.errors import ModelFailed
+from fastserve.lifecycle import Loaded
+from fastserve.runtime import Bound
+from fastserve.types import Array, DataType, Signature, TensorSpec
+from fastserve_core.batching import NO_DEADLINE
+from tests.batching.bench import INLINE, asynchronous
+
+LIMIT_BYTES = 2**16
+WIDE = LIMIT_BYTES // 4 // 4
+"""Of such rows of FP32 four fit."""
+ROW = {"x": np.zeros((1, 2), np.float32)}
+
+
+class Runtime:
+    """Gives rows of any width back; remembers how many each run had."""
+
+    provider = "cpu"
+
+    def __init__(self) -> None:
+        self.signature = Signature(
+            (TensorSpec("x", DataType.FP32, (-1, -1)),), (TensorSpec("y", DataType.FP32, (-1, -1)),), True
+        )
+        self.runs: list[int] = []
+        self.fails = False
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        self.runs.append(inputs[0].shape[0])
+        if self.fails:
+            raise ModelFailed("it is broken")
+        return [inputs[0].copy()]
+
+    def bind(self, inputs: Sequence[Array]) -> Bound | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+@asynccontextmanager
+async def served(runtime: Runtime, clock: ManualClock | None = None, **options: Any) -> AsyncIterator[Served]:
+    batching = BatchingOptions(max_queue_bytes=LIMIT_BYTES, **INLINE, **options)
+    loaded = Loaded("m", 1, runtime, 8, 1.0, 1.0, batching)
+    with ThreadPoolExecutor(1) as executor:
+        yield Served(loaded, asyncio.get_running_loop(), executor, clock or ManualClock(1_000))
+
+
+@pytest.mark.parametrize(("width", "most"), [(2, 8), (WIDE, 4), (8 * WIDE, 1)])
+@asynchronous
+async def test_a_batch_has_as_many_rows_as_it_may_and_fit(width: int, most: int) -> None:
+    runtime, rows = Runtime(), np.arange(16 * width, dtype=np.float32).reshape(16, width)
+    async with served(runtime) as one:
+        (answer,) = await one.infer({"x": rows}, NO_DEADLINE)
+    np.testing.assert_array_equal(answer, rows)
+    assert runtime.runs == [most] * (16 // most)
+
+
+@asynchronous
+async def test_of_shapes_beyond_the_buckets_each_request_runs_alone() -> None:
+    runtime = Runtime()
+    async with served(runtime, max_shape_buckets=1) as one:
+        for width in (2, 3, 4):
+            await one.infer({"x": np.zeros((16, width), np.float32)}, NO_DEADLINE)
+    assert runtime.runs == [8, 8, 16, 16]
+
+
+@asynchronous
+async def test_when_a_request_stops_mattering() -> None:
+    async with served(Runtime(), default_timeout_ms=5) as one:
+        assert one.deadline_ns(1) == 1_000 + 1_000
+        assert [one.deadline_ns(said) for said in (None, 0, -7)] == [1_000 + 5_000_000] * 3
+        assert one.deadline_ns(2**62) == NO_DEADLINE
+    async with served(Runtime(), default_timeout_ms=0) as one:
+        assert [one.deadline_ns(said) for said in (None, 0)] == [NO_DEADLINE] * 2
+
+
+@pytest.mark.parametrize(("limit", "after"), [(1, 1), (3, 6), (0, None)])
+@asynchronous
+async def test_runs_that_fail_in_a_row_are_told_of_once(limit: int, after: int | None) -> None:
+    runtime = Runtime()
+    told: list[Any] = []
+    async with served(runtime) as one:
+        one.watch_health(limit, lambda *what: told.append((len(runtime.runs), what)))
+        for fails in (True, True, False, True, True, True, True):
+            runtime.fails = fails
+            with suppress(ModelFailed):
+                await one.infer(ROW, NO_DEADLINE)
+            await asyncio.sleep(0)
+    reason = f"{limit} runs in a row failed, the last with: the model failed: it is broken"
+    assert told == ([] if after is None else [(after, ("m", 1, reason))])
+
+
+@asynchronous
+async def test_who_has_found_it_is_waited_for() -> None:
+    drained: list[bool] = []
+    async with served(Runtime()) as one:
+        with one.held():
+            one.retire(lambda: drained.append(True))
+            await asyncio.sleep(0.02)
+            assert not drained
+            await one.infer(ROW, NO_DEADLINE)
+        await asyncio.sleep(0.02)
+        assert drained == [True] and one.pending_requests() == 0
