@@ -16,24 +16,41 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what is announced is the system's business")
 
-OPTIONS = LifecycleOptions(poll_s=3_600)
+SELDOM = LifecycleOptions(poll_s=3_600)
 """Who looks once an hour notices nothing in a test by looking."""
+OFTEN = LifecycleOptions(poll_s=0.1)
 
 
-class Watched:
-    """What a watcher has told of the model `m`."""
+class Watched(Scanner):
+    """How often a watcher has looked, and what it has told of the model `m`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, options: LifecycleOptions) -> None:
+        super().__init__(Registry(root), options)
+        self.looks = 0
+        self.failure: Exception | None = None
+        """What the next look fails with."""
         self.versions: tuple[int, ...] = ()
-        self.watcher = Watcher(Scanner(Registry(root), OPTIONS), root, OPTIONS, self._tell)
+        self.watcher = Watcher(self, root, options, self._tell)
+
+    def scan(self) -> dict[str, Wish]:
+        self.looks += 1
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            raise failure
+        return super().scan()
+
+    def looks_on(self) -> None:
+        """Wait for a few looks more."""
+        enough = self.looks + 3
+        until(lambda: self.looks >= enough)
 
     def _tell(self, wishes: Mapping[str, Wish]) -> None:
         self.versions = wishes["m"].versions if "m" in wishes else ()
 
 
 @contextmanager
-def watched(root: Path) -> Iterator[Watched]:
-    one = Watched(root)
+def watched(root: Path, options: LifecycleOptions = SELDOM) -> Iterator[Watched]:
+    one = Watched(root, options)
     one.watcher.start()
     try:
         yield one
@@ -73,3 +90,64 @@ def test_a_registry_behind_a_link_that_is_moved_is_watched_on(tmp_path: Path) ->
         until(lambda: one.versions == (2, 1))
         add_version(second)
         until(lambda: one.versions == (3, 2, 1))
+
+
+def test_a_change_is_noticed_long_after_the_start(tmp_path: Path) -> None:
+    add_version(tmp_path)
+    with watched(tmp_path) as one:
+        until(lambda: one.looks == 2)  # it looks once more as soon as changes are announced
+        add_version(tmp_path)
+        until(lambda: one.versions == (2, 1), 20)
+
+
+def test_whatever_happens_the_registry_stays_watched(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_version(tmp_path)
+    with watched(tmp_path, OFTEN) as one:
+        until(lambda: one.versions == (1,))
+        one.failure = ValueError("nobody has thought of this")
+        until(lambda: "nobody has thought of this" in caplog.text)
+        add_version(tmp_path)
+        until(lambda: one.versions == (2, 1), 20)
+
+
+def test_a_registry_that_cannot_be_read_is_told_of_once_and_what_is_served_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root, away = tmp_path / "registry", tmp_path / "away"
+    add_version(root)
+    with watched(root, OFTEN) as one:
+
+        def goes_for_a_while() -> int:
+            """Give how often that has been told of so far."""
+            before = one.versions
+            root.rename(away)
+            one.looks_on()
+            assert one.versions == before
+            away.rename(root)
+            return caplog.text.count("what is served stays")
+
+        until(lambda: one.versions == (1,))
+        assert goes_for_a_while() == 1
+        add_version(root)
+        until(lambda: one.versions == (2, 1))
+        assert goes_for_a_while() == 2
+
+
+def test_a_system_that_announces_nothing_is_looked_at_every_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def watch(*_directories: Path, **_options: object) -> None:
+        raise OSError("no descriptor is left")
+
+    monkeypatch.setattr("fastserve.lifecycle.watch.watch", watch)
+    monkeypatch.setattr("fastserve.lifecycle.watch._BLIND_S", 0.01)
+    add_version(tmp_path)
+    with watched(tmp_path, OFTEN) as one:
+        until(lambda: one.versions == (1,))
+        add_version(tmp_path)
+        until(lambda: one.versions == (2, 1), 20)
+        one.looks_on()
+    assert [record.levelname for record in caplog.records].count("WARNING") == 1
+    assert "(no descriptor is left); it is scanned every 0.1 s" in caplog.text
