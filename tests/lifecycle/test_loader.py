@@ -1,6 +1,8 @@
-"""One version from its directory to a warm session: what its rows may take."""
+"""One version from its directory to a warm session: how its rows will run."""
 
 from pathlib import Path
+
+import pytest
 
 from fastserve.batching import BatchingOptions
 from fastserve.lifecycle import LifecycleOptions, Loader
@@ -12,23 +14,64 @@ from tests.registries import publish
 WIDTH = 1_000
 
 
+def loader_of(
+    tmp_path: Path,
+    model: bytes,
+    batching: BatchingOptions | None = None,
+    runtime: RuntimeOptions | None = None,
+    threads: int = 1,
+) -> Loader:
+    """A loader of a registry that has the model `m`."""
+    registry = Registry(tmp_path / "registry")
+    publish(registry, "m", model)
+    options = runtime or RuntimeOptions(), batching or BatchingOptions(), LifecycleOptions(probe=False)
+    return Loader(registry, *options, threads=threads)
+
+
 def test_a_batch_of_wide_rows_is_one_that_the_batch_buffer_may_hold(tmp_path: Path) -> None:
     """The warm-up makes every batch: of rows of 4 MB, 1024 were 4 GB, however small the model."""
-    registry = Registry(tmp_path / "registry")
-    publish(registry, "wide", models.scaled(width=WIDTH))
-    batching = BatchingOptions(max_queue_bytes=2**16)
-    loader = Loader(registry, RuntimeOptions(), batching, LifecycleOptions(probe=False), threads=1)
-    loaded = loader.load("wide", 1)
+    loader = loader_of(tmp_path, models.scaled(width=WIDTH), BatchingOptions(max_queue_bytes=2**16))
+    loaded = loader.load("m", 1)
     assert loaded.max_batch_rows == 2**16 // (WIDTH * 4)
     loader.free(loaded)
 
 
 def test_a_size_of_an_output_that_is_declared_and_not_so_is_variable(tmp_path: Path) -> None:
     """As an exporter writes the length that it traced with: clients would count on it, and so would watching."""
-    registry = Registry(tmp_path / "registry")
-    publish(registry, "lstm", models.traced_length())
-    loader = Loader(registry, RuntimeOptions(), BatchingOptions(), LifecycleOptions(probe=False), threads=1)
-    loaded = loader.load("lstm", 1)
+    loader = loader_of(tmp_path, models.traced_length())
+    loaded = loader.load("m", 1)
     assert [spec.shape for spec in loaded.runtime.signature.outputs] == [(-1, -1, 2)]
     assert loaded.runtime.signature.batched and loaded.max_batch_rows > 1
+    loader.free(loaded)
+
+
+def test_batches_that_would_run_too_long_are_not_formed(tmp_path: Path) -> None:
+    loader = loader_of(tmp_path, models.mlp(64, 256, 2), runtime=RuntimeOptions(max_bucket_ms=1e-6))
+    loaded = loader.load("m", 1)
+    assert loaded.max_batch_rows == 1
+    loader.free(loaded)
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [(models.centred(), True), (models.scaled(), False), (models.fixed_batch(), False)],
+    ids=["rows mix", "rows stay apart", "no batch to have"],
+)
+def test_who_expects_batches_and_gets_none_is_told_why(
+    tmp_path: Path, model: bytes, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    loader = loader_of(tmp_path, model)
+    loader.free(loader.load("m", 1))
+    assert ("model m version 1 is served unbatched: " in caplog.text) is told
+    assert ("depends on which rows share its run" in caplog.text) is told
+
+
+@pytest.mark.parametrize(("threads", "said_us", "us"), [(1, None, 10_000), (2, None, 1_000), (1, 7, 7)])
+def test_what_runs_inline_depends_on_the_cores_unless_it_is_said(
+    tmp_path: Path, threads: int, said_us: int | None, us: int
+) -> None:
+    batching = BatchingOptions(inline_max_us=said_us)
+    loader = loader_of(tmp_path, models.scaled(), batching, threads=threads)
+    loaded = loader.load("m", 1)
+    assert loaded.batching.inline_max_us == us
     loader.free(loaded)
