@@ -79,6 +79,36 @@ def children(parent: int) -> list[int]:
     return found
 
 
+def test_what_has_passed_is_known_to_the_next_without_a_process(prober: Prober, tmp_path: Path) -> None:
+    record = version(tmp_path, models.scaled())
+    assert not prober.passed(record)
+    prober.check(record)
+    other = make(tmp_path)
+    assert other.passed(record)
+    other.check(record)
+    assert (prober.tests, other.tests) == (1, 0)
+    other.close()
+
+
+def test_to_get_ready_while_the_server_ends_is_no_error(prober: Prober) -> None:
+    prober.close()
+    prober.get_ready()
+
+
+def test_a_process_that_hangs_itself_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastserve.lifecycle.probe._GRACE_S", 0.2)
+    prober = make(tmp_path, probe_timeout_s=0.1)
+    record = version(tmp_path, models.scaled())
+    before = set(children(os.getpid()))
+    prober.get_ready()
+    (process,) = set(children(os.getpid())) - before
+    os.kill(process, signal.SIGSTOP)
+    with pytest.raises(ModelRejected, match=r"longer than 0.1 s \(lifecycle.probe_timeout_s\)"):
+        prober.check(record)
+    prober.close()
+    assert not alive(process)
+
+
 def zygotes_of(parent: int) -> list[int]:
     found = []
     for pid in children(parent):
