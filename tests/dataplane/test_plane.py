@@ -1,11 +1,18 @@
-"""What the data plane says of versions that do not serve."""
+"""What the data plane says of versions that do not serve, and where the fast path finds those that do."""
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import orjson
+import pytest
 
+from fastserve.batching import BatchingOptions
 from fastserve.dataplane import DataPlane
-from fastserve.lifecycle import Record, VersionState
+from fastserve.errors import ModelNotFound
+from fastserve.lifecycle import Loaded, Record, Route, VersionState
+from tests.batching.bench import asynchronous
+from tests.batching.puppet import PuppetRuntime
 
 
 class Manager:
@@ -13,6 +20,9 @@ class Manager:
 
     def records(self) -> list[Record]:
         return [Record("m", 1, VersionState.UNAVAILABLE, "model.yaml: 'x\ud800' is not a setting")]
+
+    def withdraw(self, model: str, version: int, reason: str) -> None:
+        raise AssertionError("nothing fails here")
 
     def problems(self) -> dict[str, str]:
         return {"n": "cannot read n/\udcff"}
@@ -23,3 +33,31 @@ def test_a_reason_that_is_not_unicode_leaves_the_index_readable() -> None:
     plane = DataPlane(cast(Any, Manager()), nothing, nothing)
     reasons = [entry.reason for entry in plane.index()]
     assert orjson.loads(orjson.dumps(reasons)) == ["model.yaml: 'x?' is not a setting", "cannot read n/?"]
+
+
+@asynchronous
+async def test_the_fast_path_knows_what_serves_now() -> None:
+    with ThreadPoolExecutor(1) as executor:
+        plane = DataPlane(cast(Any, Manager()), asyncio.get_running_loop(), executor)
+        one, two = (
+            plane.prepare(Loaded("m", number, PuppetRuntime(), 8, 1.0, 1.0, BatchingOptions()))
+            for number in (1, 2)
+        )
+        plane.add(two)
+        plane.add(one)
+        assert plane.versions("m") == ["1", "2"]
+        plane.route("m", Route(1, {"stable": 1}))
+        numbers = {b"/v2/models/m/versions/1/infer": one.lane, b"/v2/models/m/versions/2/infer": two.lane}
+        names = {b"/v2/models/m/infer": one.lane, b"/v2/models/m/versions/stable/infer": one.lane}
+        assert plane.fast_routes == numbers | names
+        plane.route("m", Route(2))
+        plane.remove(one, lambda: None)
+        assert plane.fast_routes == {
+            b"/v2/models/m/versions/2/infer": two.lane,
+            b"/v2/models/m/infer": two.lane,
+        }
+        plane.route("m", Route())
+        plane.remove(two, lambda: None)
+        assert plane.fast_routes == {} and list(plane.served()) == [] == plane.versions("m")
+        with pytest.raises(ModelNotFound):
+            plane.versions("other")
