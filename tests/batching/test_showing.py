@@ -104,3 +104,13 @@ async def test_a_run_on_a_thread_follows_one_that_was_not_yet_seen() -> None:
         b.batcher._inline_ns = 0
         await b.ask(5.0, 6.0, 7.0, 8.0)
         assert diary.inputs == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
+
+
+@asynchronous
+async def test_a_request_that_runs_alone_is_seen_with_all_its_rows() -> None:
+    async with bench(max_batch_rows=0) as b:
+        diary = watched(b)
+        b.batcher.submit(rows(1.0, 2.0, 3.0), 1, NO_DEADLINE, diary)
+        await asyncio.sleep(0)
+        assert diary.entries[1:] == ["saw 3"]
+        assert diary.inputs == [1.0, 2.0, 3.0] and diary.outputs == [2.0, 4.0, 6.0]
