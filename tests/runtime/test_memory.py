@@ -1,13 +1,14 @@
-"""Memory that is in use throughout may go to huge pages; nothing else is touched, and nothing in it changes."""
+"""What is free goes back; what is in use throughout may go to huge pages, and nothing in it changes."""
 
 import os
 import sys
-from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, PAGESIZE, mmap
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fastserve.runtime.libc import function
 from fastserve.runtime.memory import _dense, give_back, use_huge_pages
 from fastserve.types import Array
 
@@ -30,6 +31,10 @@ def chosen(array: Array) -> int:
     return sum(start <= block < start + array.nbytes for block in found)
 
 
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGESIZE
+
+
 @linux
 def test_only_what_is_in_memory_is_chosen() -> None:
     array = fresh()
@@ -47,6 +52,17 @@ def test_what_a_process_shares_with_the_one_it_was_forked_from_stays_shared() ->
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert chosen(array) > 0, "it is this process's own again"
+
+
+@linux
+@pytest.mark.skipif(function("malloc_trim") is None, reason="it takes glibc")
+def test_free_pages_among_those_in_use_are_given_back() -> None:
+    blocks = [b"x" * size for size in [4096] * 16_384]
+    _kept = blocks[::64]  # only what lies above all that is in use goes back by itself
+    del blocks
+    before = resident_bytes()
+    give_back()
+    assert before - resident_bytes() > 32 * 2**20
 
 
 def test_without_proc_nothing_happens(tmp_path: Path) -> None:
