@@ -21,9 +21,9 @@ class TracedRun:
     ended_ns: int
     answered_ns: int
     """When the last member had its answer."""
-    error: Exception | None = None
+    error: Exception | None
     """Why a part of the batch could not be answered."""
-    apart: bool = False
+    apart: bool
     """The run failed for all, so every part was run again alone."""
 
 
