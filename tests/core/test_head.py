@@ -150,6 +150,7 @@ def test_other_requests_are_ordinary(data: bytes) -> None:
     [
         (1, (), True),
         (1, (b"Connection: foo ,\tClose",), False),
+        (1, (b"Connection: close\t , foo",), False),
         (1, (b"Connection: closed",), True),
         (0, (), False),
         (0, (b"Connection: Keep-Alive",), True),

@@ -239,6 +239,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "negative reference": ({"reference": int64([1, 2, -1])}, "feature 1: reference counts must not be"),
     "negative live": ({"live": int64([-(2**63), 2, 1])}, "feature 0: live counts must not be negative"),
     "sum past 64 bits": ({"live": int64([1, LARGEST, 1])}, "feature 1: live counts sum to more than"),
+    "sum that comes back below 64 bits": (
+        {"live": int64([LARGEST, 1, 0]), "offsets": int64([0, 3]), "edges": None},
+        "feature 0: live counts sum to more than",
+    ),
     "no offsets": ({"offsets": int64([])}, "so at least one"),
     "offsets that start late": ({"offsets": int64([1, 1, 3])}, "offsets must run from 0"),
     "offsets that end early": ({"offsets": int64([0, 1, 2])}, "offsets must run from 0"),
