@@ -16,8 +16,9 @@ from fastserve.errors import (
 )
 from fastserve.frontends.http import errors
 from fastserve.frontends.http.tensors import from_binary, from_json
+from fastserve.frontends.http.v2_codec import decode
 from fastserve.log import Seldom
-from fastserve.types import DataType
+from fastserve.types import DataType, Signature, TensorSpec
 from tests.http.asgi import Client
 from tests.http.plain_dataplane import PlainDataPlane
 
@@ -247,6 +248,13 @@ def test_a_second_json_length_is_refused_even_when_equal(client: Client) -> None
 def test_raw_binary_needs_a_model_with_one_input(client: Client) -> None:
     answer = client.post("/v2/models/pipeline/infer", bytes(4), {HEADER: "0"})
     assert (answer.status, "one input" in answer.error) == (400, True)
+
+
+@pytest.mark.parametrize(("shape", "batched"), [((4, -1, -1), False), ((-1, -1, -1), True)])
+def test_raw_binary_solves_for_one_dimension_only(shape: tuple[int, ...], batched: bool) -> None:
+    signature = Signature((TensorSpec("x", DataType.FP32, shape),), (), batched)
+    with pytest.raises(InvalidRequest, match="at most one variable dimension, input 'x' has shape"):
+        decode(bytes(64), 0, signature, 100)
 
 
 STRINGS = {

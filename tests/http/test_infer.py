@@ -214,6 +214,12 @@ def test_variable_inner_dimensions(client: Client) -> None:
     assert tensors(client.post("/v2/models/variable/infer", {"inputs": [entry]}))["y"] == [6, 15]
 
 
+@pytest.mark.parametrize("values", [{"data": []}, {"parameters": {"binary_data_size": 0}}])
+def test_rows_may_have_no_values(client: Client, values: dict[str, Any]) -> None:
+    entry = {"name": "x", "shape": [2, 0], "datatype": "FP32", **values}
+    assert tensors(client.post("/v2/models/variable/infer", {"inputs": [entry]}))["y"] == [0, 0]
+
+
 # -- time -------------------------------------------------------------------------------------------------
 
 

@@ -72,7 +72,8 @@ def test_millions_of_values_take_little_more_memory_than_they_make(value: bytes)
 
 def test_more_than_a_million_lists_are_refused_before_they_are_made() -> None:
     with pytest.raises(InvalidRequest, match="more than 1000000 lists"):
-        loads(b"[" + b"[1]," * 1_000_000 + b"[1]]", 100)
+        loads(b"[" + b"[1]," * 999_999 + b"[1]]", 100)
+    assert len(loads(b"[" + b"[1]," * 999_998 + b"[1]]", 100)) == 999_999
     assert loads(b'"' + b"[" * 1_000_001 + b'"', 100) == "[" * 1_000_001
 
 
