@@ -101,7 +101,7 @@ class Inflater:
             if self._stream.unused_data:
                 raise self._trailing()
             data = self._stream.unconsumed_tail
-            if self._stream.eof or (not data and len(piece) < _STEP_BYTES):
+            if self._stream.eof or len(piece) < _STEP_BYTES:
                 return
 
     def _step(self, stream: "zlib._Decompress", data: bytes) -> bytes:
