@@ -215,7 +215,7 @@ def _tensor_schema(spec: TensorSpec) -> Json:
 
 def _predict(one: Served) -> Json:
     """Rows when each is answered by itself; columns when the model has none, or mixes or loses them."""
-    batched = one.signature.batched and one.max_batch_rows > 0
+    batched = one.max_batch_rows > 0
     key, answer = ("instances", "predictions") if batched else ("inputs", "outputs")
     columns = {spec.name: _value_schema(spec, 1 if batched else 0) for spec in one.signature.inputs}
     row: Json = {"type": "object", "required": list(columns), "properties": columns}
