@@ -94,7 +94,7 @@ class HeadScanner {
     uint32_t empty_lines_ = 0, headers_ = 0;
     bool open_ = false, in_headers_ = false;
     bool unusual_ = false;  // well-formed, but not what the fast path takes
-    bool has_host_ = false, has_coding_ = false, has_json_length_ = false, has_timeout_ = false;
+    bool has_host_ = false, has_json_length_ = false, has_timeout_ = false;
     bool has_connection_ = false, plain_target_ = false, close_ = false, stay_ = false;
 
     Span span(const char* from, const char* to) const noexcept {
@@ -236,7 +236,7 @@ class HeadScanner {
 
     const Fault* length(Span value) noexcept {
         if (content_length >= 0) return &fault::LENGTH_TWICE;
-        if (has_coding_) return &fault::LENGTH_AND_CODING;
+        if (chunked) return &fault::LENGTH_AND_CODING;
         uint64_t number = 0;
         const Digits got = parse_digits(begin_ + value.at, value.length, number);
         if (got == Digits::MALFORMED) return &fault::LENGTH_FORM;
@@ -247,10 +247,10 @@ class HeadScanner {
 
     const Fault* coding(Span value) noexcept {
         if (content_length >= 0) return &fault::LENGTH_AND_CODING;
-        if (has_coding_) return &fault::CODING_TWICE;
+        if (chunked) return &fault::CODING_TWICE;
         if (minor == 0) return &fault::CODING_HTTP10;
         if (value.length != 7 || !same(begin_ + value.at, "chunked")) return &fault::CODING;
-        has_coding_ = chunked = unusual_ = true;
+        chunked = true;  // and so not fast, since without a length
         return nullptr;
     }
 

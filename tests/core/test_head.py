@@ -68,6 +68,11 @@ def test_what_was_found_outlives_the_data() -> None:
     assert head.accept_encoding == b"gzip;q=0.5, deflate"
 
 
+def test_a_refused_head_shows_no_accept_encoding() -> None:
+    head = scanned(get(b"Accept-Encoding: gzip;q=0.5, deflate", b"X: \x01"))
+    assert (head.status, head.accept_encoding) == (400, None)
+
+
 def test_one_object_scans_pipelined_requests() -> None:
     data = post(b"Content-Length: 2", b"X-Request-Timeout-Ms: 7") + b"{}" + PLAIN
     head = RequestHead()
@@ -152,6 +157,7 @@ def test_other_requests_are_ordinary(data: bytes) -> None:
         (1, (b"Connection: foo ,\tClose",), False),
         (1, (b"Connection: close\t , foo",), False),
         (1, (b"Connection: closed",), True),
+        (1, (b"Connection: closs, glose",), True),
         (0, (), False),
         (0, (b"Connection: Keep-Alive",), True),
         (0, (b"Connection: keep-alive", b"Connection: close"), False),
