@@ -49,6 +49,9 @@ def test_take_gives_what_is_new() -> None:
     assert histogram.take() == ({}, 0)
     histogram.add(-7)
     assert histogram.take() == ({0: 1}, 0)
+    histogram.add(2**62)
+    histogram.add(2**62)
+    assert histogram.take() == ({BUCKETS - 1: 2}, 2**63 - 1)
 
 
 @pytest.mark.parametrize("unit", [0, -1])
@@ -73,12 +76,19 @@ def test_a_request_split_over_two_batches_is_counted_once() -> None:
     assert seen.take() == {"batch_rows": ({3: 1}, 4)}
     second = queue.take(20_000)
     assert second is not None and second.rows == 4 and second.last_parts == 2
-    seen.observe(second, 1_000, 0)
+    seen.observe(second, 1_000, 200)
+    queue.finish(second)
     taken = seen.take()
     assert taken["queue"][1] == 19_000 + 17_000
-    assert taken["total"][1] == 20_000 + 18_000
+    assert taken["compute"] == ({0: 2}, 2_000)
+    assert taken["total"][1] == 20_200 + 18_200
     assert sum(taken["total"][0].values()) == 2
     assert taken["batch_rows"] == ({3: 1}, 4)
+    queue.push(1, NO_DEADLINE, 30_000)
+    at_once = queue.take(30_000)
+    assert at_once is not None
+    seen.observe(at_once, 1_000, 0)
+    assert seen.take()["queue"] == ({0: 1}, 0)
 
 
 def test_a_request_that_ran_alone_after_its_batch_failed() -> None:

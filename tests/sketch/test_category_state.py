@@ -194,6 +194,12 @@ def test_rows_past_64_bits_are_refused() -> None:
     assert figures(sketch) == before
 
 
+def test_sums_that_wrap_to_the_rows_are_refused() -> None:
+    state = CategorySketch([[0]]).to_bytes()[:ROWS_AT] + struct.pack("<4q", 9, 2**63 - 1, 2**63 - 1, 11)
+    with pytest.raises(ValueError, match="do not sum to its rows"):
+        CategorySketch([[0]]).merge_bytes(state)
+
+
 @pytest.mark.parametrize("state", [None, "text", 7, [1], np.zeros(8)])
 def test_what_is_not_bytes_is_refused(state: Any) -> None:
     with pytest.raises(TypeError, match="a state must be bytes"):

@@ -250,6 +250,11 @@ def test_another_plan_is_not_merged(edges: Any) -> None:
         filled().merge_bytes("text")  # type: ignore[arg-type]
 
 
+def test_sums_around_another_shift_are_not_merged() -> None:
+    with pytest.raises(ValueError, match="other features, edges or shifts"):
+        NumberSketch([[1.0]], [0.5]).merge(NumberSketch([[1.0]], [0.25]))
+
+
 NEGATIVE, MOST, INF = -1, 2**63 - 1, math.inf
 
 
