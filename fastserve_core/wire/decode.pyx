@@ -80,7 +80,7 @@ cdef class RowBuffers:
             array = item
             if array.ndim == 0 or item.shape[0] != capacity:
                 raise ValueError("every array needs the same number of rows")
-            if not (item.flags.carray and item.dtype.isnative and item.dtype in _DATATYPES):
+            if not (item.flags.carray and item.dtype in _DATATYPES):
                 raise ValueError("every array must be writable, C-contiguous and of a protocol datatype")
             buffer.base = <char*>cnp.PyArray_DATA(array)
             buffer.row_elements = 1

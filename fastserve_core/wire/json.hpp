@@ -10,8 +10,6 @@
 
 namespace fastserve {
 
-constexpr int kMaxDepth = 32;
-
 inline bool is_space(char c) noexcept { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
 
 inline const char* skip_space(const char* p, const char* end) noexcept {
@@ -34,7 +32,7 @@ class Cursor {
             ++p;
             return true;
         }
-        if (peek() != c || p == end) return false;
+        if (peek() != c) return false;
         ++p;
         return true;
     }
@@ -53,7 +51,7 @@ class Cursor {
 
     bool key(std::string_view& text) noexcept { return string(text) && take(':'); }
 
-    // A plain integer from 0 to 10^18 - 1.
+    // A plain integer from 0 to 10^18 - 1; what follows it is for the caller to take.
     bool count(int64_t& value) noexcept {
         peek();
         const char* const first = p;
@@ -64,7 +62,7 @@ class Cursor {
         }
         if (p == first || (*first == '0' && p - first > 1)) return false;
         value = sum;
-        return p < end && *p != '.' && (*p | 0x20) != 'e';
+        return true;
     }
 
     bool boolean(bool& value) noexcept {
@@ -75,31 +73,19 @@ class Cursor {
         return true;
     }
 
-    // Steps over an array of scalars and arrays without looking at the scalars; whoever reads it later does.
+    // Steps over an array of scalars and arrays without looking at what they are; whoever reads it later does.
     bool skip_array(Cursor& skipped) noexcept {
         if (peek() != '[') return false;
         skipped.p = p;
-        int depth = 0;
+        int64_t depth = 0;
         do {
             while (end - p >= 8 && !has_bracket_or_quote(load8(p))) p += 8;
             if (p >= end) return false;
-            std::string_view text;
-            switch (*p) {
-                case '"':
-                    if (!string(text)) return false;
-                    continue;
-                case '[':
-                    if (++depth > kMaxDepth) return false;
-                    break;
-                case ']':
-                    --depth;
-                    break;
-                case '{':
-                case '}':
-                    return false;
-                default:
-                    break;
+            if (std::string_view text; *p == '"') {
+                if (!string(text)) return false;
+                continue;
             }
+            depth += (*p == '[') - (*p == ']');
             ++p;
         } while (depth > 0);
         skipped.end = p;

@@ -152,6 +152,8 @@ inline bool few_lists(const TensorSpec& spec, int64_t rows) noexcept {
     return all <= kMaxLists;
 }
 
+constexpr int kMaxDepth = 32;
+
 // `data` flat in row-major order, or nested exactly like [rows, *row_dims]. Every dimension is at least 1.
 template <class T>
 bool read_data(Cursor& cursor, const TensorSpec& spec, int64_t rows, Writer<T> writer) noexcept {

@@ -156,6 +156,21 @@ def test_selection(rest: dict[str, Any], selection: Any) -> None:
         assert decode(X4, body, decoder=decoder).envelope.selection == selection
 
 
+def test_a_selection_is_never_that_of_the_request_before() -> None:
+    decoder = RequestDecoder(X4, ["p", "q"])
+    p, q = {"name": "p"}, {"name": "q"}
+    for outputs, all_binary, selection in (
+        ([q], False, ((1, False),)),
+        ([q], True, ((1, True),)),
+        ([q, p], True, ((1, True), (0, True))),
+        ([q], True, ((1, True),)),
+        ([p], True, ((0, True),)),
+        ([p], False, ((0, False),)),
+    ):
+        body = x4([1, 2, 3, 4], outputs=outputs, parameters={"binary_data_output": all_binary})
+        assert decode(X4, body, decoder=decoder).envelope.selection == selection
+
+
 def test_an_envelope_forgets_the_request_before() -> None:
     decoder, buffers, envelope = (
         RequestDecoder(X4, ["p"]),
@@ -167,7 +182,7 @@ def test_an_envelope_forgets_the_request_before() -> None:
     for body, expected in (
         (x4([1, 2, 3, 4], id="x", **rest), (b'"x"', 3, ((0, False),), 1)),
         (x4([1, 2, 3, 4], id=""), (None, -1, None, 1)),
-        (b"{}", (None, -1, None, 0)),
+        (b'{"id":"y"', (None, -1, None, 0)),
     ):
         decoder.decode(body, 0, -1, len(body), buffers, 0, 2, envelope)
         assert (envelope.id_json, envelope.timeout_us, envelope.selection, envelope.rows) == expected
@@ -241,7 +256,13 @@ def test_offsets_and_rows_outside_are_the_callers_mistake() -> None:
 
 
 def test_signatures_and_arrays_that_make_no_sense() -> None:
-    for inputs in ([], [("x", "FP8", (1,))], [("x", "FP32", (-1,))], [("x", "FP32", (2**40, 2**40))]):
+    for inputs in (
+        [],
+        [("x", "FP8", (1,))],
+        [("x", "FP32", (-1,))],
+        [("x", "FP64", (2**61,))],
+        [("x", "FP32", (2**40, 2**40))],
+    ):
         with pytest.raises(ValueError, match=r"."):
             RequestDecoder(inputs, [])
     with pytest.raises(ValueError, match="differ"):

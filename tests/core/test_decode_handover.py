@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastserve_core.wire.decode import HAND_OVER
+from fastserve_core.wire.decode import HAND_OVER, Envelope, RequestDecoder, RowBuffers
 from tests.core.decode_case import DEEP, EMPTY, INTS, MIXED, STRINGS, X4, binary, decode, request, x4
 
 GOOD = x4([1, 2, 3, 4]).decode()
@@ -119,6 +119,7 @@ def test_a_truncated_body_at_every_byte() -> None:
 def test_a_json_length_that_lies() -> None:
     body, length = binary(("x", "FP32", [2, 4], np.arange(8, dtype=np.float32).tobytes()))
     assert decode(X4, body, length).code == 2
+    assert decode(X4, body + b"\0", length).code == HAND_OVER
     for lie in {*range(-3, len(body) + 3)} - {length, 0}:
         assert decode(X4, body, lie).code == HAND_OVER
 
@@ -149,7 +150,20 @@ def test_wrong_binary_elements() -> None:
 
 
 @pytest.mark.parametrize(
-    "string", ['"a\\u0041"', '"a\nb"', '"\\n"', '"\\"', '"a', "a", "1", "null", '"a" "b"', "[]"]
+    "string",
+    [
+        '"a\\u0041"',
+        '"a\nb"',
+        '"a\nb, and more than eight"',
+        '"\\n"',
+        '"\\"',
+        '"a',
+        "a",
+        "1",
+        "null",
+        '"a" "b"',
+        "[]",
+    ],
 )
 def test_wrong_strings(string: str) -> None:
     body = b'{"inputs":[{"name":"s","shape":[1,2],"datatype":"BYTES","data":["x",%b]},' % string.encode()
@@ -189,3 +203,23 @@ def test_raw_binary_requests_that_do_not_fit() -> None:
     for inputs in (INTS, STRINGS, MIXED, DEEP, EMPTY):
         assert decode(inputs, bytes(48), 0).code == HAND_OVER
     assert decode(X4, b"", 0).code == HAND_OVER
+    assert decode([("x", "BOOL", (2,))], b"\0\1", 0).code == 1
+    assert decode([("x", "BOOL", (2,))], b"\0\2", 0).code == HAND_OVER
+
+
+def test_more_lists_and_levels_than_are_read_here() -> None:
+    """The ordinary path bounds those of a whole document."""
+    cases: list[tuple[int, tuple[int, ...], bool]] = [
+        (65_536, (1,), True),
+        (65_537, (1,), False),
+        (21_845, (2, 1), True),
+        (21_846, (2, 1), False),
+        (1, (1,) * 31, True),
+        (1, (1,) * 32, False),
+    ]
+    for rows, dims, good in cases:
+        array = np.zeros((rows, *dims), np.uint8)
+        body = request({"name": "x", "shape": [rows, *dims], "datatype": "UINT8", "data": array.tolist()})
+        decoder, buffers = RequestDecoder([("x", "UINT8", dims)], []), RowBuffers([array])
+        code = decoder.decode(body, 0, -1, len(body), buffers, 0, rows, Envelope())
+        assert code == (rows if good else HAND_OVER)
