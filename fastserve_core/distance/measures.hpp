@@ -64,7 +64,7 @@ inline void ordered(const int64_t* reference, const int64_t* live, int64_t bins,
         widest = std::max(widest, std::fabs(gap));
         if (!steps)
             area += between(before, gap, edges[i + 1] - edges[i]);
-        else if (gap != 0.0 && i + 1 < bins)
+        else if (gap != 0.0)  // so not behind the last bin, nor where the width is infinite and no mass moved
             area += std::fabs(gap) * (edges[i + 1] - edges[i]);
         before = gap;
     }

@@ -168,7 +168,7 @@ inline char* write_point(char* at, uint32_t point) noexcept {
         *at++ = static_cast<char>(point);
         return at;
     }
-    if ((point >= 0xd800 && point < 0xe000) || point > 0x10ffff) point = 0xfffd;
+    if (point >= 0xd800 && point < 0xe000) point = 0xfffd;
     if (point < 0x800) {
         *at++ = static_cast<char>(0xc0 | (point >> 6));
     } else {

@@ -58,6 +58,11 @@ def test_binary_outputs_follow_the_json_in_the_order_asked() -> None:
     assert body[json_length:] == b"\x03\x04" + arrays[0].tobytes()
 
 
+def test_http_needs_the_default_headers() -> None:
+    with pytest.raises(TypeError, match="default_headers is None"):
+        one("FP32").http([np.zeros(1, np.float32)], 0, 1, None, None, None)  # type: ignore[arg-type]
+
+
 def test_http_with_json() -> None:
     response = one("FP32").http([np.zeros((3, 1), np.float32)], 1, 1, None, None, b"server: fastserve\r\n")
     head, _, body = response.partition(b"\r\n\r\n")
@@ -123,10 +128,10 @@ def test_nan_keeps_its_bits_in_binary() -> None:
 
 def test_strings() -> None:
     items = np.array(
-        ["", 'a"\\/\b\f\n\r\t\x00\x1f\x7f', "é€😀", "\ud83d!\udc00", b"b\xff\n", "x" * 3000], object
+        ["", 'a"\\/\b\f\n\r\t\v\x00\x1f\x7f', "é€😀", "\ud83d!\udc00", b"b\xff\n", "x" * 3000], object
     )
     text = (
-        rb'"","a\"\\/\b\f\n\r\t\u0000\u001f' + b'\x7f","' + "é€😀".encode() + '","\ufffd!\ufffd"'.encode()
+        rb'"","a\"\\/\b\f\n\r\t\u000b\u0000\u001f' + b'\x7f","' + "é€😀".encode() + '","\ufffd!\ufffd"'.encode()
         + ',"b\ufffd\\n","'.encode() + b"x" * 3000 + b'"'
     )  # fmt: skip
     assert data_text("BYTES", items) == text
@@ -134,7 +139,7 @@ def test_strings() -> None:
     assert body[json_length:] == b"".join(
         len(part).to_bytes(4, "little") + part
         for part in (
-            b'a"\\/\b\f\n\r\t\x00\x1f\x7f',
+            b'a"\\/\b\f\n\r\t\v\x00\x1f\x7f',
             "é€😀".encode(),
             "\ufffd!\ufffd".encode(),
             b"b\xff\n",

@@ -207,6 +207,7 @@ def test_boundaries_as_far_apart_as_doubles_go() -> None:
     assert (
         one([3], [1], [-1.7e308, 1.7e308]).wasserstein[0] == 0
     )  # a width that is infinite, and no mass moved
+    assert one([1, 1], [1, 1], [-1.7e308, 1.7e308, 1.7e308], steps=True).wasserstein[0] == 0
 
 
 def test_no_features_are_no_distances() -> None:
@@ -235,7 +236,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "every other count": ({"reference": np.ones(6, np.int64)[::2]}, "reference must be C-contiguous"),
     "foreign byte order": ({"reference": np.ones(3, ">i8")}, "reference must be C-contiguous, aligned and"),
     "not aligned": ({"live": np.zeros(25, np.int8)[1:].view(np.int64)}, "live must be C-contiguous, aligned"),
-    "unequal lengths": ({"live": int64([1, 2])}, "live has 2 counts, reference 3"),
+    "fewer live counts": ({"live": int64([1, 2])}, "live has 2 counts, reference 3"),
+    "more live counts": ({"live": int64([1, 2, 3, 4])}, "live has 4 counts, reference 3"),
     "negative reference": ({"reference": int64([1, 2, -1])}, "feature 1: reference counts must not be"),
     "negative live": ({"live": int64([-(2**63), 2, 1])}, "feature 0: live counts must not be negative"),
     "sum past 64 bits": ({"live": int64([1, LARGEST, 1])}, "feature 1: live counts sum to more than"),

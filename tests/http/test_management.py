@@ -3,6 +3,7 @@
 import pytest
 
 from fastserve.dataplane import IndexEntry
+from fastserve.types import Duration
 from tests.http.asgi import Client
 from tests.http.plain_dataplane import PlainDataPlane
 
@@ -111,6 +112,17 @@ def test_the_three_compute_stages_count_the_same(client: Client, plane: PlainDat
     (entry,) = client.get("/v2/models/mlp/stats").json()["model_stats"]
     stages = ("compute_input", "compute_infer", "compute_output")
     assert [entry["inference_stats"][stage]["count"] for stage in stages] == [7, 7, 7]
+
+
+def test_runs_are_told_apart_by_their_rows(client: Client, plane: PlainDataPlane) -> None:
+    batches = plane.resolve("mlp").stats.batches
+    batches.update({4: Duration(1, 900), 2: Duration(3, 600)})
+    (entry,) = client.get("/v2/models/mlp/stats").json()["model_stats"]
+    batches.clear()
+    infer = [(batch["batch_size"], batch["compute_infer"]) for batch in entry["batch_stats"]]
+    assert infer == [(2, {"count": 3, "ns": 600}), (4, {"count": 1, "ns": 900})]
+    for stage in ("compute_input", "compute_output"):
+        assert [batch[stage] for batch in entry["batch_stats"]] == [{"count": n, "ns": 0} for n in (3, 1)]
 
 
 def test_statistics_of_one_model_and_of_all(client: Client) -> None:
