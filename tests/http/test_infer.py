@@ -7,10 +7,12 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from starlette.requests import Request
 
 from fastserve.dataplane import DataPlane
-from fastserve.errors import DeadlineExceeded, FastserveError, NotReady, QueueFull
+from fastserve.errors import DeadlineExceeded, FastserveError, InvalidRequest, NotReady, QueueFull
 from fastserve.frontends.http.app import create_app
+from fastserve.frontends.http.counting import LEFT, REFUSED, counted
 from tests.http.asgi import Answer, Client
 from tests.http.conftest import OPTIONS
 from tests.http.plain_dataplane import PlainDataPlane
@@ -277,3 +279,30 @@ def test_a_client_that_leaves_while_the_model_runs_cancels_the_request(plane: Pl
     asyncio.run(leave_while_waiting())
     assert plane.cancelled == 1
     assert all(message.get("status", 499) == 499 for message in sent)
+
+
+@pytest.mark.parametrize(
+    ("marks", "failure", "raised", "codes"),
+    [
+        ({REFUSED: {}}, asyncio.CancelledError(), asyncio.CancelledError, {}),
+        ({LEFT: {}}, asyncio.CancelledError(), asyncio.CancelledError, {499: 1}),
+        ({}, asyncio.CancelledError(), NotReady, {503: 1}),
+        ({}, InvalidRequest("no"), InvalidRequest, {400: 1}),
+    ],
+)
+def test_a_request_without_an_answer_is_counted_once(
+    plane: PlainDataPlane,
+    marks: dict[str, Any],
+    failure: BaseException,
+    raised: type[BaseException],
+    codes: dict[int, int],
+) -> None:
+    async def fails(*_: object) -> Any:
+        raise failure
+
+    found = plane.resolve("scaled").stats.codes
+    found.clear()
+    scope = {"type": "http", "path_params": {"model": "scaled"}, "extensions": marks}
+    with pytest.raises(raised):
+        asyncio.run(cast(Any, counted(cast(DataPlane, plane), fails)(Request(scope))))
+    assert found == codes
