@@ -214,9 +214,22 @@ def hostile() -> Client:
         return Response(str(get_current_span().get_span_context().is_valid))
 
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("test")
-    return Client(
-        TracedApp(Starlette(routes=[Route("/v2/models/{model}/infer", answer, methods=["POST"])]), tracer)
-    )
+    paths = ("/v2/models/{model}/infer", "/v2/repository/index")
+    routes = [Route(path, answer, methods=["GET", "POST"]) for path in paths]
+    return Client(TracedApp(Starlette(routes=routes), tracer))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "traced"),
+    [
+        ("POST", "/v2/models/m/infer", True),
+        ("GET", "/v2/models/m/infer", False),
+        ("POST", "/v2/repository/index", False),
+    ],
+)
+def test_only_what_asks_a_model_is_in_a_span(hostile: Client, method: str, path: str, traced: bool) -> None:
+    answer = hostile.call(method, path)
+    assert (answer.body.decode(), answer.header("traceparent") is not None) == (str(traced), traced)
 
 
 def test_a_crash_is_named_and_its_answer_carries_the_span() -> None:
