@@ -16,7 +16,7 @@ def test_files_are_described_by_name_and_what_is_no_file_is_passed_over(tmp_path
     (version / "nowhere").symlink_to(tmp_path / "gone")
     (version / "directory").mkdir()
     described = stamp(version)
-    assert [(name, size) for name, _, size, *_ in described] == [*((n, 3) for n in "abcdefgh"), ("link", 7)]
+    assert [(name, size) for name, size, *_ in described] == [*((n, 3) for n in "abcdefgh"), ("link", 7)]
     assert size_bytes(version) == 8 * 3 + 7
     assert len(stamp(version, 2)) == 2
     (version / "a").write_bytes(b"4321")

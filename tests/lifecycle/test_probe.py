@@ -96,7 +96,7 @@ def test_to_get_ready_while_the_server_ends_is_no_error(prober: Prober) -> None:
 
 
 def test_a_process_that_hangs_itself_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastserve.lifecycle.probe._GRACE_S", 0.2)
+    monkeypatch.setattr("fastserve.lifecycle.probe_child.GRACE_S", 0.2)
     prober = make(tmp_path, probe_timeout_s=0.1)
     record = version(tmp_path, models.scaled())
     before = set(children(os.getpid()))
