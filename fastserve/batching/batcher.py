@@ -56,9 +56,8 @@ class Batcher:
         most_requests = 0 if options.enabled else 1
         self.queue = BatchQueue(self.max_batch_rows, ring_rows, options.max_queue_rows, most_requests)
         self.lane = Lane(self.queue, self, clock, options.default_timeout_ms * 1_000_000)
-        self._ring: Ring | None = None
-        if not self.alone:
-            self._ring = Ring(target.rows, ring_rows, self.max_batch_rows)
+        self._ring = None if self.alone else Ring(target.rows, ring_rows, self.max_batch_rows)
+        if self._ring is not None:
             self.lane.buffers = self._ring.buffers
         self._held: dict[int, list[Array]] = {}
         self._bound = BoundRuns(target.runtime)

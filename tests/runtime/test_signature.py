@@ -1,7 +1,5 @@
 """What a model takes and gives, and which models no protocol can carry."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -13,17 +11,7 @@ from fastserve.runtime import inspect
 from fastserve.runtime.signature import signature_of
 from fastserve.types import DataType, Signature, TensorSpec
 from tests import models
-
-Shape = Sequence[int | str | None]
-
-
-@dataclass
-class Node:
-    """An input or output as onnxruntime would describe it."""
-
-    shape: Shape
-    name: str = "x"
-    type: str = "tensor(float)"
+from tests.runtime.nodes import Node, Shape
 
 
 def signature(tmp_path: Path, data: bytes) -> Signature:

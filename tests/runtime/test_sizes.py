@@ -1,6 +1,5 @@
 """Sizes that a client chose otherwise than the model's names for dimensions have it."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +9,7 @@ from fastserve.errors import InvalidRequest, ModelFailed
 from fastserve.runtime import OnnxRuntime
 from fastserve.runtime.sizes import SharedSizes
 from tests import models
-
-Shape = list[int | str | None]
-
-
-@dataclass
-class Node:
-    """An input as onnxruntime describes it."""
-
-    shape: Shape
-    name: str = "x"
-    type: str = "tensor(float)"
+from tests.runtime.nodes import Node, Shape
 
 
 @pytest.mark.parametrize(
