@@ -56,7 +56,7 @@ class ServerOptions(BaseModel):
         default=30.0,
         ge=0.0,
         le=3_600.0,
-        description="How long requests in flight may take to finish after SIGTERM, in s.",
+        description="How long requests in flight may take to finish after SIGTERM, in s, rounded up.",
     )
 
 

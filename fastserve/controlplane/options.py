@@ -13,7 +13,8 @@ class ControlOptions(BaseModel):
     host: str = Field(
         default="127.0.0.1",
         min_length=1,
-        description="Address that the control plane listens on; the port is server.control_port.",
+        description="Address that the control plane listens on; whoever reaches it can read the reports. The "
+        "port is server.control_port.",
     )
     database: SecretStr | None = Field(
         default=None,
@@ -22,8 +23,8 @@ class ControlOptions(BaseModel):
     )
     token: SecretStr | None = Field(
         default=None,
-        description="Bearer token for everything that changes state, snapshots over TCP too; "
-        "without one these are refused. Give it by the environment.",
+        description="Bearer token of snapshots over TCP, which are refused without one; give it by the "
+        "environment.",
     )
     keep_minutes_h: float = Field(
         default=26.0, ge=2.0, le=24 * 30.0, description="How long windows of a minute are kept, in hours."

@@ -67,7 +67,8 @@ class LifecycleOptions(BaseModel):
     )
     require_signature: tuple[Path, ...] = Field(
         default=(),
-        description="Public ed25519 keys (PEM files); versions that none of them signed are not loaded.",
+        description="Public ed25519 keys (PEM files); versions that none of them signed are not loaded. "
+        "Needs lifecycle.verify.",
     )
     allowed_domains: tuple[str, ...] = Field(
         default=(), description="Domains of custom operators that a model may use."

@@ -46,10 +46,10 @@ class MonitoringOptions(BaseModel):
         default=None,
         pattern=r"^https?://",
         description="Control plane on another machine, such as http://control:8002; "
-        "without it: the server's own.",
+        "this server then starts none of its own.",
     )
     control_token: SecretStr | None = Field(
-        default=None, description="The admin token of that control plane; give it by the environment."
+        default=None, description="Its control.token; give it by the environment."
     )
 
     def overridden(self, settings: dict[str, Any]) -> "MonitoringOptions":

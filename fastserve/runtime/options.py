@@ -21,14 +21,15 @@ class RuntimeOptions(BaseModel):
 
     provider: Provider = Field(
         default=Provider.AUTO,
-        description="Execution provider; one that is named but cannot be had is an error.",
+        description="Execution provider; one that is named but cannot be had is an error. auto: CUDA when a "
+        "session really gets it, else the CPU; the log says which.",
     )
     device_id: int = Field(default=0, ge=0, description="Number of the GPU, for cuda and tensorrt.")
     intra_op_threads: int = Field(
         default=0,
         ge=0,
         le=1024,
-        description="Threads inside one run; 0 = the cores available divided by the workers.",
+        description="Threads inside one run; 0 = the cores (affinity, cgroup quota) divided by the workers.",
     )
     spin_us: int = Field(
         default=50,

@@ -32,7 +32,10 @@ class HttpOptions(BaseModel):
         "for every 64 KiB that came, is given up; so is a client that reads no answer for as long.",
     )
     keep_alive_s: float = Field(
-        default=75.0, ge=0, le=86_400, description="How long an idle connection is kept open, in seconds."
+        default=75.0,
+        ge=0,
+        le=86_400,
+        description="How long an idle connection is kept open, in s; longer than a proxy in front does.",
     )
     compress_min_bytes: int = Field(
         default=1_024,
@@ -52,7 +55,7 @@ class HttpOptions(BaseModel):
         default="",
         max_length=1_024,
         repr=False,
-        description="What requests that change state must send as `Authorization: Bearer TOKEN`.",
+        description="What load and unload must send as `Authorization: Bearer TOKEN`; 16 characters or more.",
     )
 
     @field_validator("admin_token")
