@@ -17,7 +17,7 @@ from tests.models import mlp
 def test_publish_list_show(call: Run, run: Run, model: Path, tmp_path: Path) -> None:
     facts = tmp_path / "facts.json"
     facts.write_text('{"data": {"sha256": "ab"}, "metrics": {"auc": 0.7}}')
-    first = run("models", "publish", "double", model, "--registry", "reg", "--provenance", facts)
+    first = run("models", "publish", "double", model, "--registry", "reg", "--from-run", facts)
     assert (first.returncode, first.stdout, first.stderr) == (0, "double version 1 → reg/double/1\n", "")
     second = call("models", "publish", "double", model, "--registry", "reg")
     assert second.stdout == "double version 2 → reg/double/2\n"

@@ -41,7 +41,6 @@ _FromRun = Annotated[
     Path | None,
     typer.Option(
         "--from-run",
-        "--provenance",
         metavar="FILE",
         exists=True,
         dir_okay=False,
