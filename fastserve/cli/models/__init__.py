@@ -23,7 +23,7 @@ app = typer.Typer(
     help="Publish models to the registry, choose which version answers, check what is there.",
     epilog="Example: [bold]fastserve models publish flights model.onnx --alias champion[/bold], "
     "and if it was a mistake [bold]fastserve models rollback flights[/bold]."
-    "\n\nEvery command takes --registry DIR; FASTSERVE_REGISTRY saves the typing. "
+    "\n\nEvery command but keygen takes --registry DIR; FASTSERVE_REGISTRY saves the typing. "
     "A running server follows within a second. NAME@VERSION takes an alias for VERSION."
     "\n\nExit codes: 0 done, 1 failed, 2 wrong use.",
 )

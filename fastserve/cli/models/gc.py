@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 _EPILOG = (
     "Example: [bold]fastserve models gc --keep 5 --dry-run[/bold]"
-    "\n\nThe newest N versions of each model stay, and whatever an alias points to or a running server holds."
+    "\n\nThe newest N versions of each model stay, the newest N that are not archived, and whatever an alias "
+    "points to, a running server holds or a link in another version leads to."
 )
 
 
