@@ -30,10 +30,14 @@ cdef list part_list(const vector[Part]& parts):
 @cython.final
 @cython.freelist(16)
 cdef class Batch:
-    """What runs together: give it back to `BatchQueue.finish` when it has run, or failed to."""
+    """What runs together: give it back to `BatchQueue.finish` when it has run, or failed to.
+
+    `expired`: tokens of requests that `take` dropped, because their deadline has passed or cannot be met.
+    """
 
     @property
     def parts(self):
+        """(token, first row in the request, rows, ring row of the first or -1) of each part, in order."""
         # Made when asked for: the compiled lane reads the integers themselves.
         if self.made_parts is None:
             self.made_parts = part_list(self.taken.parts)
@@ -41,18 +45,22 @@ cdef class Batch:
 
     @property
     def rows(self):
+        """Rows of all parts."""
         return self.taken.rows
 
     @property
     def start(self):
+        """Ring row of the first row where all follow it in the ring; -1 where they have to be gathered."""
         return self.taken.start
 
     @property
     def queue_ns(self):
+        """Nanoseconds that requests whose last rows are in it waited, together."""
         return self.taken.queue_ns
 
     @property
     def last_parts(self):
+        """Requests whose last rows are in it."""
         return self.taken.last_parts
 
     def __repr__(self):
