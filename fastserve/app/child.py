@@ -16,7 +16,9 @@ log = logging.getLogger("fastserve.app")
 _POLL_S = 0.02
 _OOM_ADJUSTMENT = Path("/proc/self/oom_score_adj")
 _OOM_MORE, _OOM_MOST = 300, 1_000
-_STOP = (signal.SIGTERM, signal.SIGINT)
+STOP = (signal.SIGTERM, signal.SIGINT)
+STOP_LAST = signal.SIGUSR1
+"""Stops a process that outlasts the others."""
 
 
 class Child:
@@ -88,7 +90,7 @@ def fork(work: Callable[[], None]) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     # A signal to stop waits until the child has handlers of its own.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
     try:
         pid = os.fork()
         if pid == 0:
@@ -100,7 +102,14 @@ def fork(work: Callable[[], None]) -> int:
 
 def take_stop_signals() -> None:
     """Have SIGTERM and SIGINT arrive, although whoever started this process may have kept them back."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
+
+
+def outlast_others() -> None:
+    """In a child: leave SIGTERM and SIGINT, which may be sent to every process at once, for STOP_LAST."""
+    for number in STOP:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(STOP_LAST, leave)
 
 
 def bury_orphans(own: Collection[int]) -> None:
@@ -122,8 +131,8 @@ def _run(work: Callable[[], None]) -> NoReturn:
         # Ctrl-C reaches the whole foreground group; the supervisor alone decides when workers stop.
         os.setsid()
         _offer_to_the_oom_killer()
-        for number in _STOP:
-            signal.signal(number, _leave)
+        for number in STOP:
+            signal.signal(number, leave)
         take_stop_signals()
         work()
         code = 0
@@ -142,7 +151,10 @@ def _offer_to_the_oom_killer() -> None:
         _OOM_ADJUSTMENT.write_text(str(min(_OOM_MOST, adjustment + _OOM_MORE)))
 
 
-def _leave(_number: int, _frame: FrameType | None) -> None:
+def leave(_number: int, _frame: FrameType | None) -> None:
+    """End at a signal, as a handler; the next ones do not cut short what is done at the end."""
+    for number in STOP:
+        signal.signal(number, signal.SIG_IGN)
     raise SystemExit(0)
 
 

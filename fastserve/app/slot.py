@@ -1,6 +1,7 @@
 """A place for one process: it is started when it is due, and again when it has ended."""
 
 import logging
+import signal
 import socket
 from collections.abc import Callable
 
@@ -15,11 +16,19 @@ _STEADY_S = 60.0
 class Slot:
     """One process's place: its socket, the process, and how often it died lately."""
 
-    def __init__(self, name: str, listener: socket.socket, work: Callable[["Slot", int], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        listener: socket.socket,
+        work: Callable[["Slot", int], None],
+        stop: signal.Signals = signal.SIGTERM,
+    ) -> None:
         self.name = name
         self.listener = listener
         self.work = work
         """What the process does: runs in the child, with the slot and the descriptor of the lifeline."""
+        self.stop = stop
+        """The signal that asks it to end."""
         self.process: Child | None = None
         self.started_s = 0.0
         self.deaths = 0

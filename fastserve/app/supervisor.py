@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import select
 import signal
 import socket
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 
-from fastserve.app.child import bury_orphans, take_stop_signals
+from fastserve.app.child import STOP, STOP_LAST, bury_orphans, outlast_others, take_stop_signals
 from fastserve.app.limits import raise_descriptor_limit
 from fastserve.app.listening import bind
 from fastserve.app.nursery import Nursery
@@ -140,18 +141,21 @@ class Supervisor:
             Slot(f"worker {number}", listener, partial(self._work, number))
             for number, listener in enumerate(listeners)
         ]
-        self._control = None if control is None else Slot("the control plane", control, self._gather)
+        self._control = (
+            None if control is None else Slot("the control plane", control, self._gather, STOP_LAST)
+        )
         self._ingest = ingest
         self._pid = os.getpid()
         self._settled = Signal()
         self._nursery: Nursery | None = None
         self._ahead: Ahead | None = None
         """What the workers are born with: set in the process that they are forked from, not in this one."""
-        self._stopping = False
+        self._asked = Signal()
+        """A signal has come that asks to stop."""
 
     def run(self) -> int:
         """Run until a signal asks to stop."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOP:
             signal.signal(number, self._on_signal)
         # What is imported by now is shared with the workers, as long as no collection writes to it.
         gc.freeze()
@@ -160,7 +164,7 @@ class Supervisor:
         import_worker()
         control_at_s = time.monotonic() + _CONTROL_DELAY_S
         try:
-            while not self._stopping:
+            while not self._asked.given:
                 now_s = time.monotonic()
                 if self._nursery is not None and self._nursery.done(now_s):
                     self._nursery = None
@@ -172,7 +176,7 @@ class Supervisor:
                 settled = self._settled.given >= len(self._workers)
                 if self._control is not None and (settled or now_s >= control_at_s):
                     self._control.tend(now_s)
-                time.sleep(_POLL_S)
+                self._asked.wait(_POLL_S)
         finally:
             if self._nursery is not None:
                 self._nursery.end()
@@ -203,7 +207,7 @@ class Supervisor:
         )
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._stopping = True
+        self._asked.give()
 
     @property
     def _slots(self) -> list[Slot]:
@@ -225,12 +229,13 @@ class Supervisor:
 
     def _gather(self, slot: Slot, lifeline: int) -> None:
         """Be the control plane: this runs in the child."""
+        outlast_others()
         self._let_go(slot)
         from fastserve.controlplane.process import run
 
         config = self._config
         try:
-            run(config.control, config.registry_dir(), slot.listener, self._ingest, lifeline)
+            run(config.control, config.registry_dir(), slot.listener, self._ingest, lifeline, (slot.stop,))
         except FastserveError as error:
             log.error("the control plane cannot work: %s", error)
             raise SystemExit(1) from error
@@ -264,8 +269,9 @@ class Supervisor:
 def _end(slots: list[Slot], give_up_s: float) -> None:
     """Ask processes to stop, and kill those that have not in time."""
     running = [slot.process for slot in slots if slot.process is not None]
-    for process in running:
-        process.send(signal.SIGTERM)
+    for slot in slots:
+        if slot.process is not None:
+            slot.process.send(slot.stop)
     # With the processes' own gone too, who comes now is refused instead of waiting for nobody.
     for slot in slots:
         slot.listener.close()
@@ -289,6 +295,10 @@ class Signal:
         """Give it; any process."""
         with suppress(BlockingIOError, BrokenPipeError):
             os.write(self._write, b".")
+
+    def wait(self, limit_s: float) -> None:
+        """Wait until it is given, for so long at most; the parent."""
+        select.select([self._read], [], [], limit_s)
 
     @property
     def given(self) -> int:

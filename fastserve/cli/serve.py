@@ -4,7 +4,6 @@ import gc
 import os
 import signal
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -54,22 +53,18 @@ def serve(
     if grpc_port is not None and chosen.server.grpc_port:
         note(f"this release has no gRPC front end: --grpc-port {grpc_port} is accepted and not opened")
 
-    from fastserve.app import end_process
+    from fastserve.app import end_process, leave
     from fastserve.app import serve as run
 
     # uvicorn finishes what is in flight and then raises the signal again: being asked to stop is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
+        signal.signal(number, leave)
     end_on_hangup()
     try:
         code = run(chosen)
     except SystemExit:
         code = 0
     end_process(code)
-
-
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(0)
 
 
 def add_to(app: typer.Typer) -> None:

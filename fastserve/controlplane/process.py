@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -33,8 +33,9 @@ def run(
     listener: socket.socket | None,
     ingest: Path | None,
     lifeline: int | None,
+    stop: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
 ) -> None:
-    """Work until SIGTERM or SIGINT, or until whoever started this process is gone.
+    """Work until a signal asks to stop, or until whoever started this process is gone.
 
     Parameters
     ----------
@@ -47,6 +48,8 @@ def run(
         replaced.
     lifeline
         A descriptor that becomes readable when the process that started this one is gone.
+    stop
+        The signals that do.
 
     Raises
     ------
@@ -57,7 +60,7 @@ def run(
     with only_one(url):
         database = open_database(url)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(_serve(options, registry, database, listener, ingest, lifeline))
+            runner.run(_serve(options, registry, database, listener, ingest, lifeline, stop))
 
 
 def database_url(options: ControlOptions, registry: Path) -> str:
@@ -90,6 +93,7 @@ async def _serve(
     listener: socket.socket | None,
     ingest: Path | None,
     lifeline: int | None,
+    stop: Sequence[signal.Signals],
 ) -> None:
     control = Control(options, registry, database)
     token = options.token.get_secret_value() if options.token is not None else ""
@@ -99,7 +103,7 @@ async def _serve(
             servers.append(_Server(create_app(control, token), listener))
         if local is not None:
             servers.append(_Server(create_app(control, None), local))
-        _stop_on_signals(servers, lifeline)
+        _stop_on_signals(servers, lifeline, stop)
         background = asyncio.create_task(control.run())
         background.add_done_callback(lambda _: _stop(servers))
         try:
@@ -128,9 +132,9 @@ class _Server(QuietServer):
         await self.serve(sockets=[self._listener])
 
 
-def _stop_on_signals(servers: list[_Server], lifeline: int | None) -> None:
+def _stop_on_signals(servers: list[_Server], lifeline: int | None, stop: Sequence[signal.Signals]) -> None:
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop:
         loop.add_signal_handler(number, _stop, servers)
 
     def on_parent_gone(descriptor: int) -> None:

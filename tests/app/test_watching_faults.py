@@ -293,6 +293,31 @@ def test_a_worker_ended_under_load_tells_its_last_counts(registry: Registry, tmp
         assert watched.report().rows == watched.answered()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_every_process_gets_at_once_loses_no_count(
+    registry: Registry, tmp_path: Path, number: signal.Signals
+) -> None:
+    port = free_port()
+    settings = {
+        "server": {"workers": 2, "control_port": port},
+        "monitoring": {"interval_s": 60.0},  # all that is counted is left for the end
+        "control": {"database": f"sqlite:///{tmp_path}/control.db"},
+    }
+    with running(registry.path, tmp_path, settings) as server:
+        until(lambda: answers(port))
+        send_all(server, bodies(20))
+        pids = [*children(server.process.pid), server.process.pid]
+        for _ in range(3):  # as some send it again
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            time.sleep(0.1)
+        assert server.process.wait(20) == 0
+    assert_quiet(server)
+    with watching(registry, tmp_path) as watched:
+        assert_counted(watched, 20)
+
+
 def test_a_file_whose_name_is_not_utf_8_spoils_its_own_version_only(
     registry: Registry, tmp_path: Path
 ) -> None:
