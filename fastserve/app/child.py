@@ -139,7 +139,7 @@ def _run(work: Callable[[], None]) -> NoReturn:
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     except BaseException:
-        log.exception("this worker ends")
+        log.exception("this process ends")
     finally:
         end_process(code)
 

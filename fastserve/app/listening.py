@@ -25,13 +25,15 @@ def bind(host: str, port: int, backlog: int, count: int, flag: str = "--port") -
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
+            # Not port 0: a socket that has stopped listening keeps only a port that it was given by name.
+            address = probe.getsockname()
         listeners: list[socket.socket] = []
         for _ in range(count):
             listener = socket.socket(family, socket.SOCK_STREAM)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if count > 1:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            listener.bind(listeners[0].getsockname() if listeners else address)
+            listener.bind(address)
             listener.listen(backlog)
             listener.setblocking(False)
             listeners.append(listener)

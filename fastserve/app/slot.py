@@ -4,6 +4,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 from fastserve.app.child import Child
 
@@ -11,6 +12,8 @@ log = logging.getLogger("fastserve.app")
 
 _BACKOFF_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
 _STEADY_S = 60.0
+_WAIT_S = 1.0
+"""Who connects while no process is there waits for the next one if it comes so soon."""
 
 
 class Slot:
@@ -56,6 +59,10 @@ class Slot:
         delay_s = _BACKOFF_S[min(self.deaths - 1, len(_BACKOFF_S) - 1)]
         log.error("%s %s; starting it again in %.0f s", self.name, how, delay_s)
         self.start_at_s = now_s + delay_s
+        if delay_s > _WAIT_S:
+            # Refused, or sent to a sibling, until the next one listens: the port stays bound.
+            with suppress(OSError):
+                self.listener.shutdown(socket.SHUT_RDWR)
 
     def fill(self, process: Child, now_s: float) -> None:
         """Take a process that runs already."""

@@ -1,5 +1,6 @@
 """A process's place when the system has no room for the process, or when that keeps ending."""
 
+import contextlib
 import errno
 import os
 import signal
@@ -8,6 +9,7 @@ import socket
 import pytest
 
 from fastserve.app.child import Child
+from fastserve.app.listening import bind
 from fastserve.app.slot import Slot
 
 
@@ -62,3 +64,30 @@ def test_what_keeps_ending_is_started_ever_more_slowly_until_it_has_lived_a_minu
         assert dies_after(60.0) == pytest.approx(30.0)
         assert dies_after(61.0) == pytest.approx(0.0)
         assert dies_after(1.0) == pytest.approx(1.0)
+
+
+def test_who_connects_to_a_worker_that_keeps_ending_goes_to_its_sibling_until_it_listens_again() -> None:
+    first, second = bind("127.0.0.1", 0, 128, 2)
+    with first, second:
+        slot = Slot("worker 0", first, lambda _slot, _lifeline: None)
+        for _ in range(3):
+            slot.tend(slot.start_at_s)
+            started = process(slot)
+            assert started is not None and started.wait(20)
+            slot.tend(slot.start_at_s)
+        assert slot.start_at_s == 3.0
+        assert taken(second, of=40) == 40
+        first.listen()
+        assert 0 < taken(second, of=40) < 40
+
+
+def taken(listener: socket.socket, *, of: int) -> int:
+    """How many of so many connections wait for this listener; all are closed."""
+    for _ in range(of):
+        socket.create_connection(listener.getsockname(), timeout=10).close()
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()
+            count += 1
+    return count

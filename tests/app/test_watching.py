@@ -12,10 +12,10 @@ import pytest
 from fastserve.monitoring import Profile
 from fastserve.registry import Registry
 from tests import models
-from tests.app.watched import Load, bodies, make_profile, send_all, watching
+from tests.app.watched import Load, Watched, bodies, make_profile, send_all, watching
 from tests.processes import children
 from tests.registries import publish
-from tests.servers import free_port, running
+from tests.servers import free_port, request, running
 from tests.waiting import until
 
 ROWS = 300
@@ -177,14 +177,20 @@ def test_the_first_rows_can_be_pinned_as_the_reference(tmp_path: Path) -> None:
 
 def test_serving_goes_on_when_the_control_plane_cannot_work(registry: Registry, tmp_path: Path) -> None:
     port = free_port()
+    directory = tmp_path / "not there yet"
     settings = {
         "server": {"control_port": port},
-        "control": {"database": f"sqlite:///{tmp_path}/no/such/directory/control.db"},
+        "control": {"database": f"sqlite:///{directory}/control.db"},
     }
     with running(registry.path, tmp_path, settings) as server:
         send_all(server, bodies(20))
-        until(lambda: "the control plane ended with code" in server.log.read_text())
+        until(lambda: server.log.read_text().count("the control plane ended with code") == 3)
+        with pytest.raises(ConnectionRefusedError):  # nobody waits for what may never come
+            request(port, "GET", "/metrics")
+        assert f"there is no directory '{directory}'" in server.log.read_text()
         send_all(server, bodies(20))
+        directory.mkdir()
+        until(lambda: Watched(server, port).answered() == 40)
 
 
 def test_a_model_says_itself_that_it_is_not_watched(registry: Registry, tmp_path: Path) -> None:
