@@ -17,7 +17,12 @@ from fastserve.tracing.spans import BatchSpans
 
 _GROUP = "opentelemetry_traces_exporter"
 _PROTOCOLS = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
-_NUMBERS = ("MAX_QUEUE_SIZE", "MAX_EXPORT_BATCH_SIZE", "SCHEDULE_DELAY", "EXPORT_TIMEOUT")
+_WHOLE = tuple(
+    f"OTEL_BSP_{name}"
+    for name in ("MAX_QUEUE_SIZE", "MAX_EXPORT_BATCH_SIZE", "SCHEDULE_DELAY", "EXPORT_TIMEOUT")
+)
+_TIMEOUTS = ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
+_MOST = 2**31 - 1
 FLUSH_S = 2.0
 
 
@@ -34,26 +39,21 @@ def exporter_classes() -> list[Callable[[], SpanExporter]]:
 
 
 def open_exporters() -> list[SpanExporter]:
-    """Make the exporters; ConfigError as of `exporter_classes`, and for a variable OTEL_… that is wrong."""
-    try:
-        return [make() for make in exporter_classes()]
-    except ValueError as error:
-        raise wrong_variable(error) from error
-
-
-def wrong_variable(error: ValueError) -> ConfigError:
-    """Say what OpenTelemetry says of its variables."""
-    return ConfigError(f"a variable OTEL_… has a wrong value: {error}")
+    """Make the exporters; ConfigError as of `exporter_classes`, ValueError for a variable that is wrong."""
+    return [make() for make in exporter_classes()]
 
 
 def _check_numbers() -> None:
-    """Raise ValueError where OpenTelemetry would log a traceback and take its default."""
-    for name in (f"OTEL_BSP_{number}" for number in _NUMBERS):
-        value = _variable(name, "0")
+    """Raise ValueError where OpenTelemetry would log a traceback, lose its thread or be unable to send."""
+    for name in (*_WHOLE, *_TIMEOUTS):
+        value = _variable(name, "1")
         try:
-            int(value)
+            good = 0 <= int(value) <= _MOST if name in _WHOLE else 0 < float(value) <= _MOST
         except ValueError:
-            raise ValueError(f"{name} is {value[:64]!r}, not a whole number") from None
+            good = False
+        if not good:
+            kind = "a whole number up to" if name in _WHOLE else "a number of seconds above 0 and up to"
+            raise ValueError(f"{name} is {value[:64]!r}, not {kind} {_MOST}")
 
 
 def _find(name: str) -> Callable[[], SpanExporter]:
@@ -90,14 +90,11 @@ class Tracing:
             {"service.name": "fastserve", "service.version": __version__, "process.pid": os.getpid()}
         )
         resource = Resource.create().merge(ours).merge(OTELResourceDetector().detect())
-        try:
-            _check_numbers()
-            processors = [BatchSpanProcessor(exporter) for exporter in exporters]
-            self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-            # Whoever looks at a sampled request wants its batch too, whatever the sampler thinks of batches.
-            always = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False)
-        except ValueError as error:
-            raise wrong_variable(error) from error
+        _check_numbers()
+        processors = [BatchSpanProcessor(exporter) for exporter in exporters]
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        # Whoever looks at a sampled request wants its batch too, whatever the sampler thinks of batches.
+        always = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False)
         for processor in processors:
             self._provider.add_span_processor(processor)
             always.add_span_processor(processor)

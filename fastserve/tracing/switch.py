@@ -34,21 +34,39 @@ def require_tracing(options: TracingOptions) -> None:
         return
     if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
         raise ConfigError("tracing is enabled and needs OpenTelemetry: pip install 'fastserve[otel]'")
+    _unset_empty()
+    _try()
     # Imported here, before workers are forked, it is in memory once.
     from fastserve.tracing.exporting import exporter_classes
 
-    _try()
     names = ", ".join(kind.__name__ for kind in exporter_classes()) or "nowhere"
     log.info("tracing is on: spans go to %s; no request takes the fast path", names)
 
 
 def open_tracing(options: TracingOptions) -> "Tracing | None":
-    """Start tracing in this process, which must not fork from then on; None when it is off."""
+    """Start tracing in this process, which must not fork from then on; None when it is off.
+
+    Raises
+    ------
+    ConfigError
+        As of `require_tracing`.
+    """
     if not options.enabled or not _allowed():
         return None
-    from fastserve.tracing.exporting import Tracing, open_exporters
+    try:
+        # Some variables are read, and refused, as modules are imported.
+        from fastserve.tracing.exporting import Tracing, open_exporters
 
-    return Tracing(open_exporters())
+        return Tracing(open_exporters())
+    except ValueError as error:
+        raise ConfigError(f"a variable OTEL_… has a wrong value: {error}") from error
+
+
+def _unset_empty() -> None:
+    """Take variables without a value away: that is what they mean, but not all of OpenTelemetry knows."""
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        if not os.environ[name].strip():
+            del os.environ[name]
 
 
 def _try() -> None:

@@ -11,6 +11,7 @@ import pytest
 from fastserve.errors import ConfigError
 from fastserve.tracing import TracingOptions, open_tracing, require_tracing, switch
 from fastserve.tracing.exporting import exporter_classes
+from tests.tracing.conftest import Traced
 
 ROOT = Path(__file__).resolve().parents[2]
 ON = TracingOptions(enabled=True)
@@ -59,6 +60,13 @@ def test_off_asks_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         ("OTEL_BSP_MAX_QUEUE_SIZE", "abc"),
         ("OTEL_BSP_EXPORT_TIMEOUT", "1.5"),
         ("OTEL_BSP_SCHEDULE_DELAY", "0"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "9999999999999999"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "9" * 30),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "x"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "0"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "nan"),
+        ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "inf"),
     ],
 )
 def test_a_wrong_variable_is_told_before_anything_starts(
@@ -67,6 +75,16 @@ def test_a_wrong_variable_is_told_before_anything_starts(
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=r"a variable OTEL_… has a wrong value: ."):
         require_tracing(ON)
+
+
+def test_an_empty_variable_is_one_that_is_not_set(traced: Traced) -> None:
+    names = [f"OTEL_BSP_{name}" for name in ("MAX_QUEUE_SIZE", "MAX_EXPORT_BATCH_SIZE", "SCHEDULE_DELAY")]
+    names += [f"OTEL_EXPORTER_OTLP_{name}" for name in ("COMPRESSION", "TIMEOUT", "HEADERS", "ENDPOINT")]
+    names += ["OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"]
+    with traced(dict.fromkeys(names, " ")) as server:
+        log = server.log.read_text()
+    assert "spans go to OTLPSpanExporter" in log
+    assert "opentelemetry" not in log and "Traceback" not in log
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
