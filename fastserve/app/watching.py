@@ -118,6 +118,13 @@ class Watching:
             log.warning("%s is not watched: %s", label, error)
             return stamp, None
         log.info("%s is watched: %d reference rows", label, recorder.profile.rows)
+        for output in recorder.left_out:
+            log.warning(
+                "output '%s' of %s is not watched: its profile gives it a fixed size, but that varies; "
+                "make one anew with --replace",
+                output,
+                label,
+            )
         return stamp, recorder
 
     def _pinner(self, served: Served) -> Watcher | None:

@@ -5,6 +5,7 @@ Made once from training data (or pinned from the first live rows), small, withou
 
 import hashlib
 import math
+from collections.abc import Collection
 from datetime import datetime
 from itertools import pairwise
 from typing import Annotated, Literal
@@ -178,10 +179,11 @@ class Profile(_Strict):
         """Hexadecimal sha256 of the content: what snapshots and windows name a profile by."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
-    def check(self, signature: Signature) -> None:
-        """Raise InvalidProfile, naming tensor and column, when it is of another model's shape."""
+    def check(self, signature: Signature, besides: Collection[TensorProfile] = ()) -> None:
+        """Raise InvalidProfile, naming tensor and column, when it is, `besides`, of another model's shape."""
         for one in self.tensors:
-            _check_tensor(one, signature)
+            if one not in besides:
+                _check_tensor(one, signature)
 
 
 def read_profile(data: bytes, label: str = PROFILE_FILE) -> Profile:

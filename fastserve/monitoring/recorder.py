@@ -27,11 +27,16 @@ class Recorder:
     Raises
     ------
     InvalidProfile
-        The profile is of another model's shape.
+        The profile is of another model's shape, or none of it can be counted.
     """
 
     def __init__(self, profile: Profile, signature: Signature, label: str) -> None:
-        profile.check(signature)
+        varying = {spec.name for spec in signature.outputs if min(spec.shape[1:], default=0) < 0}
+        # The file's word was taken for their size when the profile was made: the rest is as good as ever.
+        left_out = [one for one in profile.tensors if one.role == "output" and one.tensor in varying]
+        profile.check(signature, left_out if len(left_out) < len(profile.tensors) else ())
+        self.left_out = [one.tensor for one in left_out]
+        """Outputs of the profile that are not counted, since their size varies."""
         self.profile = profile
         self.digest = profile.digest()
         self.failure = ""
@@ -48,7 +53,7 @@ class Recorder:
         return [
             (names.index(one.tensor), _halves(sketch) if one.datatype == "FP16" else sketch.update)
             for one, sketch in zip(self.profile.tensors, self._sketches, strict=True)
-            if one.role == role
+            if one.role == role and (role == "input" or one.tensor not in self.left_out)
         ]
 
     def update(self, inputs: Sequence[Array], outputs: Sequence[Array], rows: int) -> None:

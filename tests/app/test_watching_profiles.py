@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -127,6 +128,20 @@ def test_rows_are_no_reference_once_a_profile_has_come(
     pinner.update([ROWS], [ROWS], 2)
     assert version.watch.watcher is other
     assert registry.profile("scaled", 1) is None
+
+
+def test_an_output_that_is_left_out_is_named(
+    registry: Registry, version: Any, watch: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    registry.add_profile("scaled", 1, make_profile().to_bytes())
+    (output,) = version.signature.outputs
+    version.signature = replace(version.signature, outputs=(replace(output, shape=(-1, -1)),))
+    watch().attach(version)
+    assert isinstance(version.watch.watcher, Recorder) and version.unwatched == ""
+    assert (
+        "output 'y' of model scaled version 1 is not watched: its profile gives it a fixed size"
+        in caplog.text
+    )
 
 
 def test_settings_of_a_model_that_cannot_be_read_are_the_servers(

@@ -131,6 +131,26 @@ def test_a_profile_of_another_shape_is_refused(signature: Signature, message: st
         recorder(profiles.profile(), signature)
 
 
+def test_an_output_whose_size_varies_other_than_its_profile_says_is_left_out() -> None:
+    """As of an older release, which took the file's word for it."""
+    one = recorder(profiles.profile(), profiles.signature([("x", "FP32", 3)], [("y", "FP32", -1)]))
+    assert one.left_out == ["y"]
+    for width in (3, 5):
+        one.update([np.ones((2, 3), np.float32)], [np.ones((2, width), np.float32)], 2)
+    assert not one.failure
+    rows, states = one.take()
+    counted = [tensor.sketch() for tensor in one.profile.tensors]
+    for sketch, state in zip(counted, states, strict=True):
+        sketch.merge_bytes(state)
+    assert rows == 4 and [sketch.rows for sketch in counted] == [4, 0]
+
+
+def test_a_profile_of_nothing_but_such_outputs_is_refused() -> None:
+    profile = profiles.profile(profiles.tensor("y", "output"))
+    with pytest.raises(InvalidProfile, match="no fixed number of values a row in the model"):
+        recorder(profile, profiles.signature([("x", "FP32", -1)], [("y", "FP32", -1)]))
+
+
 def test_numbers_need_number_columns_and_text_needs_categories() -> None:
     with pytest.raises(InvalidProfile, match="number columns such as 'x0'; BYTES needs categories"):
         recorder(
