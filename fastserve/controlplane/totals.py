@@ -12,10 +12,13 @@ from fastserve.controlplane.tables import totals
 from fastserve.monitoring.snapshot import HistogramDelta, VersionDelta
 
 _ALL = select(totals)
-_OF_VERSIONS = _ALL.where(tuple_(totals.c.model, totals.c.version).in_(bindparam("versions", expanding=True)))
+_OF_VERSIONS = _ALL.where(
+    totals.c.model.in_(bindparam("models", expanding=True)),  # of pairs alone SQLite uses no index
+    tuple_(totals.c.model, totals.c.version).in_(bindparam("versions", expanding=True)),
+)
 
 _MOST_NAMED = 1_000
-"""Versions of one query. PostgreSQL refuses some thousands, SQLite reads the whole table for any number."""
+"""Versions of one query; PostgreSQL refuses some thousands."""
 
 
 def read_totals(
@@ -26,7 +29,8 @@ def read_totals(
     if wanted is None or len(wanted) > _MOST_NAMED:
         rows = connection.execute(_ALL)
     else:
-        rows = connection.execute(_OF_VERSIONS, {"versions": sorted(wanted)})
+        models = sorted({model for model, _ in wanted})
+        rows = connection.execute(_OF_VERSIONS, {"models": models, "versions": sorted(wanted)})
     return {
         (row.model, row.version): _parse(row.content)
         for row in rows

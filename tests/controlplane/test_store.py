@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import Connection, event, select
 
 from fastserve.controlplane.checking import MAX_VERSIONS
 from fastserve.controlplane.database import Database
@@ -172,6 +172,23 @@ def test_more_versions_than_a_query_may_name(store: Store) -> None:
         event.listen(connection, "before_cursor_execute", lambda *seen: queries.append(seen[2]))
         assert read_totals(connection, named).keys() == {("n", n) for n in range(500, 2**15 + 1)}
     assert sum("FROM totals" in one for one in queries) == 1  # each would read the whole table
+
+
+def test_totals_of_some_versions_are_found_without_a_look_at_all_of_them(
+    open_store: Callable[[ControlOptions], Store],
+) -> None:
+    explained: list[str] = []
+
+    def explain(connection: Connection, _: object, statement: str, values: Any, *__: object) -> None:
+        if "FROM totals" in statement and not statement.startswith("EXPLAIN"):
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+            explained.extend(row.detail for row in plan)
+
+    with open_store(ControlOptions()).database.reading() as connection:
+        event.listen(connection, "before_cursor_execute", explain)
+        assert read_totals(connection, {("m", 1), ("m", 2), ("n", 1)}) == {}
+    assert any("SEARCH totals USING INDEX" in one for one in explained)
+    assert not any("SCAN totals" in one for one in explained)
 
 
 def test_rows_sums_stay_within_63_bits(store: Store) -> None:
