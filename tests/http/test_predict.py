@@ -79,6 +79,15 @@ def test_a_scalar_is_written_with_its_own_digits() -> None:
     assert encode([np.array(0.1, np.float32)], Signature((), (y,), batched=False), True) == b'{"outputs":0.1}'
 
 
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_the_float32_whose_digits_mislead_a_double_is_written_with_more(shape: tuple[int, ...]) -> None:
+    value = np.resize(np.array([0x95AE43FD, 0x7FC00000], np.uint32).view(np.float32), shape)
+    assert np.float32(float("-7.038531e-26")) != value.flat[0]
+    y = TensorSpec("y", DataType.FP32, shape)
+    read = json.loads(encode([value], Signature((), (y,), batched=False), True))["outputs"]
+    assert np.float32(read if shape == () else read[0]) == value.flat[0]
+
+
 def test_a_scalar_is_no_list() -> None:
     plane = PlainDataPlane()
     plane.add("scalar", models.identity())
