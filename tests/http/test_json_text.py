@@ -1,6 +1,7 @@
 """Depth without recursion against a reading character by character; errors that name the field."""
 
 import json
+import math
 import re
 import tracemalloc
 from unittest.mock import patch
@@ -56,6 +57,26 @@ def test_minus_zeros_outside_strings_get_a_fraction(tokens: list[str], block_byt
     expected = ["-0.0" if token == "-0" else token for token in tokens]
     with patch.object(json_text, "_BLOCK_BYTES", block_bytes):
         assert json_text._with_fractions(",".join(tokens).encode()).decode() == ",".join(expected)
+
+
+@pytest.mark.parametrize("zeros", [0, 329, 330, 714, 715, 716, 4_000])
+@pytest.mark.parametrize("form", ["{}", "-{}", "{}e-300", "{}E+5", "{}e+999", "-1{}"])
+def test_long_numbers_outside_strings_are_the_nearest_double(form: str, zeros: int) -> None:
+    """Half-way between two doubles, with nothing behind it but zeros."""
+    number = form.format(f"1.{5**53:053}" + "0" * zeros)
+    strings = [number, "\\", f'"{number}', f"{number}\\"]
+    texts = [number, *map(json.dumps, strings), number]
+    if math.isinf(float(number)):
+        with pytest.raises(InvalidRequest, match="out of the range of FP64"):
+            loads(f"[{','.join(texts)}]".encode(), 100)
+    else:
+        assert loads(f"[{','.join(texts)}]".encode(), 100) == [float(number), *strings, float(number)]
+
+
+@pytest.mark.parametrize("form", ["0{}", "{}.", "{}e", "{}a", "+{}", ".{}", "{}.5", "{}-", "a{}", '"{}'])
+def test_long_numbers_that_are_none_stay_so(form: str) -> None:
+    with pytest.raises(InvalidRequest, match="not valid JSON"):
+        loads(f"[{form.format('1.5' + '0' * 900)}]".encode(), 100)
 
 
 @pytest.mark.parametrize("value", [b"-0", b'""'])

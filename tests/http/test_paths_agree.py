@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fastserve.errors import InvalidRequest
@@ -226,6 +226,7 @@ def is_json(text: str) -> bool:
 @pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])
 @settings(max_examples=300)
 @given(text=number_texts)
+@example(text=f"1.{5**53:053}{0:0800}")  # half-way between two doubles, and nothing behind it
 def test_a_number_is_the_nearest_double_cast_to_the_type(datatype: str, text: str) -> None:
     body, signature = single(datatype, text), PLACES[datatype]
     with np.errstate(over="ignore", under="ignore"):

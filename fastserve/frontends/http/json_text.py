@@ -19,6 +19,13 @@ _BLOCK_BYTES = 1 << 20
 _DIAGNOSIS_BYTES = 1 << 20
 """Bodies up to this size are read a second time, slowly, to say where the mistake is."""
 
+_LONG_NUMBER = re.compile(
+    rb"(?<![-+.\w])-?(?=[\d.]{769})(?:0|[1-9]\d*+)(?:\.\d++)?(?:[eE][-+]?\d++)?(?![-+.\w])"
+)
+"""Of 768 digits or more: orjson takes any others behind them for more than zero."""
+_RUN_BYTES = 192
+"""So many digits, from a multiple of it on, stand in every long number, wherever its point is."""
+
 _SHOWN = 40
 
 _MAX_CONTAINERS = 1_000_000
@@ -52,6 +59,8 @@ def loads(text: bytes, max_depth: int) -> Any:
             )
         if depth > max_depth:
             raise InvalidRequest(f"the JSON is nested deeper than {max_depth} levels", "body")
+    if any(text[at : at + _RUN_BYTES].isdigit() for at in range(0, len(text) - _RUN_BYTES, _RUN_BYTES)):
+        text = _with_short_numbers(text)
     if b"-0" in text and _MINUS_ZERO.search(text):
         text = _with_fractions(text)
     try:
@@ -102,6 +111,19 @@ def _with_fractions(text: bytes) -> bytes:
         pieces.append(np.insert(whole[done:stop], ends, np.tile(_FRACTION, at.size)).tobytes())
         done = stop
     return b"".join(pieces)
+
+
+def _with_short_numbers(text: bytes) -> bytes:
+    """Write the nearest double's own digits for every long number outside strings."""
+    plain = text.replace(rb"\\", b"__").replace(rb"\"", b"__")
+    pieces: list[bytes] = []
+    done = quotes = 0
+    for found in _LONG_NUMBER.finditer(plain):
+        quotes += plain.count(b'"', done, found.start())
+        value = math.inf if quotes % 2 else float(found[0])
+        pieces += text[done : found.start()], found[0] if math.isinf(value) else b"%r" % value
+        done = found.end()
+    return b"".join([*pieces, text[done:]])
 
 
 class _NotJson(str):
