@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fastserve.frontends.http.connection import Connection
+from fastserve.frontends.http.connection import Connection, Phase
 from fastserve.registry import Registry
 from tests import models
 from tests.paths.workers import Running, post, status, worker
@@ -129,6 +129,24 @@ def test_an_idle_connection_is_kept_for_its_time_by_a_clock_that_is_a_second_beh
             assert swept.wait(20)
             assert one._transport.is_closing() == (late_s > 1)
         assert connection.closed()
+
+
+@pytest.mark.parametrize("cut", [20, -1], ids=["head", "body"])
+def test_a_request_has_its_time_from_its_own_first_byte_on(way: Running, patience_s: float, cut: int) -> None:
+    with way.connect() as connection:
+        assert status(connection.ask(request_of(1))) == 200
+        one = only(way)
+        way.environment.shared.now_s -= 0.9  # as far as between two sweeps
+        began_s = one._loop.time()
+        connection.raw.sendall(request_of(1)[:cut])
+        until(lambda: one._received > 0)
+        for late_s in (-0.1, 99.0):
+            swept = threading.Event()
+            one._loop.call_soon_threadsafe(one.sweep, began_s + patience_s + late_s)
+            one._loop.call_soon_threadsafe(swept.set)
+            assert swept.wait(20)
+            assert (one._phase == Phase.DISCARD) == (late_s > 0)
+        assert status(connection.response()) == 408
 
 
 @pytest.mark.parametrize("fast", [True, False])

@@ -27,7 +27,7 @@ from fastserve_core.wire.head import BAD, FAST, INCOMPLETE, RequestHead
 
 _LINGER_S = 2.0
 _COARSE_S = 1.0
-"""The clock of connections stands still between two sweeps."""
+"""The clock of connections that come or are answered stands still between two sweeps."""
 _LAST_CALL_S = 0.5
 """What is on its way when the server stops has this long to arrive: its client could not know."""
 _BYTES_PER_SECOND = 64 * 2**10
@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
 
     def _enter_phase(self, phase: Phase) -> None:
         self._exchange.phase = phase
-        self._exchange.since_s = self._env.shared.now_s
+        self._exchange.since_s = self._loop.time()
 
     def _keep(self, data: bytes | bytearray) -> None:
         """Keep bytes for later; from now on the fast path asks before it takes any."""
