@@ -6,7 +6,7 @@ import numpy as np
 
 from fastserve.batching import Watch
 from fastserve.dataplane import Served
-from fastserve.dataplane.statistics import Statistics
+from fastserve.dataplane.statistics import Statistics, Taken
 from fastserve.lifecycle import Record, VersionState
 from fastserve.monitoring import Recorder
 from fastserve.types import VersionStats
@@ -55,22 +55,30 @@ def test_counts_are_told_once() -> None:
     version.stats.count_code(200)
     version.stats.count_code(503)
     statistics.count_code(404)
-    assert codes(statistics) == [("m", 1, {"200": 4, "503": 1}), ("", 0, {"404": 1})]
+    statistics.count_code(404)
+    assert codes(statistics) == [("m", 1, {"200": 4, "503": 1}), ("", 0, {"404": 2})]
     assert codes(statistics) == []
     version.fast = 5
     version.stats.count_code(503)
     assert codes(statistics) == [("m", 1, {"200": 2, "503": 1})]
+    version.stats.histograms.batch_rows.add(8)
+    (delta,) = statistics.take([]).deltas
+    assert (delta.codes, list(delta.histograms)) == ({}, ["batch_rows"]), "it ran, and is answered later"
 
 
 def test_a_version_that_has_gone_is_told_of_once_more() -> None:
     statistics, version = Statistics(), Version()
     statistics.taken_from = True
+    version.watch.watcher = watcher = recorder()
     statistics.enrol(served(version))
     version.fast = 3
+    watcher.update([ROWS], [ROWS], 2)
     statistics.dismiss(served(version))
     statistics.dismiss(served(version))
-    assert codes(statistics) == [("m", 1, {"200": 3})]
-    assert codes(statistics) == []
+    taken = statistics.take([])
+    assert [(one.codes, one.watched_rows) for one in taken.deltas] == [({"200": 3}, 2)]
+    assert taken.profiles == {watcher.digest: watcher.profile}
+    assert statistics.take([]) == Taken()
 
 
 def test_nothing_is_kept_where_nobody_takes_it() -> None:
@@ -99,20 +107,34 @@ def test_what_a_recorder_counted_before_another_came_is_kept_under_its_profile()
         (second.digest, 2),
     ]
     assert set(taken.profiles) == {first.digest, second.digest}
-    assert statistics.take([]).deltas == []
+    statistics.replace(served(version), None)
+    second.update([ROWS], [ROWS], 2)
+    taken = statistics.take([])
+    assert [(one.profile, one.watched_rows) for one in taken.deltas] == [(second.digest, 2)]
+    assert set(taken.profiles) == {second.digest}
+    assert statistics.take([]) == Taken()
 
 
 def test_how_versions_stand() -> None:
-    statistics, version = Statistics(), Version()
+    statistics, version, failing = Statistics(), Version(), Version(4)
     statistics.enrol(served(version))
+    statistics.enrol(served(failing))
     version.unwatched = "it has no profile"
+    failing.watch.watcher = watcher = recorder()
+    watcher.update([], [], 2)
     records: list[Any] = [
         Record("m", 1, VersionState.READY),
-        Record("m", 2, VersionState.UNAVAILABLE, "broken \udcff"),
+        Record("m", 2, VersionState.UNAVAILABLE, "broken \udcff" * 300),
         Record("m", 3, VersionState.UNAVAILABLE, "unloaded"),
+        Record("m", 4, VersionState.READY),
     ]
     now = [
-        (one.version, one.state, one.reason, one.queue_rows, one.unwatched)
+        (one.version, one.state, one.reason, one.queue_rows, one.profile, one.unwatched)
         for one in statistics.take(records).now
     ]
-    assert now == [(1, "READY", "", 7, "it has no profile"), (2, "UNAVAILABLE", "broken ?", 0, "")]
+    assert now == [
+        (1, "READY", "", 7, None, "it has no profile"),
+        (2, "UNAVAILABLE", "broken ?" * 250, 0, None, ""),
+        (4, "READY", "", 7, watcher.digest, watcher.failure),
+    ]
+    assert watcher.failure.startswith("its rows could not be counted")
