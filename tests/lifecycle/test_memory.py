@@ -34,6 +34,7 @@ def test_the_smaller_of_machine_and_container_counts(tmp_path: Path) -> None:
     assert free_bytes(meminfo, tmp_path, memberships) == 2 * MIB
     (tmp_path / "memory.max").write_text(f"{4 * MIB}\n")
     (tmp_path / "memory.current").write_text(f"{3 * MIB + 512 * 1024}\n")
+    assert free_bytes(meminfo, tmp_path, memberships) == MIB // 2
     (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 524288\n")
     assert free_bytes(meminfo, tmp_path, memberships) == MIB
     (tmp_path / "memory.max").write_text("max\n")

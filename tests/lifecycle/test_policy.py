@@ -4,7 +4,7 @@ import pytest
 
 from fastserve.lifecycle.policy import Action, Preference, Step, View, next_action
 from fastserve.lifecycle.states import VersionState
-from fastserve.lifecycle.wishes import NOWHERE, Route, Wish, route, wished
+from fastserve.lifecycle.wishes import NOWHERE, Route, Wish, by_urgency, route, wished
 
 UNKNOWN, LOADING, READY = VersionState.UNKNOWN, VersionState.LOADING, VersionState.READY
 UNLOADING, UNAVAILABLE = VersionState.UNLOADING, VersionState.UNAVAILABLE
@@ -96,7 +96,13 @@ def test_wished(wish: Wish, newest: int, failed: set[int], versions: list[int]) 
     assert wished(wish, newest, failed) == versions
 
 
+def test_champions_of_all_models_come_first() -> None:
+    wishes = {"b": Wish((3, 2)), "a": Wish((3, 2, 1), {"champion": 1}), "none": Wish(())}
+    assert by_urgency(wishes, 2) == [("a", 1), ("b", 3), ("a", 3), ("b", 2), ("a", 2)]
+
+
 CHAMPION_4 = Wish((5, 4, 3), {"champion": 4})
+CHAMPION_6 = Wish((8, 7, 6), {"champion": 6})
 CHAMPION_GONE = Wish((4, 2, 1), {"champion": 3})
 
 ROUTES: list[tuple[str, Wish, set[int], set[int], Route, bool, Route]] = [
@@ -115,7 +121,7 @@ ROUTES: list[tuple[str, Wish, set[int], set[int], Route, bool, Route]] = [
         Route(3, {"champion": 3}),
     ),
     ("a failed champion: the one before it", CHAMPION_4, {3, 5}, {4}, NOWHERE, True, Route(3)),
-    ("none before it: the highest", CHAMPION_4, {5}, {4}, NOWHERE, True, Route(5)),
+    ("none before it: the highest", CHAMPION_6, {7, 8}, {6}, NOWHERE, True, Route(8)),
     ("a failed champion without fallback", CHAMPION_4, {3, 5}, {4}, NOWHERE, False, NOWHERE),
     (
         "what answered goes on, fallback or not",
@@ -145,7 +151,7 @@ ROUTES: list[tuple[str, Wish, set[int], set[int], Route, bool, Route]] = [
         True,
         Route(2, {"champion": 3}),
     ),
-    ("the same after a restart", CHAMPION_GONE, {2, 4}, set(), NOWHERE, True, Route(2)),
+    ("the same after a restart", CHAMPION_GONE, {1, 2, 4}, set(), NOWHERE, True, Route(2)),
     ("the same, when the one before came late", CHAMPION_GONE, {2, 4}, set(), Route(4), True, Route(2)),
     (
         "the same without fallback",

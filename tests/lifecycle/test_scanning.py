@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -126,6 +126,48 @@ def test_a_bare_model_counts_when_it_has_not_changed_for_a_while(look: Look) -> 
     look.pass_s(2.0)
     assert look.versions() == (7,)
     assert not look.scanner.unsettled()
+    shutil.rmtree(directory)
+    assert look.versions() == ()
+    look.drop(7)
+    assert look.versions() == (), "it comes anew"
+
+
+@pytest.mark.parametrize(("served", "looked_at"), [(1, 16), (20, 20)])
+def test_how_many_of_the_newest_have_to_be_whole_to_count(look: Look, served: int, looked_at: int) -> None:
+    """More than are served, because those before take the place of failed ones; older ones need an alias."""
+    scanner = Scanner(look.registry, LifecycleOptions(versions=served), look.clock, lambda: look.wall_s)
+    for number in range(1, looked_at + 2):
+        look.drop(number)
+    assert scanner.scan()["m"].versions == (1,)
+    look.registry.set_alias("m", "old", 1)
+    assert scanner.scan()["m"].versions == ()
+    look.pass_s(2.1)
+    assert scanner.scan()["m"] == Wish(tuple(range(looked_at + 1, 0, -1)), {"old": 1})
+
+
+@pytest.mark.parametrize(
+    ("settle_s", "age_s", "versions"), [(0.5, 1.9, ()), (0.5, 2.1, (7,)), (9, 8.9, ()), (9, 9.1, (7,))]
+)
+def test_how_long_a_bare_model_has_to_have_lain_there_to_count_at_once(
+    look: Look, monkeypatch: pytest.MonkeyPatch, settle_s: float, age_s: float, versions: tuple[int, ...]
+) -> None:
+    """Two seconds at least: a file may change again within one tick of its file system's clock."""
+    look.drop(7)
+    look.wall_s = LONG_AGO_S
+    changed_ns = int((LONG_AGO_S - age_s) * NS_PER_S)
+    monkeypatch.setattr(scanning, "stamp", lambda *_: (("model.onnx", 1, changed_ns, changed_ns),))
+    options = LifecycleOptions(settle_s=settle_s)
+    scanner = Scanner(look.registry, options, look.clock, lambda: look.wall_s)
+    assert scanner.scan()["m"].versions == versions
+
+
+def test_a_bare_model_whose_files_cannot_be_seen_waits(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    look.drop(7)
+    look.wall_s = 2.0**33
+    monkeypatch.setattr(scanning, "stamp", lambda *_: ())
+    for _ in range(3):
+        assert look.versions() == ()
+        look.pass_s(60)
 
 
 def test_what_is_being_written_when_the_server_starts_is_on_its_way(look: Look) -> None:
@@ -142,6 +184,14 @@ def test_what_is_being_written_when_the_server_starts_is_on_its_way(look: Look) 
             file.write(b"." * size)
         assert look.scanner.scan()["never"] == Wish((), coming=size < 58)
         look.pass_s(1)
+
+
+def test_nobody_waits_for_what_is_being_written_where_its_model_cannot_be_read(look: Look) -> None:
+    directory = look.drop(7)
+    look.wall_s = os.stat(directory / "model.onnx").st_ctime
+    assert look.scanner.scan() == {"m": Wish((), coming=True)}
+    (directory.parent / "aliases.json").write_text('{"champion": ')
+    assert look.scanner.scan() == {"m": Wish(())}
 
 
 def test_a_bare_model_that_has_lain_there_for_long_counts_at_once(look: Look) -> None:
@@ -262,9 +312,7 @@ def test_a_model_that_cannot_be_listed_harms_no_other(look: Look, monkeypatch: p
     real = os.scandir
 
     def scandir(path: str | Path) -> Any:
-        if str(path).endswith("/lost"):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        return real(path)
+        return _deny(path) if str(path).endswith("/lost") else real(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
     wishes = look.scanner.scan()
@@ -277,14 +325,33 @@ def test_a_model_that_cannot_be_listed_harms_no_other(look: Look, monkeypatch: p
     assert look.scanner.scan()["lost"] == Wish((1,))
 
 
+def test_a_second_look_that_fails_is_taken_again(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came within the tick of the first would be lost: its directory looks as it did."""
+    monkeypatch.setattr(Registry, "fingerprint", lambda *_: ("the same",))
+    look.publish()
+    assert look.versions() == (1,)
+    look.publish()
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "scandir", _deny)
+        assert look.scanner._look("m").versions == (1,)
+    look.pass_s(10)
+    assert look.versions() == (2, 1)
+
+
+def _deny(path: str | Path) -> NoReturn:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def test_a_deleted_version_or_model_is_gone(look: Look) -> None:
     look.publish()
     look.publish()
     assert look.versions() == (2, 1)
     shutil.rmtree(look.registry.path / "m" / "2")
+    look.registry.set_alias("m", "old", 1)
     assert look.versions() == (1,)
     shutil.rmtree(look.registry.path / "m" / "1")
     assert look.versions() == (), "its directory says that it is not over"
+    assert not look.scanner.unsettled(), "nobody waits for what an alias names and is not there"
     shutil.rmtree(look.registry.path / "m")
     assert look.scanner.scan() == {}
 
@@ -296,10 +363,6 @@ def test_a_directory_that_never_had_a_version_is_no_model(look: Look) -> None:
 
 def test_an_unchanged_model_is_not_read_again(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
     look.publish()
-    look.scanner.scan()
-    look.pass_s(10)
-    look.scanner.scan()  # may have changed within one tick of the file system's clock
-    look.pass_s(10)
     read: list[str] = []
     real = Registry.places
 
@@ -309,7 +372,12 @@ def test_an_unchanged_model_is_not_read_again(look: Look, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Registry, "places", counting)
     look.scanner.scan()
-    assert read == []
+    look.pass_s(2)
+    look.scanner.scan()
+    assert read == ["m"] * 2, "it may have changed within one tick of the file system's clock"
+    look.pass_s(0.1)
+    look.scanner.scan()
+    assert read == ["m"] * 2
     look.publish()
     assert look.versions() == (2, 1)
     assert read
