@@ -35,7 +35,6 @@ def bind(host: str, port: int, backlog: int, count: int, flag: str = "--port") -
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             listener.bind(address)
             listener.listen(backlog)
-            listener.setblocking(False)
             listeners.append(listener)
     except socket.gaierror as error:
         raise ConfigError(f"cannot find the host '{host}': {error.strerror}") from error

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from fastserve.app.listening import bind
 from fastserve.app.supervisor import _own_directory
 from fastserve.errors import ConfigError
 from fastserve.lifecycle import LifecycleOptions
@@ -96,7 +95,7 @@ def test_processes_may_have_as_many_descriptors_as_the_system_allows(registry: P
                 int(Path(f"/proc/{pid}/oom_score_adj").read_text())
                 for pid in (server.process.pid, *children(server.process.pid))
             ]
-            assert all(one > adjusted[0] for one in adjusted[1:])
+            assert adjusted[1:] == [min(1_000, adjusted[0] + 300)] * 2
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
@@ -337,16 +336,6 @@ def test_who_is_not_answered_when_the_server_waits_no_longer_may_try_elsewhere(
             "error": "model 'scaled' version '1' is not ready: it is being unloaded"
         }
     assert "Traceback" not in log
-
-
-def test_an_address_that_cannot_be_had_is_told() -> None:
-    with pytest.raises(
-        ConfigError, match=r"^cannot listen on 192\.0\.2\.1: it is no address of this machine$"
-    ):
-        bind("192.0.2.1", 0, 1, 1)
-    (taken,) = bind("127.0.0.1", 0, 1, 1)
-    with taken, pytest.raises(ConfigError, match=r"--port takes another"):
-        bind("127.0.0.1", taken.getsockname()[1], 1, 1)
 
 
 def test_a_machine_without_a_place_for_sockets(monkeypatch: pytest.MonkeyPatch) -> None:

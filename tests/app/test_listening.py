@@ -1,0 +1,54 @@
+"""Sockets that listen before any other process is there, and addresses that cannot be had."""
+
+import socket
+from contextlib import ExitStack
+from typing import NoReturn
+
+import pytest
+
+from fastserve.app.listening import bind
+from fastserve.errors import ConfigError
+
+
+def test_an_address_that_cannot_be_had_is_told() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^cannot listen on 192\.0\.2\.1: it is no address of this machine$"
+    ):
+        bind("192.0.2.1", 0, 1, 1)
+    (taken,) = bind("127.0.0.1", 0, 1, 1)
+    with taken, pytest.raises(ConfigError, match=r"--port takes another"):
+        bind("127.0.0.1", taken.getsockname()[1], 1, 1)
+
+
+def test_a_host_that_cannot_be_found_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lookup(*_: object, **__: object) -> NoReturn:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    with pytest.raises(ConfigError, match=rf"^cannot find the host '{'x' * 64}': it is no name of one$"):
+        bind("x" * 70, 0, 1, 1)
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    with pytest.raises(ConfigError, match=r"^cannot find the host 'nowhere': Name or service not known$"):
+        bind("nowhere", 0, 1, 1)
+
+
+def test_workers_share_whichever_port_was_free_and_nobody_else_gets_one() -> None:
+    with ExitStack() as opened:
+        listeners = [opened.enter_context(one) for one in bind("127.0.0.1", 0, 1, 3)]
+        (port,) = {one.getsockname()[1] for one in listeners}
+        with pytest.raises(ConfigError, match="already in use"):
+            bind("127.0.0.1", port, 1, 2)
+        (alone,) = (opened.enter_context(one) for one in bind("127.0.0.1", 0, 1, 1))
+        other = opened.enter_context(socket.socket())
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        with pytest.raises(OSError, match="already in use"):
+            other.bind(alone.getsockname())
+
+
+def test_a_port_is_free_again_although_connections_of_the_one_before_linger() -> None:
+    (listener,) = bind("127.0.0.1", 0, 1, 1)
+    address = listener.getsockname()
+    with listener, socket.create_connection(address) as client:
+        listener.accept()[0].close()  # whoever closes first has the port in TIME_WAIT
+        assert client.recv(1) == b""
+    for one in bind("127.0.0.1", address[1], 1, 2):
+        one.close()
