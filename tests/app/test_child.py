@@ -2,8 +2,10 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -36,9 +38,24 @@ def ends(how: object) -> Callable[[int], None]:
     ids=repr,
 )
 def test_the_code_of_a_child_says_how_it_ended(how: object, code: int) -> None:
+    descriptors = os.listdir("/proc/self/fd")
     child = Child.start(ends(how))
     assert child.wait(20) and child.returncode == code
     child.send(signal.SIGKILL)  # it has ended: its number may be another's by now
+    assert os.listdir("/proc/self/fd") == descriptors
+
+
+def test_what_reaches_the_parents_group_or_waits_to_be_printed_is_none_of_a_childs_business(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = os.getpgrp()
+    with (tmp_path / "out").open("w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        print("once")
+        child = Child.start(lambda _: sys.exit(os.getpgrp() == group))
+        monkeypatch.undo()
+    assert child.wait(20) and child.returncode == 0
+    assert (tmp_path / "out").read_text() == "once\n"
 
 
 def test_what_a_dead_child_leaves_behind_is_buried_and_its_own_children_are_not() -> None:

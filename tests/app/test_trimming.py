@@ -39,8 +39,27 @@ def test_what_a_burst_left_is_given_back_once_it_has_stayed_a_while() -> None:
     assert trims(process, trimming, range(10)) == 0
     process.held, process.free = 340 * MB, 240 * MB
     assert trims(process, trimming, range(10, 15)) == 0
-    assert trims(process, trimming, range(15, 60)) == 1
+    assert trims(process, trimming, range(15, 16)) == 1
+    assert trims(process, trimming, range(16, 60)) == 0
     assert process.held == 100 * MB
+
+
+def test_what_counts_is_the_least_that_it_has_held() -> None:
+    process = Process()
+    trimming = Trimming(lambda: process.held, process.trim)
+    process.held = 60 * MB
+    assert trims(process, trimming, range(1)) == 0
+    process.held = 95 * MB
+    assert trims(process, trimming, range(1, 7)) == 1
+
+
+def test_a_process_that_grows_and_grows_is_trimmed_now_and_then() -> None:
+    process = Process()
+    trimming = Trimming(lambda: process.held, process.trim)
+    for now_s in range(18):
+        process.held += 40 * MB
+        trims(process, trimming, range(now_s, now_s + 1))
+    assert process.trims == 3
 
 
 def test_a_burst_that_is_over_in_time_is_none_of_its_business() -> None:

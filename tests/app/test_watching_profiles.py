@@ -1,4 +1,5 @@
-"""Which profile a version is watched against, and what becomes of it while the version serves; in one process."""
+"""Which profile a version is watched against, what becomes of it while the version serves, and what is told when;
+in one process."""
 
 import asyncio
 import shutil
@@ -13,6 +14,7 @@ import pytest
 
 from fastserve.app.watching import Post, Watching
 from fastserve.config import Config
+from fastserve.dataplane.statistics import Taken
 from fastserve.errors import RegistryError
 from fastserve.monitoring import Recorder
 from fastserve.monitoring.pinning import Pinner
@@ -153,6 +155,19 @@ def test_settings_of_a_model_that_cannot_be_read_are_the_servers(
     assert "model.yaml of model scaled: " in caplog.text
 
 
+def test_settings_of_a_model_are_those_of_its_versions(
+    registry: Registry, version: Any, watch: Callable[..., Any]
+) -> None:
+    file = registry.path / "scaled" / "model.yaml"
+    file.write_text("monitoring: {pin_rows: 3}\n")
+    watch(pin_rows=2).attach(version)
+    assert version.watch.watcher.wanted == 3
+    file.write_text("monitoring: {pin_rows: 3, max_features: 2}\n")
+    watch().attach(version)
+    assert version.watch.watcher is None
+    assert version.unwatched.startswith("it has no profile, and none can be made of its rows: ")
+
+
 def test_a_version_that_is_not_to_be_watched_is_not_looked_at(
     registry: Registry, version: Any, watch: Callable[..., Any]
 ) -> None:
@@ -161,3 +176,26 @@ def test_a_version_that_is_not_to_be_watched_is_not_looked_at(
     registry.add_profile("scaled", 1, make_profile().to_bytes())
     assert (version.watch.watcher, version.unwatched) == (None, "monitoring is off")
     assert watching._changed([version]) == []
+
+
+def test_what_is_told_and_when(watch: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing while the sender is behind; and no span ends before it begins, although a clock is set back."""
+    clock_ms, behind, told = (
+        iter([1_000, 1_500, 900, 1_400, 2_000]),
+        iter([False, True, True, False, False]),
+        [],
+    )
+    monkeypatch.setattr("fastserve.app.watching._now_ms", lambda: next(clock_ms))
+    watching = watch()
+    watching._plane.take_statistics = Taken
+    watching._sender = SimpleNamespace(offer=lambda report: told.append(report.span_ms))
+
+    async def sleep(_: float) -> None:
+        watching._sender.behind = next(behind, None)
+        if watching._sender.behind is None:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(watching._tell_on())
+    assert told == [(1_000, 1_500), (900, 900), (900, 1_400)]
