@@ -182,7 +182,7 @@ public:
 
     bool cancel(int64_t token) noexcept {
         const int64_t index = token & (kMaxSlots - 1);
-        if (token < 0 || index >= slot_count()) return false;
+        if (index >= slot_count()) return false;
         const Slot& slot = slots_[index];
         if (slot.generation != token >> kSlotBits || slot.lane == kNone) return false;
         give_up(static_cast<int32_t>(index));

@@ -41,6 +41,7 @@ async def test_memory_of_a_burst_goes_back(where: dict[str, Any], monkeypatch: p
         b.batcher.housekeep()
         assert b.batcher.ring.arrays[0] is small, "three rows are no burst"
         await asyncio.gather(answered(b, 4.0, 5.0), answered(b, 6.0, 7.0))
+        await answered(b, 5.0)  # a few rows after it do not hide a burst
         burst = weakref.ref(small)
         del small
         b.batcher.housekeep()

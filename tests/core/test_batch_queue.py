@@ -52,6 +52,14 @@ def test_earliest_deadline_first_and_ties_by_arrival(make: Any) -> None:
     assert batch.start == -1
 
 
+def test_rows_are_consecutive_only_if_those_of_every_part_are(make: Any) -> None:
+    queue = make(4, 16, 100)
+    arrived = [commit(queue, rows, deadline) for rows, deadline in ((2, 10), (1, 40), (1, 30), (1, 20))]
+    batch = queue.take(0)
+    assert batch.parts == [(arrived[0], 0, 2, 0), (arrived[3], 0, 1, 4), (arrived[2], 0, 1, 3)]
+    assert batch.start == -1
+
+
 def test_a_recycled_place_in_the_heap_keeps_its_own_deadline(make: Any) -> None:
     queue = make(1, 8, 100)
     last = commit(queue, 1, 1000)
@@ -59,6 +67,13 @@ def test_a_recycled_place_in_the_heap_keeps_its_own_deadline(make: Any) -> None:
     assert queue.cancel(second)
     late = commit(queue, 1, 35)
     assert drain(queue) == [first, third, late, fourth, last]
+
+
+def test_deadlines_keep_their_order_when_more_than_half_of_the_heap_is_cancelled(make: Any) -> None:
+    queue = make(1, 12, 100)
+    arrived = {at: commit(queue, 1, at) for at in (1000, 1, 10, 2, 11, 12, 3, 4, 13, 14, 15, 16)}
+    assert all(queue.cancel(arrived.pop(at)) for at in (2, 12, 13, 14, 15, 16))
+    assert drain(queue) == [arrived[at] for at in sorted(arrived)]
 
 
 def test_a_request_that_does_not_fit_waits_and_nobody_overtakes_it(make: Any) -> None:
@@ -146,6 +161,7 @@ def test_cancel_of_a_split_request_lets_its_running_part_go_on(make: Any) -> Non
     assert queue.cancel(token)
     assert not queue.cancel(token)
     assert counters(queue) == (0, 0, 4)
+    assert queue.room() == 0  # the rows at the head still run
     assert queue.take(0) is None
     queue.finish(batch)
     assert (queue.room(), queue.room_row) == (10, 0)
@@ -247,6 +263,21 @@ def test_no_deadline_survives_the_ends_of_the_clock(make: Any, now_ns: int, base
     assert queue.expire(now_ns) == []
     batch = queue.take(now_ns, 1.0, base_ns)
     assert (tokens(batch), batch.expired, batch.queue_ns) == (arrived, [], 0)
+
+
+@pytest.mark.parametrize("base_ns", [float("nan"), -5.0, -1e300])
+def test_an_estimate_that_is_no_time_drops_nobody(make: Any, base_ns: float) -> None:
+    queue = make(4, 4, 100)
+    arrived = [commit(queue, 1, 10) for _ in range(2)]
+    batch = queue.take(9, 1.0, base_ns)
+    assert (tokens(batch), batch.expired) == (arrived, [])
+
+
+def test_a_clock_that_goes_back_makes_no_time(make: Any) -> None:
+    queue = make(4, 4, 100)
+    commit(queue, 1, now_ns=9)
+    commit(queue, 1, now_ns=2)
+    assert queue.take(5).queue_ns == 3
 
 
 def test_extreme_times_do_not_overflow(make: Any) -> None:

@@ -125,6 +125,19 @@ def test_an_offer_stays_good_while_others_finish(make: Any) -> None:
     assert queue.take(0).parts == [(token, 0, 4, 4)]
 
 
+def test_an_offer_of_row_0_stays_good_while_all_others_finish(make: Any) -> None:
+    queue = make(4, 10, 100)
+    for _ in range(2):
+        commit(queue, 4)
+    batches = [queue.take(0) for _ in range(2)]
+    queue.finish(batches[0])
+    assert (queue.room(), queue.room_row) == (4, 0)
+    queue.finish(batches[1])
+    token = queue.commit(3, NO_DEADLINE, 0)
+    assert (queue.room(), queue.room_row) == (7, 3)
+    assert queue.take(0).parts == [(token, 0, 3, 0)]
+
+
 def test_wrong_use_is_refused(make: Any) -> None:
     queue = make(4, 8, 100)
     for wrong in (0, -1, 1):
