@@ -181,6 +181,16 @@ def test_a_large_answer_between_small_ones() -> None:
     assert encoder.body(small, 0, 1, None, None) == first
 
 
+def test_an_answer_knows_nothing_of_the_one_before() -> None:
+    encoder = one("FP64")
+    arrays: Arrays = [np.array([0.25, 1 / 3])]
+    long_id, binary = b'"%s"' % (b"a" * 2**20), ((0, True),)
+    for start, id_json, selection in ((0, None, binary), (1, long_id, None), (1, None, binary)):
+        asked = arrays, start, 1, id_json, selection
+        assert encoder.body(*asked) == one("FP64").body(*asked)
+        assert encoder.http(*asked, b"") == one("FP64").http(*asked, b"")
+
+
 # -- numbers read back identical ----------------------------------------------------------------------------
 
 
