@@ -174,7 +174,7 @@ cdef class Lane:
                     (<Exchange> sink).answer(outputs, <Py_ssize_t> at, <Py_ssize_t> part.rows)
                 except Exception as error:  # whatever one of them does, the others get their answers
                     self.owner.broke(error)
-            elif sink is not None:
+            else:
                 others.append((part.token, part.offset, part.rows, at))
             at += part.rows
         return others
@@ -240,8 +240,6 @@ cdef class Exchange:
                     and self.enter(<Lane> lane, data, size) >= 0
                 ):
                     return
-            else:
-                self.head.kept.reset()
         if self.owner is not None:
             self.owner.take(data)
 

@@ -42,6 +42,11 @@ class Bench:
     def free(self) -> None:
         self.runtime.gate.set()
 
+    async def quiet(self) -> None:
+        """Until nothing waits and nothing runs."""
+        while not self.batcher.idle:
+            await asyncio.sleep(0)
+
 
 @asynccontextmanager
 async def bench(

@@ -1,6 +1,5 @@
 """How long requests waited, ran and were answered: what statistics and histograms are told of it."""
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -44,9 +43,7 @@ async def slow(b: Bench, at_ms: int, *requests: list[Array]) -> None:
     for request in requests:
         b.clock.advance(ms=at_ms)
         b.batcher.submit(request, len(request[0]), NO_DEADLINE, SlowSink(b.clock))
-    async with asyncio.timeout(20):
-        while not b.batcher.idle:
-            await asyncio.sleep(0)
+    await b.quiet()
 
 
 @pytest.mark.parametrize("where", [INLINE, THREADED], ids=["inline", "threaded"])
