@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fastserve_core.batching import NO_DEADLINE, BatchQueue
@@ -31,6 +31,7 @@ def test_there_is_a_bound_for_every_bucket() -> None:
     | st.sampled_from([2**i + d for i in range(40) for d in (-1, 0, 1)]),
     st.sampled_from([1, 1000]),
 )
+@example(8, 1)  # the last of the buckets one by one
 def test_a_value_lies_in_the_bucket_whose_bounds_hold_it(value: int, unit: int) -> None:
     histogram = Histogram(unit)
     histogram.add(value, 3)
@@ -52,6 +53,8 @@ def test_take_gives_what_is_new() -> None:
     histogram.add(2**62)
     histogram.add(2**62)
     assert histogram.take() == ({BUCKETS - 1: 2}, 2**63 - 1)
+    histogram.add(2**62, 4)
+    assert histogram.take() == ({BUCKETS - 1: 4}, 2**63 - 1)
 
 
 @pytest.mark.parametrize("unit", [0, -1])
