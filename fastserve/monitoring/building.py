@@ -23,11 +23,12 @@ from fastserve.monitoring.profile import (
     NumberFeature,
     Profile,
     TensorProfile,
+    number_sketch,
 )
 from fastserve.monitoring.sampling import CommonValues, NumberRanges
 from fastserve.overriding import place_and_problem
 from fastserve.types import Array, DataType, TensorSpec
-from fastserve_core.sketch import CategorySketch, NumberSketch
+from fastserve_core.sketch import CategorySketch
 from fastserve_core.sketch.category import MAX_CATEGORIES
 
 Blocks = Callable[[], Iterable[Sequence[Array]]]
@@ -275,9 +276,7 @@ class _NumberCounting:
 
     def __init__(self, edges: list[tuple[float, ...]]) -> None:
         self._edges = edges
-        # Summed around a value in the middle, so that little is lost where values lie far from 0.
-        middles = [one[len(one) // 2] for one in edges]
-        self.window, self._all = NumberSketch(edges, middles), NumberSketch(edges, middles)
+        self.window, self._all = number_sketch(edges), number_sketch(edges)
         self._folding = Folding(edges)
         self._dispersion = Dispersion(self._folding.offsets)
 

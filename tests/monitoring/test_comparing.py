@@ -236,6 +236,19 @@ def test_moments_without_meaning_are_none() -> None:
     assert set(one.live.moments.model_dump().values()) == {None}
 
 
+@pytest.mark.parametrize("outlier", [1e9, 1e18, 1e30])
+@pytest.mark.parametrize("datatype", [DataType.FP32, DataType.FP64])
+def test_one_reference_value_far_off_leaves_the_live_moments_right(
+    outlier: float, datatype: DataType
+) -> None:
+    rows = np.random.default_rng(5).normal(1.0, 1.0, (2_000, 1)).astype(datatype.dtype)
+    reference = np.vstack([rows, [[outlier]]]).astype(datatype.dtype)
+    (found,) = compared(reference, rows, datatype)
+    assert found.live.moments is not None
+    assert found.live.moments.mean == pytest.approx(rows.astype(np.float64).mean(), rel=1e-9)
+    assert found.live.moments.sd == pytest.approx(rows.astype(np.float64).std(ddof=1), rel=1e-9)
+
+
 def test_categories() -> None:
     (one,) = compared(
         objects(*"aaabbc", None), objects("a", "new", "new", None, None), DataType.BYTES, max_categories=2
