@@ -2,16 +2,21 @@
 
 import asyncio
 import logging
+import select
 import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TextIO
 
 import orjson
 
 # psycopg warns of what SQLAlchemy reports anyway.
 _LIBRARIES = {"uvicorn.error": "WARNING", "opentelemetry": "WARNING", "psycopg": "ERROR"}
+
+_PIECE = 4_096
+"""Bytes that a pipe takes at once where it takes anything."""
+_PATIENCE_MS = 500
 
 
 class _Settings(Protocol):
@@ -43,11 +48,53 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes to stderr, and leaves out what nobody takes: no process waits for who does not read its log."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self._lost = 0
+        self._cut = False
+        """The last line that was begun has no end."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write it while there is room; when there is again, how many were not."""
+        try:
+            if self._lost and self._has_room():
+                gap = {"name": "fastserve.log", "levelno": logging.WARNING, "levelname": "WARNING"}
+                gap["msg"] = f"{self._lost} lines are missing here: nobody read the log"
+                begun, self._cut, self._lost = self._cut, False, 0
+                self._write(self.terminator * begun + self.format(logging.makeLogRecord(gap)))
+            self._write(self.format(record))
+        except Exception:  # noqa: BLE001 - as every handler does
+            self.handleError(record)
+
+    def _write(self, line: str) -> None:
+        line += self.terminator
+        size = _PIECE if line.isascii() else _PIECE // 4
+        for start in range(0, len(line), size):
+            if not self._has_room():
+                self._lost += 1
+                self._cut = self._cut or start > 0
+                return
+            self.stream.write(line[start : start + size])
+            self.stream.flush()
+
+    def _has_room(self) -> bool:
+        try:
+            descriptor = self.stream.fileno()
+        except (OSError, ValueError):  # it is no file
+            return True
+        room = select.poll()
+        room.register(descriptor, select.POLLOUT)
+        return bool(room.poll(0 if self._lost else _PATIENCE_MS))
+
+
 def configure_logging(options: _Settings) -> None:
     """Send `fastserve.*`, and what libraries have to say, to stderr in the form asked for."""
     levels = {"fastserve": options.level.upper(), **_LIBRARIES}
     for name, at in levels.items():
-        handler = logging.StreamHandler(sys.stderr)
+        handler = _Handler()
         if options.format == "json":
             handler.setFormatter(JsonFormatter())
         else:

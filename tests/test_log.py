@@ -1,10 +1,13 @@
 """What keeps a log short."""
 
 import asyncio
+import fcntl
 import json
 import logging
 import os
 import re
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -112,3 +115,34 @@ def test_a_request_that_ends_with_the_server_is_no_error(capsys: pytest.CaptureF
     assert capsys.readouterr().err == ""
     log.error("Exception in ASGI application", exc_info=ValueError("a fault"))
     assert "ValueError: a fault" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_nobody_waits_for_who_does_not_read_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 8_192)
+    with open(writer, "w", encoding="utf-8") as written, open(reader, "rb"):
+        monkeypatch.setattr(sys, "stderr", written)
+        configure_logging(Settings())
+        log = logging.getLogger("fastserve.app")
+
+        def work() -> None:
+            for number in range(200):
+                log.info("line %d %s", number, "x" * 100)
+            log.info("%s", "y" * 20_000)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(20)
+        assert not thread.is_alive()
+        said = os.read(reader, 8_192).decode().splitlines()
+        assert 20 < len(said) < 100 and said[-1].endswith("x")
+        log.info("read again")
+        gap, last = os.read(reader, 8_192).decode().splitlines()
+        assert f"WARNING fastserve.log: {201 - len(said)} lines are missing here" in gap
+        assert last.endswith("read again")
+        log.info("%s", "y" * 20_000)  # begun, and cut off
+        assert os.read(reader, 8_192).endswith(b"y")
+        log.info("read again")
+        end, gap, last = os.read(reader, 8_192).decode().split("\n", 2)
+        assert end == "" and "1 lines are missing here" in gap and "read again" in last
