@@ -154,7 +154,8 @@ def _offer_to_the_oom_killer() -> None:
 def leave(_number: int, _frame: FrameType | None) -> None:
     """End at a signal, as a handler; the next ones do not cut short what is done at the end."""
     for number in STOP:
-        signal.signal(number, signal.SIG_IGN)
+        # Not SIG_IGN, which Python complains of where the next one has come already.
+        signal.signal(number, lambda *_: None)
     raise SystemExit(0)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fastserve.app.child import Child, bury_orphans
+from fastserve.app.child import STOP, Child, bury_orphans
 from fastserve.app.nursery import _adopt_orphans
 
 
@@ -87,3 +87,23 @@ def _child(sleep_s: float, *, leaves_one: bool = False) -> int:
         time.sleep(sleep_s)
         os._exit(0)
     return pid
+
+
+def test_what_is_done_at_the_end_is_not_cut_short_by_the_next_signals(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def work(_lifeline: int) -> None:
+        sys.unraisablehook = sys.__unraisablehook__  # not pytest's, which would keep it to itself
+        try:
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
+            for number in STOP:
+                os.kill(os.getpid(), number)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)  # both at once
+        finally:
+            for number in STOP:
+                os.kill(os.getpid(), number)
+            print("the last words")
+
+    child = Child.start(work)
+    assert child.wait(20) and child.returncode == 0
+    assert capfd.readouterr() == ("the last words\n", "")
