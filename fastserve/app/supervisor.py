@@ -298,7 +298,9 @@ class Signal:
 
     def wait(self, limit_s: float) -> None:
         """Wait until it is given, for so long at most; the parent."""
-        select.select([self._read], [], [], limit_s)
+        given = select.poll()
+        given.register(self._read, select.POLLIN)
+        given.poll(limit_s * 1_000)
 
     @property
     def given(self) -> int:
