@@ -304,7 +304,6 @@ cdef class Exchange:
         self.serial += 1
         self.phase = PHASE_WAITING
         self.lane = lane
-        self.token = -1
         self.accept_encoding = self.head.accept_encoding if self.head.kept.head.has_accept_encoding else None
 
     def deliver(self, list outputs not None, Py_ssize_t start, Py_ssize_t rows):

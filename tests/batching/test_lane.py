@@ -12,6 +12,7 @@ from fastserve_core.lane import Exchange, Shared
 from fastserve_core.wire.decode import RequestDecoder
 from fastserve_core.wire.encode import ResponseEncoder
 from tests.batching.bench import THREADED, Bench, asynchronous, bench
+from tests.batching.puppet import PuppetRuntime
 
 
 class Client:
@@ -20,9 +21,8 @@ class Client:
     def __init__(self, b: Bench) -> None:
         lane = b.batcher.lane
         lane.open(RequestDecoder([("x", "FP32", (2,))], ["y"]), ResponseEncoder("m", "1", [("y", "FP32")]))
-        self.exchange = Exchange(
-            Shared({b"/v2/models/m/infer": lane}, 2**20, 0), self, SimpleNamespace(default_headers=[])
-        )
+        self.shared = Shared({b"/v2/models/m/infer": lane}, 2**20, 0)
+        self.exchange = Exchange(self.shared, self, SimpleNamespace(default_headers=[]))
         self.answers: list[bytes] = []
         self.taken: list[bytes] = []
         self.errors: list[Exception] = []
@@ -30,7 +30,7 @@ class Client:
         self.exchange.connect(self.answers.append)
 
     def send(self, *values: float | str, header: str = "") -> bytes:
-        rows = [[0, value] for value in values]
+        rows = [[value, value] for value in values]
         tensor = {"name": "x", "shape": [len(rows), 2], "datatype": "FP32", "data": rows}
         content = json.dumps({"inputs": [tensor]}).encode()
         head = (
@@ -74,7 +74,7 @@ async def test_a_connection_that_breaks_as_it_is_answered_leaves_the_others_thei
         assert len(b.runtime.batches) == 1
         for value, client in enumerate(clients):
             (answer,) = client.answers
-            assert answer.endswith(b'"data":[0.0,%.1f]}]}' % (2 * value))
+            assert answer.endswith(b'"data":[%.1f,%.1f]}]}' % (2 * value, 2 * value))
         assert b.batcher.lane.answered == 3 and "an answer could not be given" in caplog.text
 
 
@@ -88,6 +88,29 @@ async def test_the_token_is_that_of_the_request_in_hand() -> None:
         assert len(client.answers) == 1 and list(b.batcher.lane.entries) == [client.exchange.token]
         await b.quiet()
         assert len(client.answers) == 2 and client.exchange.token == -1
+
+
+@asynchronous
+async def test_a_connection_is_idle_since_its_last_answer() -> None:
+    async with bench() as b:
+        client = Client(b)
+        client.shared.now_s = 7.0
+        client.send(1.0)
+        await b.quiet()
+        assert client.answers and client.exchange.since_s == 7.0
+
+
+@pytest.mark.parametrize("poison", [None, 1.0])
+@asynchronous
+async def test_a_connection_that_is_closed_hears_nothing_more(poison: float | None) -> None:
+    async with bench(PuppetRuntime(poison)) as b:
+        client = Client(b)
+        client.send(poison or 2.0)
+        client.exchange.close()
+        assert client.exchange.lane is None and client.exchange.token == -1
+        await b.quiet()
+        client.send(1.0)
+        assert client.answers == client.errors == client.taken == []
 
 
 @asynchronous
