@@ -46,7 +46,6 @@ struct alignas(32) Grid {
     // is not above it.
     bool fit(int lane, const float* edges, int64_t number, double shift) noexcept {
         if (number == 0) return true;
-        if (!std::isfinite(edges[0] - edges[number - 1])) return false;
         const int64_t skip = number > kInner, inner = std::min<int64_t>(number - skip, kInner);
         if (skip) outer |= static_cast<uint8_t>(1 << lane);
         const double first = edges[0], last = edges[number - 1], all = last - first;

@@ -159,7 +159,7 @@ private:
             const Panel& panel = plan.panels[p];
             Grid& grid = grids[p];
             grid.clear();
-            grid.usable = !panel.searched && panel.number >= kFewEdges && panel.number <= kMostEdges;
+            grid.usable = panel.number >= kFewEdges;
             for (int lane = 0; lane < kLanes && grid.usable; ++lane) {
                 const int64_t f = panel.features[lane], number = plan.number(f);
                 float edges[kMostEdges];

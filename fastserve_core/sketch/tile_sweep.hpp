@@ -140,12 +140,11 @@ FASTSERVE_TILE_CALL void look_for_whole(const Place& at) noexcept {
     lay_again(at, static_cast<uint8_t>(_mm256_movemask_ps(_mm256_castsi256_ps(whole)) & ~at.grid.whole), true);
 }
 
-// False where a lane that is laid for whole numbers has another value; not laid so any more.
-FASTSERVE_TILE_CALL bool are_whole(const Place& at, const Seen& seen) noexcept {
+// A lane that is laid for whole numbers and has another value is not laid so any more.
+FASTSERVE_TILE_CALL void give_up_whole(const Place& at, const Seen& seen) noexcept {
     const __m256i whole = _mm256_cmpeq_epi32(_mm256_castps_si256(seen.parts), _mm256_setzero_si256());
     const auto others = static_cast<uint8_t>(at.grid.whole & ~_mm256_movemask_ps(_mm256_castsi256_ps(whole)));
     if (others) lay_again(at, others, false);
-    return others == 0;
 }
 
 // False, and nothing counted, where the tile has to be counted by comparing.
@@ -155,7 +154,7 @@ FASTSERVE_TILE bool count_tile(const Place& at, Histogram* histograms, const cha
     Bytes bytes;
     if (at.grid.whole) {
         split_whole(at.values, at.stride, at.grid, seen, bytes);
-        if (!are_whole(at, seen)) return false;
+        give_up_whole(at, seen);
     } else {
         split<false>(at.values, at.stride, at.grid, seen, bytes);
     }

@@ -166,18 +166,58 @@ def test_every_edge_and_the_floats_beside_it(number: int, close: float) -> None:
 def test_whole_numbers_on_edges_and_some_that_are_not_whole(number: int) -> None:
     """Lanes of whole numbers are laid out otherwise: what comes between is seen, and they go on afterwards."""
     rng = np.random.default_rng(number)
-    edges = np.arange(number, dtype=float) * 3
+    most = np.arange(number, dtype=float) * 3
+    edges = [most[: number - 2 * (f % 3)] for f in range(16)]
     values = rng.integers(-2, 3 * number, (60 * TILE, 16)).astype(np.float32)
+    values[:, 8:] = np.maximum(values[:, 8:], 3)  # none at or below the first edge
     values[:, 5] += np.float32(0.5)
     values[::9, 6] = np.nan
-    above = np.nextafter(edges.astype(np.float32), np.float32(np.inf))
+    above = np.nextafter(most.astype(np.float32), np.float32(np.inf))
     for tile in (10, 11, 12, 30, 45):
         values[tile * TILE : tile * TILE + number, tile % 4] = above
     values[50 * TILE + 3, 2] = np.inf
-    sketch = NumberSketch([edges] * 16)
+    sketch = NumberSketch(edges)
     for start in range(0, len(values), 4 * TILE):
         sketch.update(values[start : start + 4 * TILE])
-    check(sketch, values, [edges] * 16, [0.0] * 16, range(16))
+    check(sketch, values, edges, [0.0] * 16, range(16))
+
+
+@pytest.mark.parametrize(
+    ("first", "last"), [(-1e300, 3.0), (-3.4e38, 3.4e38), (-3.0, 1e300), (-1e300, 1e300)]
+)
+@pytest.mark.parametrize("number", [8, 16, 17])
+def test_edges_at_and_beyond_the_ends_of_float32(first: float, last: float, number: int) -> None:
+    rng = np.random.default_rng(number)
+    values = rng.standard_normal((6 * TILE, 8), np.float32)
+    odd = np.array([np.nan, np.inf, -np.inf, 3.4028235e38, -3.4028235e38], np.float32)
+    for tile in range(2, 6):
+        values[tile * TILE + rng.integers(0, TILE, 8), np.arange(8)] = rng.choice(odd, 8)
+    edges = [np.array([first, *np.linspace(-2, 2, number - 2), last])] * 8
+    sketch = NumberSketch(edges)
+    with np.errstate(over="ignore"):
+        sketch.update(values)
+    check(sketch, values, edges, [0.0] * 8, [0, 5])
+
+
+@pytest.mark.parametrize("middle", [0.5, 3.0, -40.0, 1e6])
+def test_values_that_are_missing_leave_sums_around_a_shift_alone(middle: float) -> None:
+    rng = np.random.default_rng(5)
+    values = (middle + rng.standard_normal((4 * TILE, 8))).astype(np.float32)
+    values[rng.random(values.shape) < 0.02] = np.nan
+    edges = [np.linspace(middle - 2, middle + 2, 12)] * 8
+    sketch = NumberSketch(edges, [middle] * 8)
+    sketch.update(values)
+    check(sketch, values, edges, [middle] * 8, [0, 7])
+    np.testing.assert_allclose(sketch.variance, np.nanvar(values.astype(float), axis=0, ddof=1), rtol=1e-9)
+
+
+@pytest.mark.parametrize("at", [1e9, -1e9, 1e15])
+def test_values_far_from_their_edges_and_near_their_shift(at: float) -> None:
+    values = (at * (1 + 1e-7 * np.random.default_rng(3).standard_normal((4 * TILE, 8)))).astype(np.float32)
+    edges = [np.linspace(-2, 2, 12)] * 8
+    sketch = NumberSketch(edges, [at] * 8)
+    sketch.update(values)
+    check(sketch, values, edges, [at] * 8, [3])
 
 
 def test_a_tile_that_cannot_be_counted_by_bytes_changes_no_other() -> None:
