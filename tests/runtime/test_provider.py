@@ -33,19 +33,22 @@ class StandIn:
     def __init__(self, built: list[str], started: list[str], error: Exception | None = None) -> None:
         self.built, self.started, self.error = built, started, error
         self.asked: list[list[tuple[str, dict[str, str]]]] = []
+        self.options: list[onnxruntime.SessionOptions] = []
 
     def get_available_providers(self) -> list[str]:
         return self.built
 
     def preload_dlls(self) -> None:
         if CUDA not in self.started:
-            print("Failed to load libcublas.so.13: libcublas.so.13: cannot open shared object file")
+            for name in ("libcublas.so.13", "/usr/lib/libcublas.so.13"):
+                print(f"Failed to load {name}: {name}: cannot open shared object file")
 
     def InferenceSession(self, path: str, options: Any, *, providers: Any, enable_fallback: int) -> Any:
         assert enable_fallback == 0
         self.asked.append(providers)
+        self.options.append(options)
         names = [name for name, _ in providers]
-        if self.error is not None and names[0] != CPU:
+        if self.error is not None and names[0] == self.built[0]:
             raise self.error
         real = onnxruntime.InferenceSession(path, options, providers=[CPU])
         got = [name for name in names if name in self.started]
@@ -147,6 +150,42 @@ def test_auto_takes_cuda_when_it_starts(path: Path, play: Any, caplog: pytest.Lo
     assert settings["gpu_mem_limit"] == str(2**30)
 
 
+def test_tensorrt_hands_on_what_it_cannot_take_on_the_same_device(path: Path, play: Any) -> None:
+    module = play([TENSORRT, CUDA, CPU], [TENSORRT, CUDA, CPU])
+    OnnxRuntime(path, options("tensorrt", device_id=1))
+    assert module.asked == [[(TENSORRT, {"device_id": "1"}), (CUDA, {"device_id": "1"}), (CPU, {})]]
+
+
+def test_whatever_fails_on_the_cpu_is_the_model(path: Path, play: Any) -> None:
+    play([CPU], [CPU], RuntimeError("no such thing"))
+    with pytest.raises(ModelRejected, match=r"^onnxruntime cannot load the model: no such thing$"):
+        OnnxRuntime(path, options("cpu"))
+
+
+@pytest.mark.parametrize("arena", [False, True])
+def test_what_a_session_is_told(path: Path, play: Any, arena: bool) -> None:
+    module = play([CPU], [CPU])
+    OnnxRuntime(path, options("cpu", cpu_arena=arena), threads=3)
+    (told,) = module.options
+    assert (told.enable_cpu_mem_arena, told.enable_mem_pattern) == (arena, arena)
+    assert (told.intra_op_num_threads, told.inter_op_num_threads) == (3, 1)
+    assert told.log_severity_level == 3, "errors only"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[ONNXRuntimeError] : 7 : INVALID : a : b", "a : b"),
+        ("Load model from /r/m/1/model.onnx failed:/r/m/1/model.onnx is cut", "model.onnx is cut"),
+        ("/src/core/graph.cc:12 void onnxruntime::f(const X&) const Words\n  of  it", "Words of it"),
+        ("x" * 600, "x" * 500),
+        ("", "RuntimeError"),
+    ],
+)
+def test_what_onnxruntime_says_is_one_short_line(text: str, said: str) -> None:
+    assert _ort.reason(RuntimeError(text), Path("/r/m/1/model.onnx")) == said
+
+
 def test_outputs_on_a_gpu_are_not_bound(path: Path, play: Any) -> None:
     play([CUDA, CPU], [CUDA, CPU])
     runtime = OnnxRuntime(path, options("cuda"))
@@ -166,6 +205,9 @@ def test_a_release_without_bounded_spinning_does_not_spin(path: Path, play: Any)
     module.SessionOptions = Recorder
     OnnxRuntime(path, options("cpu", spin_us=70))
     assert settings == {"session.intra_op.allow_spinning": "1", "session.intra_op.spin_duration_us": "70"}
+    settings.clear()
+    OnnxRuntime(path, options("cpu", spin_us=0))
+    assert settings == {"session.intra_op.allow_spinning": "0"}
     settings.clear()
     module.__version__ = "1.25.1"
     OnnxRuntime(path, options("cpu", spin_us=70))
