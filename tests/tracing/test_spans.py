@@ -201,9 +201,15 @@ def test_the_end_does_not_wait_for_a_stuck_exporter(monkeypatch: pytest.MonkeyPa
     for number in range(3_000):  # more than the queue takes
         tracing.tracer.start_span(f"s{number}").end()
     assert stuck.entered.wait(20)
-    tracing.close()
-    assert not stuck.let_go.is_set()
+    end = threading.Thread(target=tracing.close)
+    end.start()
+    end.join(10)
+    waits = end.is_alive()
+    sends = [thread.daemon for thread in threading.enumerate() if thread.name == "fastserve-spans"]
     stuck.let_go.set()
+    end.join()
+    assert not waits
+    assert sends == [True], "it goes on for as long as the process does, and no longer"
 
 
 @pytest.fixture(scope="module")

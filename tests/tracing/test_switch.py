@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fastserve.errors import ConfigError
-from fastserve.tracing import TracingOptions, open_tracing, require_tracing, switch
+from fastserve.tracing import TracingOptions, exporting, open_tracing, require_tracing, switch
 from fastserve.tracing.exporting import exporter_classes
 from tests.tracing.conftest import Traced
 
@@ -122,10 +122,31 @@ def test_an_exporter_that_is_not_there_is_refused_at_the_start(
 
 
 def test_a_wrong_variable_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = r"^a variable OTEL_… has a wrong value: ."
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "4")
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "8")
-    with pytest.raises(ConfigError, match="OTEL_"):
+    with pytest.raises(ConfigError, match=said):
         open_tracing(ON)
+    monkeypatch.setattr(exporting, "exporter_classes", lambda: [lambda: int("soon")])
+    with pytest.raises(ConfigError, match=said):
+        open_tracing(ON)
+
+
+@pytest.mark.parametrize(
+    ("code", "out", "err", "said"),
+    [
+        (1, "", "Traceback\n  ...\nBoom: " + "x" * 999, "Boom: " + "x" * 494),
+        (-11, "", "", "tracing cannot be started"),
+        (0, "a sentence\n", "a warning\n", "a sentence"),
+    ],
+)
+def test_what_keeps_tracing_from_starting_is_told(
+    monkeypatch: pytest.MonkeyPatch, code: int, out: str, err: str, said: str
+) -> None:
+    done = subprocess.CompletedProcess([], code, out, err)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    with pytest.raises(ConfigError, match=f"^{said}$"):
+        require_tracing(ON)
 
 
 def test_the_sdk_disabled_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
