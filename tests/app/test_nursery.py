@@ -2,11 +2,15 @@
 
 import ctypes
 import errno
+import math
 import os
 import re
 import signal
 import socket
 import sys
+import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -131,6 +135,49 @@ def test_where_there_is_no_room_for_it_each_worker_loads_its_own(
     assert "(Resource temporarily unavailable); each loads its own" in caplog.text
     assert os.listdir("/proc/self/fd") == descriptors
     assert not _adopts_orphans()
+
+
+@pytest.mark.parametrize("end", [Nursery.end, lambda nursery: nursery.done(0.0)], ids=["stop", "too long"])
+def test_one_that_does_not_end_when_told_is_killed(
+    monkeypatch: pytest.MonkeyPatch, end: Callable[[Nursery], object]
+) -> None:
+    monkeypatch.setattr("fastserve.app.nursery._KILL_S", 0.2)
+    descriptors = os.listdir("/proc/self/fd")
+    reads, writes = os.pipe()
+
+    def load() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.write(writes, b".")
+        time.sleep(20)
+
+    with socket.socket() as listener:
+        slot = Slot("worker 0", listener, lambda _slot, _lifeline: None)
+        nursery = Nursery.open([slot], load, 0.0)
+        assert nursery is not None and _adopts_orphans()
+        os.read(reads, 1)
+        end(nursery)
+        assert nursery._process.wait(0.2) and nursery._process.returncode == -signal.SIGKILL
+        assert slot.process is None
+    os.close(reads)
+    os.close(writes)
+    assert os.listdir("/proc/self/fd") == descriptors
+    assert not _adopts_orphans()
+
+
+def test_nobody_is_forked_from_a_process_in_which_a_thread_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread would not be in the children, but whatever it had locked would."""
+    monkeypatch.setattr("fastserve.app.nursery._ALONE_S", 0.1)
+
+    def load() -> None:
+        threading.Thread(target=time.sleep, args=(20,), daemon=True).start()
+
+    with socket.socket() as listener:
+        slot = Slot("worker 0", listener, lambda _slot, _lifeline: None)
+        nursery = Nursery.open([slot], load, math.inf)
+        assert nursery is not None
+        until(lambda: nursery.done(0.0))
+        assert nursery._process.returncode == 0
+        assert slot.process is None
 
 
 def _adopts_orphans() -> bool:

@@ -95,7 +95,8 @@ def test_processes_may_have_as_many_descriptors_as_the_system_allows(registry: P
                 int(Path(f"/proc/{pid}/oom_score_adj").read_text())
                 for pid in (server.process.pid, *children(server.process.pid))
             ]
-            assert adjusted[1:] == [min(1_000, adjusted[0] + 300)] * 2
+            # A nursery has done so before.
+            assert all(adjusted[0] < one <= adjusted[0] + 600 for one in adjusted[1:])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
@@ -176,11 +177,23 @@ def test_children_that_it_has_not_started_are_buried(
         until(lambda: len(children(server.process.pid)) == 2)
 
 
-def test_workers_do_not_outlive_a_killed_supervisor(pair: Server) -> None:
-    workers = children(pair.process.pid)
-    os.kill(pair.process.pid, signal.SIGKILL)
-    pair.process.wait(10)
-    until(lambda: not any(alive(worker) for worker in workers))
+@pytest.mark.parametrize("load_ahead_s", [0, 60])
+def test_workers_do_not_outlive_a_killed_supervisor(
+    registry: Path, tmp_path: Path, load_ahead_s: float
+) -> None:
+    """None of them waits for another, whichever process they were forked from."""
+    settings = {"server": {"workers": 2, "load_ahead_s": load_ahead_s}, "runtime": {"intra_op_threads": 1}}
+    with running(registry, tmp_path, settings) as server:
+        until(lambda: len(children(server.process.pid)) == 2)
+        elder, younger = children(server.process.pid)
+        os.kill(younger, signal.SIGSTOP)
+        try:
+            os.kill(server.process.pid, signal.SIGKILL)
+            server.process.wait(10)
+            until(lambda: not alive(elder))
+        finally:
+            os.kill(younger, signal.SIGCONT)
+        until(lambda: not alive(younger))
 
 
 @pytest.mark.parametrize("control", [False, True])
