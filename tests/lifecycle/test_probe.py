@@ -127,6 +127,12 @@ def zygotes() -> Callable[[], list[int]]:
     return lambda: [pid for pid in zygotes_of(os.getpid()) if pid not in before]
 
 
+def ignores_ctrl_c(pid: int) -> bool:
+    """It reaches all processes of the terminal's foreground, and one of them alone decides what ends."""
+    (mask,) = re.findall(r"^SigIgn:\s+(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(int(mask, 16) >> (signal.SIGINT - 1) & 1)
+
+
 def in_thread(call: Callable[[], object]) -> tuple[threading.Thread, list[BaseException]]:
     errors: list[BaseException] = []
 
@@ -187,26 +193,6 @@ def test_failures_are_not_remembered(tmp_path: Path, prober: Prober) -> None:
             prober.check(record)
         assert prober.tests == tests
     assert list((tmp_path / "cache").iterdir()) == []
-
-
-@pytest.mark.parametrize("content", [b"", b"pass", b"passed\nand more", b"\0" * 7])
-def test_a_torn_marker_means_nothing(tmp_path: Path, content: bytes) -> None:
-    with probed.marker(tmp_path, "key", 1.0) as marker:
-        assert not marker.passed()
-        marker.remember()
-        assert marker.passed()
-    (tmp_path / "key").write_bytes(content)
-    with probed.marker(tmp_path, "key", 1.0) as marker:
-        assert not marker.passed()
-
-
-def test_too_many_markers_are_trimmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probed, "_MAX_MARKERS", 9)
-    for number in range(10):
-        (tmp_path / str(number)).touch()
-        os.utime(tmp_path / str(number), (number, number))
-    probed.trim(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == set("56789")
 
 
 def test_files_that_crash_a_process_or_eat_memory(tmp_path: Path, prober: Prober) -> None:
@@ -325,6 +311,11 @@ def test_a_test_load_that_is_killed_and_one_that_closing_ends(
     file = Path(f"/proc/{loading}/limits")
     until(lambda: re.search(r"Max core file size +0 +0 ", file.read_text()))
     until(lambda: not re.search(r"Max (address space|cpu time) +unlimited", file.read_text()))
+    assert os.getpriority(os.PRIO_PROCESS, loading) >= 10, "it leaves the cores to whoever answers"
+    assert Path(f"/proc/{loading}/oom_score_adj").read_text() == "1000\n"
+    open_ones = [os.readlink(link) for link in Path(f"/proc/{loading}/fd").iterdir()]
+    assert [link[:5] for link in sorted(open_ones)] == [*["/dev/"] * 3, "pipe:"], "not the sockets of others"
+    assert [ignores_ctrl_c(pid) for pid in (*zygotes(), loading)] == [True, False]
     os.kill(loading, signal.SIGKILL)
     thread.join()
     assert ["killed (signal 9)" in str(error) for error in errors] == [True]
