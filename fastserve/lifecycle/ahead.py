@@ -59,14 +59,11 @@ def load_ahead(
         if in_time():
             loader.keep(loader.load(name, version))
 
+    # Not `with`: where this process is told to end, nobody waits for a load that may take minutes.
     pool = ThreadPoolExecutor(threads, "fastserve-load")
-    try:
-        small = pool.submit(load_small, loader, order, in_time)
-        meanwhile()
-        wait([pool.submit(load, name, version) for name, version in small.result()])
-    except BaseException:  # this process is told to end: a load may take minutes
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
+    small = pool.submit(load_small, loader, order, in_time)
+    meanwhile()
+    wait([pool.submit(load, name, version) for name, version in small.result()])
     pool.shutdown()
     return Ahead(scanner, loader.take_ahead())
 

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -116,6 +118,22 @@ def test_before_a_fork_everything_is_loaded_and_nothing_after_the_time(
         loader.free(loaded)
     late = load_ahead(loader, Scanner(registry, OPTIONS), OPTIONS, threads=2, until_s=time.monotonic())
     assert late.loaded == {}
+
+
+def test_of_large_versions_no_further_one_is_begun_after_the_time(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+    clock = SimpleNamespace(monotonic=lambda: len(loaded))
+    monkeypatch.setattr("fastserve.lifecycle.ahead.time", clock)
+    loader = SimpleNamespace(
+        load_ahead=lambda *_: False,
+        load=lambda name, _: loaded.append(name),
+        keep=lambda _: None,
+        take_ahead=dict,
+    )
+    load_ahead(cast(Loader, loader), Scanner(registry, OPTIONS), OPTIONS, threads=1, until_s=1)
+    assert len(loaded) == 1
 
 
 def test_what_is_not_kept_keeps_nothing(registry: Registry) -> None:
