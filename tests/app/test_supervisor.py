@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from fastserve.app.supervisor import _own_directory
+from fastserve.app.supervisor import Signal, _own_directory
 from fastserve.errors import ConfigError
 from fastserve.lifecycle import LifecycleOptions
 from fastserve.lifecycle.probe import inspect_apart
@@ -194,6 +194,7 @@ def test_workers_do_not_outlive_a_killed_supervisor(
         finally:
             os.kill(younger, signal.SIGCONT)
         until(lambda: not alive(younger))
+        assert server.log.read_text().count("the supervisor is gone") == 2, "each says it once"
 
 
 @pytest.mark.parametrize("control", [False, True])
@@ -349,6 +350,16 @@ def test_who_is_not_answered_when_the_server_waits_no_longer_may_try_elsewhere(
             "error": "model 'scaled' version '1' is not ready: it is being unloaded"
         }
     assert "Traceback" not in log
+
+
+def test_signs_of_children_are_counted_once() -> None:
+    sign = Signal()
+    assert sign.given == 0
+    for _ in range(3):
+        sign.give()
+    assert [sign.given, sign.given] == [3, 3]
+    sign.give()
+    assert sign.given == 4
 
 
 def test_a_machine_without_a_place_for_sockets(monkeypatch: pytest.MonkeyPatch) -> None:

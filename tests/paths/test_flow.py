@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fastserve.dataplane import DataPlane
 from fastserve.frontends.http.connection import Connection, Phase
 from fastserve.registry import Registry
 from tests import models
@@ -149,6 +150,21 @@ def test_a_request_has_its_time_from_its_own_first_byte_on(way: Running, patienc
         assert status(connection.response()) == 408
 
 
+def test_what_is_done_once_a_second_goes_on_although_it_failed(
+    registry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures, done = [ZeroDivisionError()], threading.Event()
+
+    def housekeep(_: DataPlane) -> None:
+        if failures:
+            raise failures.pop()
+        done.set()
+
+    monkeypatch.setattr(DataPlane, "housekeep", housekeep)
+    with worker(registry, http={"read_timeout_s": 0.2}):
+        assert done.wait(20)
+
+
 @pytest.mark.parametrize("fast", [True, False])
 def test_who_is_accepted_as_the_server_stops_is_told_to_go(
     registry: Path, monkeypatch: pytest.MonkeyPatch, fast: bool
@@ -162,6 +178,8 @@ def test_who_is_accepted_as_the_server_stops_is_told_to_go(
         with monkeypatch.context() as patch:
             patch.setattr(server, "stop", lambda: None)
             server.handle_exit(signal.SIGTERM, None)
+        with stopping.connect() as probe:
+            assert status(probe.ask(b"GET /v2/health/ready HTTP/1.1\r\nHost: t\r\n\r\n")) == 503
         with stopping.connect() as silent, stopping.connect() as asking:
             answer = asking.ask(request)
             assert status(answer) == 200 and b"\r\nconnection: close\r\n" in answer.lower()
