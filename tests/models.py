@@ -106,6 +106,17 @@ def pair() -> bytes:
 
 
 @cache
+def squared() -> bytes:
+    """`x` FP32 [nodes, nodes] to `y` = x·x."""
+    sides = ["nodes", "nodes"]
+    return model_bytes(
+        [helper.make_node("MatMul", ["x", "x"], ["y"])],
+        [tensor("x", TensorProto.FLOAT, sides)],
+        [tensor("y", TensorProto.FLOAT, sides)],
+    )
+
+
+@cache
 def traced_length() -> bytes:
     """`x` FP32 [batch, length, 2] to `y`, of the same shape, whose length is declared as 5."""
     return model_bytes(

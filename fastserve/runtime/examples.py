@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from fastserve.errors import ModelFailed
+from fastserve.errors import InvalidRequest, ModelFailed
 from fastserve.types import Array, DataType, Signature
 
 SIZES = (1, 8, 32, 256)
@@ -43,11 +43,11 @@ def first_that_runs(
     ModelFailed
         It runs none; why it does not run the first.
     """
-    first: ModelFailed | None = None
+    first: ModelFailed | InvalidRequest | None = None
     for row in blank_rows(signature):
         try:
             return row, run(row)
-        except ModelFailed as error:
+        except (ModelFailed, InvalidRequest) as error:
             first = first or error
     assert first is not None
     raise first

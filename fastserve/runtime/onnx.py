@@ -31,7 +31,7 @@ class OnnxRuntime:
         session, self.provider = _open(model_path, options, options.intra_op_threads or threads)
         self.signature = signature_of(session.inputs, session.outputs)
         self._session: Session | None = session
-        self._sizes = SharedSizes(session.inputs, self.signature.batched)
+        self._sizes = SharedSizes(session.inputs)
         self._input_names = [tensor.name for tensor in self.signature.inputs]
         self._run = session.run
         self._writes_bound: bool | None = None

@@ -8,19 +8,19 @@ from fastserve.types import Array
 
 
 class SharedSizes:
-    """Where the name of a variable dimension stands more than once among the inputs, the batch excepted.
+    """Where the name of a variable dimension stands more than once among the inputs.
 
     ONNX says that a name is one size in the whole graph. onnxruntime does not look, and many a model runs
     with several, since exporters name dimensions at will: so this is asked when a run has failed.
     """
 
-    def __init__(self, inputs: Sequence[Node], batched: bool) -> None:
+    def __init__(self, inputs: Sequence[Node]) -> None:
         self._inputs = [node.name for node in inputs]
         places: dict[str, list[tuple[int, int]]] = {}
         for i, node in enumerate(inputs):
             for axis, dim in enumerate(node.shape):
                 # A name is an identifier; converters write "?" or "None" for a dimension that has none.
-                if isinstance(dim, str) and dim.isidentifier() and dim != "None" and axis >= batched:
+                if isinstance(dim, str) and dim.isidentifier() and dim != "None":
                     places.setdefault(dim, []).append((i, axis))
         self.places = {name: found for name, found in places.items() if len(found) > 1}
         """Name → (input, axis) of all that have it."""

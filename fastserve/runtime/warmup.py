@@ -11,7 +11,7 @@ from statistics import median
 import numpy as np
 
 from fastserve.clock import Clock, monotonic_ns
-from fastserve.errors import ModelFailed
+from fastserve.errors import InvalidRequest, ModelFailed
 from fastserve.runtime.examples import PROBE_ROWS, first_that_runs, strange_company, varied
 from fastserve.runtime.memory import give_back
 from fastserve.runtime.protocol import Runtime
@@ -137,7 +137,7 @@ def _climb(
         inputs = [np.repeat(array[:1], rows, axis=0) for array in row]
         try:
             lost = _lost_rows(runtime, inputs, rows)
-        except ModelFailed as error:
+        except (ModelFailed, InvalidRequest) as error:
             if rows > 2:
                 raise
             return buckets, f"it runs one row, but not two: {error}"  # a batch of 1 is baked in
@@ -229,7 +229,7 @@ def _mixed_rows(runtime: Runtime, row: list[Array]) -> str:
     try:
         together, again = runtime.run(batch), runtime.run(batch)
         alone = [runtime.run([array[i : i + 1] for array in batch]) for i in range(PROBE_ROWS)]
-    except ModelFailed:  # made-up values need not mean anything to the model
+    except (ModelFailed, InvalidRequest):  # made-up values need not mean anything to the model
         return ""
     steady = [_agree(one, other) for one, other in zip(together, again, strict=True)]
     apart = [[outputs[at] for outputs in alone] for at in range(len(together))]
@@ -238,7 +238,7 @@ def _mixed_rows(runtime: Runtime, row: list[Array]) -> str:
     for company in strange_company(batch):
         try:
             together = runtime.run(company)
-        except ModelFailed:
+        except (ModelFailed, InvalidRequest):
             continue
         near = [array[: PROBE_ROWS - 1] for array in together]
         if problem := _depends(runtime, near, [each[: PROBE_ROWS - 1] for each in apart], steady):

@@ -13,22 +13,22 @@ from tests.runtime.nodes import Node, Shape
 
 
 @pytest.mark.parametrize(
-    ("inputs", "batched", "places"),
+    ("inputs", "places"),
     [
-        ([["n", "length"], ["n", "length"]], True, {"length": [(0, 1), (1, 1)]}),
-        ([["n", "side", "side"], ["n"]], True, {"side": [(0, 1), (0, 2)]}),
-        ([["n", "length"], ["m", 3, "length"]], False, {"length": [(0, 1), (1, 2)]}),
-        ([["n", 3], [2, "n"]], False, {"n": [(0, 0), (1, 1)]}),
-        ([["n", "length"], ["n", "width"]], True, {}),
-        ([["n", None], ["n", None]], True, {}),
-        ([["n", ""], ["n", ""]], True, {}),
-        ([["n", "?"], ["n", "?"]], True, {}),
-        ([["n", "None"], ["n", "None"]], True, {}),
-        ([["n", "past + 1"], ["n", "past + 1"]], True, {}),
+        ([["n", "length"], ["m", "length"]], {"length": [(0, 1), (1, 1)]}),
+        ([["n", "side", "side"], ["m"]], {"side": [(0, 1), (0, 2)]}),
+        ([["n", "length"], ["m", 3, "length"]], {"length": [(0, 1), (1, 2)]}),
+        ([["nodes", 3], ["nodes", "nodes"]], {"nodes": [(0, 0), (1, 0), (1, 1)]}),
+        ([["n", "length"], ["m", "width"]], {}),
+        ([["n", None], ["m", None]], {}),
+        ([["n", ""], ["m", ""]], {}),
+        ([["n", "?"], ["m", "?"]], {}),
+        ([["n", "None"], ["m", "None"]], {}),
+        ([["n", "past + 1"], ["m", "past + 1"]], {}),
     ],
 )
-def test_where_a_name_stands_twice(inputs: list[Shape], batched: bool, places: object) -> None:
-    assert SharedSizes([Node(shape) for shape in inputs], batched).places == places
+def test_where_a_name_stands_twice(inputs: list[Shape], places: object) -> None:
+    assert SharedSizes([Node(shape) for shape in inputs]).places == places
 
 
 def test_a_run_that_fails_on_two_sizes_is_the_clients_doing(tmp_path: Path) -> None:
@@ -49,6 +49,16 @@ def test_a_run_that_fails_on_two_sizes_is_the_clients_doing(tmp_path: Path) -> N
     ) as refused:
         run(3, 4)
     assert refused.value.field == "input 'b'"
+
+
+def test_rows_may_have_to_be_as_many_as_columns(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(models.squared())
+    runtime = OnnxRuntime(path)
+    (y,) = runtime.run([np.full((2, 2), 1, np.float32)])
+    assert y.tolist() == [[2, 2], [2, 2]]
+    with pytest.raises(InvalidRequest, match=r"^input 'x' has 3 in dimension 1 where input 'x' has 2"):
+        runtime.run([np.zeros((2, 3), np.float32)])
 
 
 def test_any_other_failure_is_the_models(tmp_path: Path) -> None:

@@ -150,6 +150,7 @@ def test_real_models_are_batchable(tmp_path: Path, data: bytes, largest: int) ->
         (models.counting_twins(), "output 'y' of a row depends on which rows share its run"),
         (models.any_flag(), "output 'y' of a row depends on which rows share its run"),
         (models.baked_in(), "it runs one row, but not two: the model failed: "),
+        (models.squared(), "it runs one row, but not two: input 'x' has 1 in dimension 1 where "),
         (models.words(), "the shape of output 'y' depends on which rows share a run"),
     ],
 )
