@@ -36,6 +36,9 @@ _LOOK_S = 5.0
 """How long the first look at the registry may keep a worker from answering."""
 _SWITCH_S = 0.0005
 """How long a loading thread may keep the interpreter from the event loop; Python's own is 5 ms."""
+_ACCEPTS = 16
+"""Connections accepted in one turn of the loop: of each listening socket uvloop takes one, and the turn of a
+thousand busy connections lasts 0.1 s."""
 
 
 class Worker:
@@ -123,7 +126,7 @@ class Worker:
             # Where the registry cannot be read, who connects is told so.
             if load_first and lifecycle.looked.is_set():
                 await lifecycle.settled.wait()
-            await server.serve(sockets=[listener])
+            await server.serve(sockets=[listener, *(listener.dup() for _ in range(_ACCEPTS - 1))])
         finally:
             sweeper.cancel()
             settled.cancel()

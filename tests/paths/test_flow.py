@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,29 @@ def test_what_is_done_once_a_second_goes_on_although_it_failed(
     monkeypatch.setattr(DataPlane, "housekeep", housekeep)
     with worker(registry, http={"read_timeout_s": 0.2}):
         assert done.wait(20)
+
+
+def test_new_connections_do_not_wait_for_as_many_turns_of_a_busy_loop(way: Running) -> None:
+    """uvloop accepts one of each listening socket in a turn, whoever waits behind it."""
+    release = threading.Event()
+    seen: list[int] = []
+
+    def look() -> None:
+        seen.append(len(connections(way)))
+        if seen[-1] < 65:
+            loop.call_soon(look)
+
+    with contextlib.ExitStack() as clients:
+        connection = clients.enter_context(way.connect())
+        assert status(connection.ask(request_of(1))) == 200
+        loop = only(way)._loop
+        loop.call_soon_threadsafe(release.wait, 60)
+        loop.call_soon_threadsafe(look)
+        for _ in range(64):
+            clients.enter_context(way.connect())
+        release.set()
+        until(lambda: seen and seen[-1] == 65)
+    assert max(after - before for before, after in pairwise(seen)) >= 16
 
 
 @pytest.mark.parametrize("fast", [True, False])
