@@ -164,6 +164,7 @@ class Watching:
             self._registry.add_profile(served.name, served.number, pinner.profile().to_bytes())
         except (FastserveError, OSError) as error:
             log.warning("the first %d rows of %s were not made its reference: %s", pinner.rows, label, error)
+            served.unwatched = f"its first {pinner.rows} rows were not made its reference: {error}"
             return
         log.info("the first %d rows of %s are its reference from now on", pinner.rows, label)
 

@@ -119,6 +119,7 @@ def test_the_first_rows_become_the_reference_unless_another_worker_was_first(
     assert version.watch.watcher is None
     assert registry.profile("scaled", 1) == first
     assert "were not made its reference" in caplog.text
+    assert version.unwatched.startswith("its first 2 rows were not made its reference: version 1 of model")
 
 
 def test_rows_are_no_reference_once_a_profile_has_come(
