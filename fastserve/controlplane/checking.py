@@ -42,10 +42,10 @@ def parse_given(data: bytes) -> Profile:
         raise InvalidRequest(str(error), "profiles") from error
 
 
-def check_states(delta: VersionDelta, profile: Profile, sketches: Sequence[Sketch], label: str) -> int:
-    """Give the rows of a delta; InvalidRequest unless its states are of its profile.
+def check_states(delta: VersionDelta, profile: Profile, sketches: Sequence[Sketch], label: str) -> None:
+    """Raise InvalidRequest unless a delta's states are of its profile; `sketches` are empty ones of it.
 
-    `sketches` are empty ones of the profile. Its tensors may differ by the batch that was being counted.
+    The rows of its tensors, and `watched_rows`, may differ by the batch that was being counted.
     """
     if len(delta.states) != len(profile.tensors):
         raise InvalidRequest(
@@ -60,7 +60,8 @@ def check_states(delta: VersionDelta, profile: Profile, sketches: Sequence[Sketc
                 f"{label}.states: the state of {tensor.role} '{tensor.tensor}' does not fit: {error}",
                 f"{label}.states",
             ) from error
-    return max(sketch.rows for sketch in sketches)
+    if max(sketch.rows for sketch in sketches) > MAX_WINDOW_ROWS:
+        raise InvalidRequest(f"{label}.states have more than {MAX_WINDOW_ROWS} rows", f"{label}.states")
 
 
 def _check_delta(delta: VersionDelta, label: str) -> None:

@@ -90,7 +90,7 @@ class Group:
             if wanted := lacking - given.keys():
                 self._fresh.update(given)  # kept, since not all of them need fit into one snapshot
                 return Answer(snapshot.number, tuple(sorted(wanted)))
-            rows = self._check_rows(snapshot, self._fresh | given)
+            self._check_rows(snapshot, self._fresh | given)
         except InvalidRequest as error:
             return Answer(snapshot.number, refused=error)
         except ProfileUnavailable as error:  # who counts against it still has it
@@ -99,7 +99,7 @@ class Group:
             self._known.discard(error.digest)
             return Answer(snapshot.number, (error.digest,))
         self._fresh.update(given)
-        self._count(snapshot, rows)
+        self._count(snapshot)
         return Answer(snapshot.number)
 
     def write(self) -> None:
@@ -133,10 +133,9 @@ class Group:
         digests = {delta.profile for one in snapshots for delta in one.deltas if delta.profile}
         self._known |= stored_profiles.known(self._connection, digests - self._known)
 
-    def _check_rows(self, snapshot: Snapshot, fresh: dict[str, _Fresh]) -> list[int]:
-        """Give the rows of each delta; InvalidRequest unless states fit and windows have room for them."""
+    def _check_rows(self, snapshot: Snapshot, fresh: dict[str, _Fresh]) -> None:
+        """Raise InvalidRequest unless states fit and windows have room for the rows of each delta."""
         at_ms = self._moment(snapshot)
-        found: list[int] = []
         sums: dict[Key, int] = {}
         for at, delta in enumerate(snapshot.deltas):
             label = f"deltas.{at}"
@@ -146,29 +145,27 @@ class Group:
                     profile = fresh[key[2]].profile
                 else:
                     profile = self._profiles.get(self._connection, key[2])
-                rows = check_states(delta, profile, self._sketches.of(key[2], profile), label)
-            found.append(rows)
+                check_states(delta, profile, self._sketches.of(key[2], profile), label)
             if rows:
                 sums[key] = sums.get(key, self._windows.minute_rows(key, at_ms)) + rows
                 if sums[key] > MAX_WINDOW_ROWS:
                     raise InvalidRequest(f"more than {MAX_WINDOW_ROWS} rows in a minute", label)
-        return found
 
     def _moment(self, snapshot: Snapshot) -> int:
         """Give the minute's moment; by this machine's clock when the worker's is far off."""
         late = self._now_ms - snapshot.to_ms
         return snapshot.to_ms if -LATEST_MS <= late <= OLDEST_MS else self._now_ms
 
-    def _count(self, snapshot: Snapshot, rows: list[int]) -> None:
+    def _count(self, snapshot: Snapshot) -> None:
         at_ms = self._moment(snapshot)
         versions = {(delta.model, delta.version) for delta in snapshot.deltas} - self.totals.keys()
         if versions:
             self._read_totals(versions)
-        for delta, counted in zip(snapshot.deltas, rows, strict=True):
+        for delta in snapshot.deltas:
             version = (delta.model, delta.version)
             add(self.totals[version], delta)
-            if counted:
-                self._windows.add(_key(delta), at_ms, counted, delta.states)
+            if delta.watched_rows:
+                self._windows.add(_key(delta), at_ms, delta.watched_rows, delta.states)
                 self.watched.add(version)
         self._count_worker(snapshot)
         self._last[snapshot.incarnation] = snapshot.number

@@ -197,6 +197,29 @@ def test_rows_sums_stay_within_63_bits(store: Store) -> None:
     assert store.take_in([snapshot(2, [huge])]).answers[0].refused is not None
 
 
+def test_states_of_more_rows_than_a_window_may_have_are_refused(store: Store) -> None:
+    one = delta(REFERENCE, normal(1))
+    counted = make.sketches(REFERENCE)
+    for place, sketch in enumerate(counted):
+        sketch.merge_bytes(one.states[place])
+        for _ in range(39):
+            sketch.merge_bytes(sketch.to_bytes())
+    one.states = [sketch.to_bytes() for sketch in counted]
+    (answer,) = store.take_in([snapshot(1, [one], profiles=(REFERENCE,))]).answers
+    assert answer.refused is not None and answer.refused.field == "deltas.0.states"
+
+
+def test_a_batch_that_was_being_counted_is_not_counted_twice(store: Store) -> None:
+    first, second = delta(REFERENCE, normal(20)), delta(REFERENCE, normal(10))
+    first.states[0] = make.states(REFERENCE, normal(30))[0]
+    second.states[0] = make.sketches(REFERENCE)[0].to_bytes()
+    for number, one in enumerate((first, second), start=1):
+        assert store.take_in([snapshot(number, [one], profiles=(REFERENCE,))]).answers[0].refused is None
+    for level in ("minute", "count"):
+        (found,) = stored(store.database, level)
+        assert found.rows == 30 and rows_of(found.state) == [30, 30]
+
+
 @pytest.mark.parametrize(
     ("shift_ms", "own_minute"),
     [
