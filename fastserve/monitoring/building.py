@@ -289,7 +289,8 @@ class _NumberCounting:
         done = self._all
         counts, offsets = done.counts, done.offsets.tolist()
         phi, windows = self._dispersion.phi(self._folding(counts))
-        missing, mean, m2 = done.missing.tolist(), done.mean.tolist(), done.m2.tolist()
+        missing, mean, squares = done.missing.tolist(), done.mean.tolist(), done.m2
+        m2 = np.where((squares > 0) & np.isnan(done.variance), np.nan, squares).tolist()
         negative, positive = done.negative_infinite.tolist(), done.positive_infinite.tolist()
         minimum, maximum = done.minimum.tolist(), done.maximum.tolist()
         for f, (start, end) in enumerate(pairwise(offsets)):

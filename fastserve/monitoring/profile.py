@@ -64,7 +64,7 @@ class NumberFeature(_Feature):
     mean: float | None
     """Of finite values; None where there was none."""
     m2: Annotated[float, Field(ge=0)] | None
-    """Sum of squared distances from the mean; None where no double holds it."""
+    """Sum of squared distances from the mean; None where no double holds or tells it."""
     minimum: float | None
     maximum: float | None
 

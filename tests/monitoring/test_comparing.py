@@ -249,6 +249,13 @@ def test_one_reference_value_far_off_leaves_the_live_moments_right(
     assert found.live.moments.sd == pytest.approx(rows.astype(np.float64).std(ddof=1), rel=1e-9)
 
 
+def test_whole_numbers_as_close_as_doubles_have_no_deviation_on_either_side() -> None:
+    rows = 2**54 + np.arange(10, dtype=np.int64).repeat(20)[:, None]
+    (found,) = compared(rows, rows, DataType.INT64)
+    assert found.reference.moments == found.live.moments
+    assert found.live.moments is not None and found.live.moments.sd is None
+
+
 def test_categories() -> None:
     (one,) = compared(
         objects(*"aaabbc", None), objects("a", "new", "new", None, None), DataType.BYTES, max_categories=2
