@@ -161,7 +161,7 @@ cdef class Lane:
         Returns
         -------
         list of (token, first row in the request, rows, first row in the batch)
-            Members that are no connections: the caller answers them.
+            Members that are no connections, withdrawn ones among them: the caller answers those that wait.
         """
         cdef list others = []
         cdef Part part
