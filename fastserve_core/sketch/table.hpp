@@ -146,8 +146,8 @@ struct Table {
         for (size_t p = 0; p < tallies.size(); ++p)
             for (int lane = 0; lane < kLanes; ++lane)
                 tallies[p].shift[lane] = plan.shifts[plan.panels[p].features[lane]];
-        if constexpr (std::is_same_v<S, float>) fit(plan);
         clear();
+        if constexpr (std::is_same_v<S, float>) fit(plan);
     }
 
 private:
