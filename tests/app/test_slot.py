@@ -86,6 +86,7 @@ def taken(listener: socket.socket, *, of: int) -> int:
     for _ in range(of):
         socket.create_connection(listener.getsockname(), timeout=10).close()
     count = 0
+    listener.setblocking(False)
     with contextlib.suppress(BlockingIOError):
         while True:
             listener.accept()[0].close()
