@@ -1,12 +1,15 @@
 """What a server looks at, and says, before it starts anything; in one process."""
 
+import socket
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import pytest
 
 from fastserve.app import supervisor
+from fastserve.app.nursery import Nursery
+from fastserve.app.supervisor import Supervisor
 from fastserve.config import Config
 from fastserve.errors import ConfigError, RegistryError
 from fastserve.registry import Registry
@@ -52,3 +55,19 @@ def test_where_it_listens_and_what_it_passes_over_is_said(
         supervisor.serve(config)
     assert "on http://[::1]:8000 with 2 worker(s)" in caplog.text
     assert "'a.onnx' in the registry is not served: it is no directory" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("workers", "threads", "load_ahead_s", "once"),
+    [(2, 1, 60, True), (1, 1, 60, False), (2, 2, 60, False), (2, 1, 0, False)],
+    ids=["shared", "one worker", "threads in sessions", "not wished for"],
+)
+def test_when_models_are_loaded_once_for_all_workers(
+    config: Config, monkeypatch: pytest.MonkeyPatch, workers: int, threads: int, load_ahead_s: int, once: bool
+) -> None:
+    opened: list[object] = []
+    monkeypatch.setattr(Nursery, "open", lambda *_: opened.append("one"))
+    server = config.server.model_copy(update={"load_ahead_s": load_ahead_s})
+    listeners = [cast(socket.socket, None)] * workers
+    made = Supervisor(config.model_copy(update={"server": server}), threads, listeners, None, None)
+    assert made._open_nursery() is None and len(opened) == once

@@ -212,6 +212,24 @@ def test_a_killed_supervisor_leaves_no_directory_behind(
         until(lambda: not list(place.iterdir()))
 
 
+def test_a_control_plane_that_ends_after_all_others_leaves_no_directory_behind(
+    registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    monkeypatch.setenv("TMPDIR", str(place))
+    with running(registry, tmp_path, {"server": {"workers": 2, "control_port": free_port()}}) as killed:
+        until(lambda: list(place.rglob("statistics.sock")))
+        *workers, control = children(killed.process.pid)
+        os.kill(control, signal.SIGSTOP)
+        os.kill(killed.process.pid, signal.SIGKILL)
+        try:
+            until(lambda: not any(alive(worker) for worker in workers))
+        finally:
+            os.kill(control, signal.SIGCONT)
+        until(lambda: not list(place.iterdir()))
+
+
 def test_ctrl_c_reaches_the_supervisor_alone(pair: Server) -> None:
     """A terminal sends it to the whole group; the supervisor says in which order the others stop."""
     group = os.getpgid(pair.process.pid)

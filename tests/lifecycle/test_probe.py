@@ -147,7 +147,9 @@ def in_thread(call: Callable[[], object]) -> tuple[threading.Thread, list[BaseEx
     return thread, errors
 
 
-def test_models_that_load_pass(tmp_path: Path, prober: Prober) -> None:
+def test_models_that_load_pass(tmp_path: Path, prober: Prober, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('of the directory that the command is called in')")
+    monkeypatch.chdir(tmp_path)
     good = models.scaled(), models.fixed_batch(), models.variable_inner(), models.identity(8, None, 2)
     for number, data in enumerate(good, 1):
         prober.check(version(tmp_path, data, number=number))
