@@ -234,6 +234,9 @@ def test_ctrl_c_reaches_the_supervisor_alone(pair: Server) -> None:
     """A terminal sends it to the whole group; the supervisor says in which order the others stop."""
     group = os.getpgid(pair.process.pid)
     assert group not in [os.getpgid(worker) for worker in children(pair.process.pid)]
+    pair.process.send_signal(signal.SIGINT)
+    assert pair.process.wait(20) == 0
+    assert "Traceback" not in pair.log.read_text()
 
 
 def test_memory_of_large_bodies_goes_back(registry: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from fastserve.registry import Registry
 from tests import models
 from tests.app.watched import Load, Watched, assert_quiet, bodies, catch_up, send_all, watching
 from tests.controlplane.conftest import Cluster, cluster  # noqa: F401 - a fixture
-from tests.processes import children
+from tests.processes import alive, children
 from tests.registries import publish
 from tests.servers import free_port, running
 from tests.waiting import until
@@ -271,9 +271,10 @@ def test_a_stopped_control_plane(registry: Registry, tmp_path: Path) -> None:
 def test_a_server_ends_while_its_control_plane_is_stopped(registry: Registry, tmp_path: Path) -> None:
     with watching(registry, tmp_path) as watched:
         send_all(watched.server, bodies(5))
-        os.kill(watched.control_pid(), signal.SIGSTOP)
+        os.kill(control := watched.control_pid(), signal.SIGSTOP)
         send_all(watched.server, bodies(5))
     assert watched.server.process.returncode == 0
+    assert not alive(control)
 
 
 def test_a_worker_ended_under_load_tells_its_last_counts(registry: Registry, tmp_path: Path) -> None:
