@@ -36,3 +36,16 @@ def test_a_version_that_cannot_be_made_to_serve_is_let_go(tmp_path: Path, where:
         Lifecycle._load(worker, "m", 1)  # type: ignore[arg-type]
     with alone(version) as is_free:
         assert is_free
+
+
+def test_what_takes_a_moment_is_loaded_by_whoever_looks_at_the_first_look_only() -> None:
+    done: list[str] = []
+    worker = SimpleNamespace(
+        _ahead_s=60.0,
+        _load_first=lambda *_: done.append("loads"),
+        _call=lambda wish: wish(),
+        _wish=lambda _: done.append("wishes"),
+    )
+    for _ in range(2):
+        Lifecycle._tell(worker, {})  # type: ignore[arg-type]
+    assert done == ["loads", "wishes", "wishes"]
