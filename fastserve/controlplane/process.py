@@ -13,6 +13,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 
 from fastserve.controlplane.app import create_app
+from fastserve.controlplane.connection import Connection
 from fastserve.controlplane.database import Database, only_one, open_database
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.service import Control
@@ -119,7 +120,12 @@ class _Server(QuietServer):
     """Serves one application on one socket; signals are the process's matter."""
 
     def __init__(self, app: Starlette, listener: socket.socket) -> None:
-        super().__init__(app, timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=_DRAIN_S)
+        super().__init__(
+            app,
+            http=Connection,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=_DRAIN_S,
+        )
         self._listener = listener
 
     @contextmanager
