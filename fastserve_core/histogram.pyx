@@ -86,12 +86,13 @@ cdef class RunHistograms:
                 self.queue.buckets.add(part.wait_ns, 1)
                 self.total.buckets.add(part.wait_ns + after_ns, 1)
 
-    def observe_alone(self, int64_t rows, int64_t wait_ns, int64_t run_ns):
-        """Count a request whose batch failed, and which then ran by itself."""
+    def observe_alone(self, int64_t rows, int64_t wait_ns, int64_t run_ns, bint last):
+        """Count a part whose batch failed, and which then ran by itself; and its request when it is the last."""
         self.batch_rows.add(rows)
-        self.queue.add(wait_ns)
-        self.compute.add(run_ns)
-        self.total.add(wait_ns + run_ns)
+        if last:
+            self.queue.add(wait_ns)
+            self.compute.add(run_ns)
+            self.total.add(wait_ns + run_ns)
 
     def take(self):
         """What was counted since the last `take`, by name; histograms without events are left out."""

@@ -375,8 +375,8 @@ class Batcher:
                 self._fail(token, answer)
             else:
                 self._deliver(token, offset, rows, answer, 0)
-                stats.count_run(rows, token not in self.lane.entries, queue_ns, run_ns, 0)
-                stats.histograms.observe_alone(rows, queue_ns, run_ns)
+                stats.count_run(rows, last := token not in self.lane.entries, queue_ns, run_ns, 0)
+                stats.histograms.observe_alone(rows, queue_ns, run_ns, last)
         if failed and stats.failed_runs:
             self.target.on_failed_run(failed[0])
 

@@ -30,6 +30,7 @@ class Statistics:
         self._left: list[VersionDelta] = []
         self._left_profiles: dict[str, Profile] = {}
         self._outgoing: list[tuple[Served, Recorder]] = []
+        self._fading: list[tuple[Served, Recorder]] = []
         self._unanswered: dict[int, int] = {}
 
     def enrol(self, served: Served) -> None:
@@ -47,7 +48,7 @@ class Statistics:
         before = served.watch.watcher
         served.watch.watcher = watcher
         if isinstance(before, Recorder):
-            # Taken from with the next look: a run that has found it may still be about to count.
+            # Taken from with the next two looks: a run that has found it may still be about to count.
             self._outgoing.append((served, before))
 
     def count_code(self, status: int) -> None:
@@ -56,10 +57,11 @@ class Statistics:
 
     def take(self, records: Iterable[Record]) -> Taken:
         """Give everything counted since the last `take`, and the state of every version in `records`."""
-        for served, recorder in self._outgoing:
+        for served, recorder in (*self._fading, *self._outgoing):
             self._leave(_watched(served, recorder), recorder)
         out = Taken(self._left, [], self._left_profiles)
-        self._left, self._left_profiles, self._outgoing = [], {}, []
+        self._left, self._left_profiles = [], {}
+        self._fading, self._outgoing = self._outgoing, []
         for ledger in self._ledgers.values():
             delta = ledger.take()
             if delta is not None:
@@ -76,8 +78,8 @@ class Statistics:
     def _leave(self, delta: VersionDelta | None, recorder: Recorder | None) -> None:
         if delta is not None:
             self._left.append(delta)
-        if recorder is not None:
-            self._left_profiles[recorder.digest] = recorder.profile
+            if recorder is not None:
+                self._left_profiles[recorder.digest] = recorder.profile
 
     def _stand(self, records: Iterable[Record]) -> list[VersionNow]:
         ledgers = {(one.served.name, one.served.number): one for one in self._ledgers.values()}

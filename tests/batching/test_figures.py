@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from fastserve.clock import ManualClock
+from fastserve.errors import ModelFailed
 from fastserve.types import Array, Duration
 from fastserve_core.batching import NO_DEADLINE
 from tests.batching.bench import INLINE, THREADED, Bench, asynchronous, bench
@@ -78,3 +79,16 @@ async def test_those_that_ran_alone_are_charged_with_all_the_runs_of_their_batch
             "total": 6 * MS + 2 * took,
             "batch_rows": 2,
         }
+
+
+@asynchronous
+async def test_a_split_request_whose_first_part_ran_alone_is_one_request() -> None:
+    async with bench(PuppetRuntime(poison=99.0)) as b:
+        bad, split = b.ask(99.0), b.ask(*[float(i) for i in range(15)])
+        with pytest.raises(ModelFailed):
+            await bad
+        await split
+        taken = b.batcher.stats.histograms.take()
+        events = {name: sum(buckets.values()) for name, (buckets, _) in taken.items()}
+        assert events == {"queue": 1, "compute": 1, "total": 1, "batch_rows": 2}
+        assert b.batcher.stats.success.count == 1

@@ -96,10 +96,11 @@ def test_a_request_split_over_two_batches_is_counted_once() -> None:
 
 def test_a_request_that_ran_alone_after_its_batch_failed() -> None:
     seen = RunHistograms()
-    seen.observe_alone(2, 1_000, 2_000)
+    seen.observe_alone(3, 500, 700, False)  # the first part of another
+    seen.observe_alone(2, 1_000, 2_000, True)
     assert seen.take() == {
         "queue": ({0: 1}, 1_000),
         "compute": ({1: 1}, 2_000),
         "total": ({2: 1}, 3_000),
-        "batch_rows": ({1: 1}, 2),
+        "batch_rows": ({1: 1, 2: 1}, 5),
     }

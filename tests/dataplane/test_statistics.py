@@ -108,10 +108,11 @@ def test_what_a_recorder_counted_before_another_came_is_kept_under_its_profile()
     ]
     assert set(taken.profiles) == {first.digest, second.digest}
     statistics.replace(served(version), None)
-    second.update([ROWS], [ROWS], 2)
-    taken = statistics.take([])
-    assert [(one.profile, one.watched_rows) for one in taken.deltas] == [(second.digest, 2)]
-    assert set(taken.profiles) == {second.digest}
+    for _ in range(2):
+        second.update([ROWS], [ROWS], 2)  # the second time by a run that was counting as it was looked at
+        taken = statistics.take([])
+        assert [(one.profile, one.watched_rows) for one in taken.deltas] == [(second.digest, 2)]
+        assert set(taken.profiles) == {second.digest}
     assert statistics.take([]) == Taken()
 
 
