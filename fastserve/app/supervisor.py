@@ -10,7 +10,7 @@ import time
 from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from types import FrameType
 
 from fastserve.app.child import STOP, STOP_LAST, bury_orphans, outlast_others, take_stop_signals
@@ -35,6 +35,9 @@ _POLL_S = 0.2
 _KILL_S = 5.0
 _TOLD = 20
 _CONTROL_DELAY_S = 10.0
+_SOCKET = "statistics.sock"
+_LONGEST_PLACE = 107 - len(f"/fastserve-12345678/{_SOCKET}")
+"""Bytes; Linux allows 107 for the path of a socket."""
 """The control plane starts when the workers have loaded their models, or so much later than they."""
 
 
@@ -76,13 +79,15 @@ def serve(config: Config) -> int:
         Worker(config, threads, post).run(listeners[0])
         return 0
     with nullcontext() if control is None else _own_directory() as directory:
-        ingest = None if directory is None else Path(directory, "statistics.sock")
+        ingest = None if directory is None else Path(directory, _SOCKET)
         return Supervisor(config, threads, listeners, control, ingest).run()
 
 
 def _own_directory() -> TemporaryDirectory[str]:
     """Make a directory for this server's sockets."""
     try:
+        if len(os.fsencode(place := gettempdir())) > _LONGEST_PLACE:
+            raise ConfigError(f"the path {place} is too long for sockets: set TMPDIR to a shorter one")
         return TemporaryDirectory(prefix="fastserve-", ignore_cleanup_errors=True)
     except OSError as error:
         raise ConfigError(

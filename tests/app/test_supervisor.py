@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -197,13 +198,18 @@ def test_workers_do_not_outlive_a_killed_supervisor(
         assert server.log.read_text().count("the supervisor is gone") == 2, "each says it once"
 
 
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where servers make their directories; not in `tmp_path`, which may be too long for sockets."""
+    with TemporaryDirectory() as path:
+        monkeypatch.setenv("TMPDIR", path)
+        yield Path(path)
+
+
 @pytest.mark.parametrize("control", [False, True])
 def test_a_killed_supervisor_leaves_no_directory_behind(
-    registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, control: bool
+    registry: Path, tmp_path: Path, place: Path, control: bool
 ) -> None:
-    place = tmp_path / "place"
-    place.mkdir()
-    monkeypatch.setenv("TMPDIR", str(place))
     server = {"workers": 2, "load_ahead_s": 0, "control_port": free_port() if control else 0}
     with started(registry, tmp_path, {"server": server}) as killed:
         until(lambda: len(children(killed.process.pid)) >= 2)
@@ -213,11 +219,8 @@ def test_a_killed_supervisor_leaves_no_directory_behind(
 
 
 def test_a_control_plane_that_ends_after_all_others_leaves_no_directory_behind(
-    registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    registry: Path, tmp_path: Path, place: Path
 ) -> None:
-    place = tmp_path / "place"
-    place.mkdir()
-    monkeypatch.setenv("TMPDIR", str(place))
     with running(registry, tmp_path, {"server": {"workers": 2, "control_port": free_port()}}) as killed:
         until(lambda: list(place.rglob("statistics.sock")))
         *workers, control = children(killed.process.pid)
@@ -386,4 +389,7 @@ def test_signs_of_children_are_counted_once() -> None:
 def test_a_machine_without_a_place_for_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", "/nowhere")
     with pytest.raises(ConfigError, match=r"No such file or directory\): set TMPDIR to a directory"):
+        _own_directory()
+    monkeypatch.setattr("tempfile.tempdir", f"/{'n' * 72}")
+    with pytest.raises(ConfigError, match="too long for sockets: set TMPDIR to a shorter one"):
         _own_directory()
