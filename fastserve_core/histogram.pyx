@@ -87,7 +87,7 @@ cdef class RunHistograms:
                 self.total.buckets.add(part.wait_ns + after_ns, 1)
 
     def observe_alone(self, int64_t rows, int64_t wait_ns, int64_t run_ns, bint last):
-        """Count a part whose batch failed, and which then ran by itself; and its request when it is the last."""
+        """Count a part whose batch failed, and which then ran by itself; its request with the last one."""
         self.batch_rows.add(rows)
         if last:
             self.queue.add(wait_ns)
