@@ -14,7 +14,8 @@ from fastserve.errors import InvalidRequest
 from fastserve.overriding import first_problem
 from fastserve_core.histogram import BUCKETS
 
-FORMAT = 1
+FORMAT = 2
+"""Before 2, states were summed around the means of the reference, which no merge accepts now."""
 MAX_SNAPSHOT_BYTES = 256 * 2**20
 
 _MAGIC = b"FSSN"

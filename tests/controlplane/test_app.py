@@ -18,7 +18,7 @@ from fastserve.controlplane import app
 from fastserve.controlplane.reporting import CountWindows, Report
 from fastserve.controlplane.service import Control
 from fastserve.errors import InvalidRequest
-from fastserve.monitoring.snapshot import MAX_SNAPSHOT_BYTES, Snapshot, VersionNow
+from fastserve.monitoring.snapshot import FORMAT, MAX_SNAPSHOT_BYTES, Snapshot, VersionNow
 from fastserve.registry.state import ALIASES_FILE
 from tests.controlplane.processes import TOKEN, ControlProcess, control_process
 from tests.controlplane.snapshots import delta, normal, profile, snapshot
@@ -147,9 +147,10 @@ def _spoilt(**changes: Any) -> bytes:
         (b"FSSN\xff\xff\xff\xff{}", 400, "body"),
         (_headed(b"{"), 400, "head"),
         (_headed([]), 400, "head"),
-        (_headed({"format": 1}), 400, "head"),
+        (_headed({"format": FORMAT}), 400, "head"),
         (_headed(b"[" * 100_000), 400, "head"),
-        (_spoilt(format=2, release="9.9.9"), 409, "format 2 (fastserve 9.9.9)"),
+        (_spoilt(format=1, release="0.0.9"), 409, "format 1 (fastserve 0.0.9)"),
+        (_spoilt(format=FORMAT + 1, release="9.9.9"), 409, f"format {FORMAT + 1} (fastserve 9.9.9)"),
         (_spoilt(number=0), 400, "number"),
         (_spoilt(number=2**63), 400, "number"),
         (_spoilt(incarnation="x"), 400, "incarnation"),
