@@ -1,4 +1,4 @@
-"""A worker's process: forked, so that nothing is imported twice, and tied to the supervisor's life."""
+"""A child process: forked, so that nothing is imported twice, and tied to the supervisor's life."""
 
 import logging
 import os
