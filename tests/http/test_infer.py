@@ -115,11 +115,35 @@ def test_every_datatype_in_json(client: Client, datatype: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("datatype", "values"), [("INT32", [1.0, 1e3]), ("UINT8", [255.0, -0.0]), ("BOOL", [0, 1])]
+    ("datatype", "values"),
+    [
+        ("INT32", [1.0, 1e3]),
+        ("UINT8", [255.0, -0.0]),
+        ("UINT64", [1e19, 18446744073709549568.0]),
+        ("INT64", [-9223372036854774784.0, 9223372036854774784.0]),
+        ("BOOL", [0, 1]),
+    ],
 )
 def test_whole_numbers_may_be_written_otherwise(client: Client, datatype: str, values: list[Any]) -> None:
     body = {"inputs": [{"name": "x", "shape": [2], "datatype": datatype, "data": values}]}
     assert tensors(client.post(f"/v2/models/bare-{datatype}/infer", body))["y"] == values
+
+
+@pytest.mark.parametrize(
+    ("datatype", "text"),
+    [
+        ("UINT64", "18446744073709551616"),
+        ("UINT64", "1.8446744073709551616e19"),
+        ("UINT64", "-1.0"),
+        ("INT64", "9223372036854775808.0"),
+        ("INT64", "-9223372036854775809"),
+        ("INT32", "2147483648.0"),
+    ],
+)
+def test_whole_numbers_beyond_the_ends_of_their_type(client: Client, datatype: str, text: str) -> None:
+    body = f'{{"inputs":[{{"name":"x","shape":[2],"datatype":"{datatype}","data":[1.0,{text}]}}]}}'
+    answer = client.post(f"/v2/models/bare-{datatype}/infer", body.encode())
+    assert answer.status == 400 and b"out of the range" in answer.body
 
 
 def raw(datatype: str, values: list[Any]) -> bytes:

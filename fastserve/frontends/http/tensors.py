@@ -95,8 +95,8 @@ def _integral(flat: list[Any], at: int, datatype: DataType, field: str) -> int:
     """Accept 1.0 and 1e3 as the integers they are: the nearest double, which must be whole."""
     value = flat[at]
     if isinstance(value, float):
-        # An integer literal beyond 64 bits arrives as a double too, rounded: at the edge it would look fine.
-        if abs(value) >= 2.0**63:
+        # An integer literal beyond 64 bits arrives as a double too, rounded: -2**63 - 1 would look fine.
+        if not -(2.0**63) < value < 2.0**64:
             raise _out_of_range(flat, at, datatype, field)
         if not value.is_integer():
             raise InvalidRequest(f"{field}: value {at} is {value!r}, {datatype} needs whole numbers", field)
