@@ -132,12 +132,12 @@ class Manager(Generic[H]):
         known = self._models.get(model)
         if known is None or known.wish is None or known.wish.loaded != loaded:
             return False
-        states = {known.entries[v].state for v in known.wished if v in known.entries}
-        moving = {VersionState.UNKNOWN, VersionState.LOADING}
-        if not loaded:
-            states = {entry.state for entry in known.entries.values()}
+        if loaded:
+            versions, moving = known.wished, {VersionState.UNKNOWN, VersionState.LOADING}
+        else:
+            versions = list(known.entries)
             moving = {VersionState.READY, VersionState.UNLOADING, VersionState.LOADING}
-        return not states & moving
+        return all(known.entries[version].state not in moving for version in versions)
 
     # -- events -------------------------------------------------------------------------------------------
 
@@ -195,9 +195,7 @@ class Manager(Generic[H]):
             self._step(chosen)
 
     def _step(self, name: str) -> None:
-        model = self._models.get(name)
-        if model is None:
-            return
+        model = self._models[name]
         self._wanting.pop(name, None)
         model.choose(self._options.versions)
         self._reroute(name, model)
@@ -217,11 +215,7 @@ class Manager(Generic[H]):
 
     def _busy(self) -> list[tuple[str, int]]:
         """Loads in flight that somebody still waits for: a newer wish does not queue behind an older one."""
-        return [
-            (name, version)
-            for name, version in self._loading
-            if name in self._models and version in self._models[name].wished
-        ]
+        return [(name, version) for name, version in self._loading if version in self._models[name].wished]
 
     def _reroute(self, name: str, model: Model[H]) -> None:
         route = model.decide_route(self._options.fallback)
@@ -260,12 +254,11 @@ class Manager(Generic[H]):
         self._jobs.load(name, version, lambda outcome: self._loaded(name, version, outcome))
 
     def _loaded(self, name: str, version: int, outcome: H | Exception) -> None:
-        self._loading.discard((name, version))
-        model = self._models.get(name)
-        entry = model.entries.get(version) if model is not None else None
-        if model is None or entry is None or version not in model.wished:
-            if entry is not None:
-                entry.state = VersionState.UNKNOWN
+        self._loading.remove((name, version))
+        model = self._models[name]  # no version is forgotten while it loads
+        entry = model.entries[version]
+        if version not in model.wished:
+            entry.state = VersionState.UNKNOWN
             if not isinstance(outcome, Exception):
                 self._jobs.free(outcome, lambda: None)
         elif isinstance(outcome, Exception):
