@@ -33,6 +33,11 @@ def rows_within(size_bytes: int, rows: Sequence[RowShape]) -> int:
     return size_bytes // max(row_bytes(rows), 1)
 
 
+def most_rows(wished: int, rows: Sequence[RowShape], options: BatchingOptions) -> int:
+    """Give the rows of a batch: `wished`, or as many as the batch buffer may hold, but one at least."""
+    return max(1, min(wished, rows_within(options.max_queue_bytes, rows)))
+
+
 def rows_to_hold(target: Target, options: BatchingOptions) -> int:
     """Give the rows of a ring: a batch at least, else what may wait, may lie there, may be answered."""
     most = min(options.max_queue_rows, rows_within(options.max_queue_bytes, target.rows))

@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 
 from fastserve.batching import Batcher, BatchingOptions, LatencyModel, Target, TracedBatcher, Watch
-from fastserve.batching.ring import least_rows, row_bytes, rows_within
+from fastserve.batching.ring import least_rows, most_rows, row_bytes
 from fastserve.batching.target import RowShape
 from fastserve.clock import Clock
 from fastserve.dataplane.check import check_inputs
@@ -84,29 +84,26 @@ class Served:
         return lane
 
     def _batcher(self, shapes: RowShapes) -> Batcher:
+        """Find or make the batcher of these row shapes; beyond the buckets it is the one without batches."""
         batcher = self._batchers.get(shapes)
-        if batcher is None:
-            if self.max_batch_rows == 0 or len(self._batchers) >= self.options.max_shape_buckets:
-                if self._alone is None:
-                    self._alone = self._make((), 0)
-                return self._alone
-            batcher = self._batchers[shapes] = self._make(shapes, self._batch_rows(shapes))
-        return batcher
+        if batcher is not None:
+            return batcher
+        if self.max_batch_rows > 0 and len(self._batchers) < self.options.max_shape_buckets:
+            rows = list(zip((spec.datatype for spec in self.signature.inputs), shapes, strict=True))
+            # A client may choose dimensions so large that the buffer does not hold a whole batch.
+            most = most_rows(self.max_batch_rows, rows, self.options)
+            batcher = self._batchers[shapes] = self._make(rows, most)
+            return batcher
+        if self._alone is None:
+            self._alone = self._make([], 0)
+        return self._alone
 
-    def _batch_rows(self, shapes: RowShapes) -> int:
-        """Rows of a batch: fewer where a client chose dimensions so large that no buffer may hold as many."""
-        fit = rows_within(self.options.max_queue_bytes, self._rows_of(shapes))
-        return max(1, min(self.max_batch_rows, fit))
-
-    def _rows_of(self, shapes: RowShapes) -> list[RowShape]:
-        return list(zip((spec.datatype for spec in self.signature.inputs), shapes, strict=True))
-
-    def _make(self, shapes: RowShapes, max_batch_rows: int) -> Batcher:
+    def _make(self, rows: list[RowShape], max_batch_rows: int) -> Batcher:
         target = Target(
             model=self.name,
             version=self.version,
             runtime=self.loaded.runtime,
-            rows=self._rows_of(shapes) if shapes else [],
+            rows=rows,
             max_batch_rows=max_batch_rows,
             latency=self._latency,
             answer_row_bytes=self._answer_row_bytes,
@@ -132,14 +129,8 @@ class Served:
         """
         arrays, rows = check_inputs(self.signature, inputs)
         self._check_answer(rows)
-        if self.max_batch_rows == 0:
-            rows = 1
-            batcher = self._batcher(())
-        else:
-            batcher = self._batcher(tuple(array.shape[1:] for array in arrays))
-            if batcher.alone:
-                rows = 1
-        return await batcher.infer(arrays, rows, deadline_ns)
+        batcher = self._batcher(tuple(array.shape[1:] for array in arrays) if self.max_batch_rows else ())
+        return await batcher.infer(arrays, 1 if batcher.alone else rows, deadline_ns)
 
     def _check_answer(self, rows: int) -> None:
         """Refuse rows whose outputs would take more memory than one request may; a batch always may."""

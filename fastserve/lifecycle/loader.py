@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fastserve.batching import BatchingOptions
-from fastserve.batching.ring import least_rows, rows_within
+from fastserve.batching.ring import least_rows, most_rows
 from fastserve.clock import monotonic_ns
 from fastserve.errors import ConfigError, RegistryError
 from fastserve.lifecycle import directory
@@ -17,7 +17,6 @@ from fastserve.lifecycle.turn import Turn
 from fastserve.registry import Hold, Registry, VersionRecord
 from fastserve.runtime import OnnxRuntime, Runtime, RuntimeOptions, observed, warm
 from fastserve.runtime.memory import use_huge_pages
-from fastserve.types import Signature
 
 log = logging.getLogger("fastserve.lifecycle")
 
@@ -175,7 +174,7 @@ class Loader:
             runtime.signature, row = observed(runtime)
             table = warm(
                 runtime,
-                _batch_rows(runtime.signature, batching),
+                most_rows(batching.max_batch_rows, least_rows(runtime.signature.inputs), batching),
                 self._runtime.warmup_budget_ms,
                 max_bucket_ms=self._runtime.max_bucket_ms,
                 example=row,
@@ -208,12 +207,6 @@ class Loader:
             inline_us = _INLINE_ONE_CORE_US if self._threads == 1 else _INLINE_US
             options = options.model_copy(update={"inline_max_us": inline_us})
         return options
-
-
-def _batch_rows(signature: Signature, batching: BatchingOptions) -> int:
-    """Rows of a batch at most: fewer than wished for where as many would not go into the batch buffer."""
-    fit = rows_within(batching.max_queue_bytes, least_rows(signature.inputs))
-    return max(1, min(batching.max_batch_rows, fit))
 
 
 def _tell(loaded: Loaded) -> None:
