@@ -79,8 +79,8 @@ class Lifecycle:
         loop: asyncio.AbstractEventLoop,
         executor: Executor,
         threads: int,
-        post: Post | None = None,
-        trace: BatchTrace | None = None,
+        post: Post | None,
+        trace: BatchTrace | None,
     ) -> None:
         options = config.lifecycle
         self._loop = loop

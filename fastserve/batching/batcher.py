@@ -15,7 +15,7 @@ from fastserve.batching.runs import Apart, Outcome, failures, run_apart, run_bat
 from fastserve.batching.showing import Showing
 from fastserve.batching.sinks import FutureSink, Sink, SplitSink
 from fastserve.batching.target import Target
-from fastserve.clock import Clock, monotonic_ns
+from fastserve.clock import Clock
 from fastserve.errors import DeadlineExceeded, NotReady, QueueFull
 from fastserve.runtime.protocol import Bound
 from fastserve.types import Array
@@ -40,7 +40,7 @@ class Batcher:
         options: BatchingOptions,
         loop: asyncio.AbstractEventLoop,
         executor: Executor,
-        clock: Clock = monotonic_ns,
+        clock: Clock,
     ) -> None:
         self.target = target
         self.stats = target.stats

@@ -13,7 +13,7 @@ from fastserve.batching.options import BatchingOptions
 from fastserve.batching.runs import Outcome
 from fastserve.batching.sinks import Sink, SplitSink
 from fastserve.batching.target import Target
-from fastserve.clock import Clock, monotonic_ns
+from fastserve.clock import Clock
 from fastserve.tracing import BatchTrace, TracedRun
 from fastserve.types import Array
 from fastserve_core.batching import Batch
@@ -48,7 +48,7 @@ class TracedBatcher(Batcher):
         options: BatchingOptions,
         loop: asyncio.AbstractEventLoop,
         executor: Executor,
-        clock: Clock = monotonic_ns,
+        clock: Clock,
     ) -> None:
         super().__init__(target, options, loop, executor, clock)
         self._trace = trace

@@ -5,16 +5,14 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from fastserve.clock import Clock, monotonic_ns
 from fastserve.dataplane.served import Served
 from fastserve.dataplane.statistics import Statistics, Taken, sayable
 from fastserve.errors import ModelNotFound, NotReady, VersionNotFound
 from fastserve.lifecycle import Loaded, Manager, Route, VersionState
+from fastserve.lifecycle.wishes import NOWHERE
 from fastserve.registry import parse_version
 from fastserve.tracing import BatchTrace
 from fastserve_core.lane import Lane
-
-_NOWHERE = Route()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +33,12 @@ class DataPlane:
         manager: Manager[Served],
         loop: asyncio.AbstractEventLoop,
         executor: Executor,
-        clock: Clock = monotonic_ns,
         withdraw_after_runs: int = 0,
         trace: BatchTrace | None = None,
     ) -> None:
         self._manager = manager
         self._loop = loop
         self._executor = executor
-        self._clock = clock
         self._withdraw_after_runs = withdraw_after_runs
         self._trace = trace
         self._served: dict[str, dict[int, Served]] = {}
@@ -60,7 +56,7 @@ class DataPlane:
 
     def prepare(self, loaded: Loaded) -> Served:
         """Make everything that a version needs to serve; any thread, so that `add` takes no time."""
-        return Served(loaded, self._loop, self._executor, self._clock, self._trace)
+        return Served(loaded, self._loop, self._executor, trace=self._trace)
 
     def add(self, held: Served) -> None:
         """Serve a version from now on, to those who name it."""
@@ -87,7 +83,7 @@ class DataPlane:
 
     def route(self, model: str, route: Route) -> None:
         """Say where requests go that name no version, or an alias."""
-        if route == _NOWHERE:
+        if route == NOWHERE:
             self._routes.pop(model, None)
         else:
             self._routes[model] = route
@@ -97,7 +93,7 @@ class DataPlane:
         """Put the model's lanes under every address that leads to them."""
         for target in self._targets.pop(model, ()):
             del self.fast_routes[target]
-        prefix, route = f"/v2/models/{model}".encode(), self._routes.get(model, _NOWHERE)
+        prefix, route = f"/v2/models/{model}".encode(), self._routes.get(model, NOWHERE)
         versions = self._served.get(model, {})
         addresses = [(b"%s/versions/%d/infer" % (prefix, number), number) for number in versions]
         for alias, number in route.aliases.items():
@@ -128,7 +124,7 @@ class DataPlane:
 
     def aliases(self, model: str) -> dict[str, str]:
         """Aliases that lead to a version now."""
-        return {alias: str(number) for alias, number in self._routes.get(model, _NOWHERE).aliases.items()}
+        return {alias: str(number) for alias, number in self._routes.get(model, NOWHERE).aliases.items()}
 
     def index(self) -> list[IndexEntry]:
         """Every version that should be served, with its state."""
@@ -160,7 +156,7 @@ class DataPlane:
         ------
         ModelNotFound, VersionNotFound, NotReady
         """
-        route = self._routes.get(model, _NOWHERE)
+        route = self._routes.get(model, NOWHERE)
         number = route.default if version is None else parse_version(version)
         if number is None and version is not None:
             number = route.aliases.get(version)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from fastserve.batching import Batcher, BatchingOptions, LatencyModel, Target, TracedBatcher, Watch
 from fastserve.batching.ring import least_rows, most_rows, row_bytes
 from fastserve.batching.target import RowShape
-from fastserve.clock import Clock
+from fastserve.clock import Clock, monotonic_ns
 from fastserve.dataplane.check import check_inputs
 from fastserve.errors import InvalidRequest
 from fastserve.lifecycle import Loaded
@@ -35,7 +35,7 @@ class Served:
         loaded: Loaded,
         loop: asyncio.AbstractEventLoop,
         executor: Executor,
-        clock: Clock,
+        clock: Clock = monotonic_ns,
         trace: BatchTrace | None = None,
     ) -> None:
         self.name = loaded.model
