@@ -25,8 +25,7 @@ from fastserve.errors import ConfigError, FastserveError, RegistryError
 from fastserve.lifecycle import Ahead
 from fastserve.log import configure_logging
 from fastserve.registry import Registry
-from fastserve.runtime import can_be_forked, threads_per_worker
-from fastserve.runtime.require import require_runtime
+from fastserve.runtime import can_be_forked, require_runtime, threads_per_worker
 from fastserve.tracing import require_tracing
 
 log = logging.getLogger("fastserve.app")

@@ -1,5 +1,6 @@
 """One loaded ONNX session behind a small protocol: what it takes, what it gives, how long it needs."""
 
+from fastserve.runtime._ort import require_runtime
 from fastserve.runtime.cores import available_cores, threads_per_worker
 from fastserve.runtime.onnx import OnnxRuntime, can_be_forked, inspect
 from fastserve.runtime.options import Provider, RuntimeOptions
@@ -16,6 +17,7 @@ __all__ = [
     "can_be_forked",
     "inspect",
     "observed",
+    "require_runtime",
     "threads_per_worker",
     "warm",
 ]

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,12 @@ def _module() -> Any:
     return onnxruntime
 
 
+def require_runtime() -> None:
+    """Raise RuntimeMissing unless onnxruntime is installed; without the cost of importing it."""
+    if find_spec("onnxruntime") is None:
+        raise RuntimeMissing()
+
+
 def _release() -> tuple[int, ...]:
     """Give the installed release as (major, minor)."""
     return tuple(int(part) for part in str(_module().__version__).split(".")[:2])
@@ -56,9 +63,9 @@ class Session:
 
     def __init__(self, path: Path, provider: Provider, options: RuntimeOptions, threads: int) -> None:
         if provider not in built_in():
+            advice = "; pip install 'fastserve[gpu]'" if provider is Provider.CUDA else ""
             raise ProviderUnavailable(
-                provider.value,
-                f"the installed onnxruntime has {', '.join(built_in())} only{_advice(provider)}",
+                provider.value, f"the installed onnxruntime has {', '.join(built_in())} only{advice}"
             )
         session = _open(path, provider, options, threads)
         got = session.get_providers()
@@ -156,10 +163,6 @@ def _missing_libraries() -> tuple[str, ...]:
         preload()
     names = re.findall(r"^Failed to load ([^\s:]+):", printed.getvalue(), re.MULTILINE)
     return tuple(dict.fromkeys(Path(name).name for name in names))
-
-
-def _advice(provider: Provider) -> str:
-    return "; pip install 'fastserve[gpu]'" if provider is Provider.CUDA else ""
 
 
 def reason(error: BaseException, path: Path | None = None) -> str:
