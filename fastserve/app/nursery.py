@@ -48,7 +48,7 @@ class Nursery:
         with ExitStack() as opened:
             self._lifelines = [_pipe(opened) for _ in slots]
             self._born = _pipe(opened)
-            self._process = Child.start(self._raise)
+            self._process = Child.start(self._load_and_fork)
             opened.pop_all()
         for lifeline, _ in self._lifelines:
             os.close(lifeline)
@@ -111,8 +111,8 @@ class Nursery:
                 os.close(held)
         _adopt_orphans(False)
 
-    def _raise(self, lifeline: int) -> None:
-        """Load, fork, end: this runs in the process. Should the supervisor be gone, the workers notice."""
+    def _load_and_fork(self, lifeline: int) -> None:
+        """Be the process: load, fork the workers, end. Should the supervisor be gone, these notice."""
         os.close(lifeline)
         os.close(self._born[0])
         for _, held in self._lifelines:

@@ -34,10 +34,10 @@ _POLL_S = 0.2
 _KILL_S = 5.0
 _TOLD = 20
 _CONTROL_DELAY_S = 10.0
+"""The control plane starts when the workers have loaded their models, or so much later than they."""
 _SOCKET = "statistics.sock"
 _LONGEST_PLACE = 107 - len(f"/fastserve-12345678/{_SOCKET}")
 """Bytes; Linux allows 107 for the path of a socket."""
-"""The control plane starts when the workers have loaded their models, or so much later than they."""
 
 
 def serve(config: Config) -> int:
