@@ -140,9 +140,7 @@ def _leftovers(directory: Path) -> Iterator[tuple[Path, str]]:
         TRASH_PREFIX: "a collector died",
         files.TEMPORARY_PREFIX: "a writer died",
     }
-    with os.scandir(directory) as entries:
-        names = sorted(entry.name for entry in entries)
-    for name in names:
+    for name in sorted(os.listdir(directory)):
         for prefix, reason in why.items():
             if name.startswith(prefix):
                 yield directory / name, reason

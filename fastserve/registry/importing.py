@@ -82,14 +82,12 @@ def _find_one(directory: Path, root: Path) -> Iterator[Importable]:
         if one is not None:
             yield one
         return
-    file_name = MODEL_FILE
     versions = sorted(
         (version, path)
         for path in _directories(directory, root)
         if (version := parse_version(path.name)) is not None
     )
-    if versions:
-        file_name = _file_name(directory, root)
+    file_name = _file_name(directory, root) if versions else MODEL_FILE
     for version, path in versions:
         file = _onnx_file(path / file_name, root)
         if file is None:
@@ -136,11 +134,11 @@ def _find_tree(root: Path) -> Iterator[Importable]:
 def _directories(directory: Path, root: Path) -> list[Path]:
     """List what lies below, sorted; neither what is hidden nor links out of `root`."""
     with os.scandir(directory) as entries:
-        visible = [entry for entry in entries if not entry.name.startswith(".")]
         names = sorted(
             entry.name
-            for entry in visible
-            if (_is_real_inside(Path(entry.path), root) if entry.is_symlink() else entry.is_dir())
+            for entry in entries
+            if not entry.name.startswith(".")
+            and (_is_real_inside(Path(entry.path), root) if entry.is_symlink() else entry.is_dir())
         )
     return [directory / name for name in names]
 
