@@ -125,9 +125,9 @@ def _boolean(parameters: dict[str, Any], key: str, name: str, default: bool) -> 
 
 
 def _timeout(parameters: dict[str, Any]) -> int | None:
-    value = parameters.get("timeout")
     if "timeout" not in parameters:
         return None
+    value = parameters["timeout"]
     if type(value) is not int or not 0 <= value <= _MAX_TIMEOUT_US:
         raise InvalidRequest(
             "parameters.timeout must be a whole number of microseconds", "parameters.timeout"

@@ -41,11 +41,11 @@ class V2Routes:
         """List the routes; the first that matches wins, so the busiest comes first."""
         return [
             *_model("/infer", counted(self._plane, self.infer), "POST"),
-            *_get("/v2", self.server),
-            *_get("/v2/health/live", self.live),
-            *_get("/v2/health/ready", self.ready),
-            *_get("/v2/models", self.list_models),
-            *_get("/v2/models/stats", self.stats),
+            Route("/v2", self.server, methods=["GET"]),
+            Route("/v2/health/live", self.live, methods=["GET"]),
+            Route("/v2/health/ready", self.ready, methods=["GET"]),
+            Route("/v2/models", self.list_models, methods=["GET"]),
+            Route("/v2/models/stats", self.stats, methods=["GET"]),
             *_model("", self.metadata),
             *_model("/ready", self.model_ready),
             *_model("/config", self.config),
@@ -132,10 +132,6 @@ class V2Routes:
         rows = wanted.rows if served.max_batch_rows else -1
         encoded, length = served.encoder.body(outputs, 0, rows, wanted.id_json, wanted.selection)
         return body_response(request, encoded, length, options.compress_min_bytes)
-
-
-def _get(path: str, endpoint: Any) -> list[BaseRoute]:
-    return [Route(path, endpoint, methods=["GET"])]
 
 
 def _model(suffix: str, endpoint: Any, method: str = "GET") -> list[BaseRoute]:
