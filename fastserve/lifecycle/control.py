@@ -36,11 +36,10 @@ class LoadControl:
         """
         await self._reach(model, loaded=True)
         records = [record for record in self._manager.records() if record.model == model]
+        if not records:
+            raise NotReady(model, "", "it has no version")
         if not any(record.state is VersionState.READY for record in records):
-            last = records[-1] if records else None
-            raise NotReady(
-                model, str(last.version) if last else "", last.reason if last else "it has no version"
-            )
+            raise NotReady(model, str(records[-1].version), records[-1].reason)
 
     async def unload(self, model: str) -> None:
         """Wish a model away, and return once nothing of it is served here; what was asked before is answered.
