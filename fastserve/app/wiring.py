@@ -107,13 +107,13 @@ class Lifecycle:
         self._watcher = Watcher(scanner, registry.path, options, self._tell)
         self.load_control = LoadControl(registry, self._manager, self._watcher)
 
-    def start(self) -> None:
-        """Begin to look and to load."""
+    def start(self, on_settled: Callable[[], None]) -> None:
+        """Begin to look and to load; `on_settled` is called once every model is loaded or has failed."""
         # Loading makes many objects and hardly any garbage: no collection looks at them all again and again.
         gc.freeze()
         gc.disable()
         self._loop.call_later(_COLLECT_AFTER_S, gc.enable)
-        self._manager.start(self.plane, self._on_settled)
+        self._manager.start(self.plane, partial(self._on_settled, on_settled))
         self._watcher.start()
         if self._watching is not None:
             self._watching.start()
@@ -161,13 +161,14 @@ class Lifecycle:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call)
 
-    def _on_settled(self) -> None:
+    def _on_settled(self, tell: Callable[[], None]) -> None:
         self._loader.free_ahead()
         # What is loaded by now mostly lives as long as the process: no collection needs to look at it again.
         gc.collect()
         gc.freeze()
         gc.enable()
         self.settled.set()
+        tell()
         if self._manager.ready():
             log.info("ready: every model is loaded")
         else:

@@ -114,9 +114,8 @@ class Worker:
         environment = self.environment = protocol.environment
         environment.shared.now_s = loop.time()
         server = self.server = _Server(self._config, app, protocol, plane)
-        lifecycle.start()
+        lifecycle.start(self._on_settled)
         sweeper = loop.create_task(_sweep(server, environment, plane))
-        settled = loop.create_task(self._tell_settled(lifecycle))
         try:
             if load_first or self._born_loaded:
                 # Not wait_for: in Python 3.11 it may swallow the cancellation of a stop that comes now.
@@ -129,15 +128,10 @@ class Worker:
             await server.serve(sockets=[listener, *(listener.dup() for _ in range(_ACCEPTS - 1))])
         finally:
             sweeper.cancel()
-            settled.cancel()
             lifecycle.stop()
             executor.shutdown(wait=False)  # what runs had its time, and may never end: the process does
             if tracing is not None:
                 tracing.close()
-
-    async def _tell_settled(self, lifecycle: Lifecycle) -> None:
-        await lifecycle.settled.wait()
-        self._on_settled()
 
 
 class _Server(QuietServer):
