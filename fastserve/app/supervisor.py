@@ -25,7 +25,7 @@ from fastserve.errors import ConfigError, FastserveError, RegistryError
 from fastserve.lifecycle import Ahead
 from fastserve.log import configure_logging
 from fastserve.registry import Registry
-from fastserve.runtime import can_be_forked, require_runtime, threads_per_worker
+from fastserve.runtime import available_cores, can_be_forked, require_runtime, threads_per_worker
 from fastserve.tracing import require_tracing
 
 log = logging.getLogger("fastserve.app")
@@ -59,7 +59,7 @@ def serve(config: Config) -> int:
     registry = open_registry(config)  # and read the keys: no worker could do without
     server = config.server
     workers = server.workers
-    threads = config.runtime.intra_op_threads or threads_per_worker(workers)
+    threads = config.runtime.intra_op_threads or threads_per_worker(workers, available_cores())
     listeners = bind(server.host, server.port, server.backlog, workers)
     control = None
     if server.control_port and config.monitoring.control_url is None:

@@ -15,9 +15,9 @@ def available_cores(root: Path = ROOT, memberships: Path = MEMBERSHIPS) -> int:
     return max(1, math.floor(cores))
 
 
-def threads_per_worker(workers: int, cores: int | None = None) -> int:
+def threads_per_worker(workers: int, cores: int) -> int:
     """Share the cores out evenly over worker processes; every worker gets at least one thread."""
-    return max(1, (available_cores() if cores is None else cores) // max(1, workers))
+    return max(1, cores // workers)
 
 
 def _affinity() -> int:
