@@ -79,17 +79,6 @@ def children(parent: int) -> list[int]:
     return found
 
 
-def test_what_has_passed_is_known_to_the_next_without_a_process(prober: Prober, tmp_path: Path) -> None:
-    record = version(tmp_path, models.scaled())
-    assert not prober.passed(record)
-    prober.check(record)
-    other = make(tmp_path)
-    assert other.passed(record)
-    other.check(record)
-    assert (prober.tests, other.tests) == (1, 0)
-    other.close()
-
-
 def test_to_get_ready_while_the_server_ends_is_no_error(prober: Prober) -> None:
     prober.close()
     prober.get_ready()
@@ -160,10 +149,12 @@ def test_what_passed_is_not_tested_again(
     tmp_path: Path, prober: Prober, zygotes: Callable[[], list[int]]
 ) -> None:
     record = version(tmp_path, models.scaled())
+    assert not prober.passed(record)
     prober.check(record)
     prober.check(record)
     assert prober.tests == 1
     again = make(tmp_path)
+    assert again.passed(record)
     again.check(record)
     assert again.tests == 0
     assert len(zygotes()) == 1, "nothing is started where nothing is to be tested"
