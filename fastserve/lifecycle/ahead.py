@@ -69,15 +69,15 @@ def load_ahead(
 
 
 def load_small(loader: Loader, order: Iterable[Key], go_on: Callable[[], bool]) -> list[Key]:
-    """Load what takes a moment each, one after the other, and keep it at hand; gives what takes longer.
+    """Load what takes a moment each, one after the other, and keep it at hand; give what takes longer.
 
-    Until `go_on` says no: it is asked before each.
-    A thread with nothing else to do, and nobody beside it, is done sooner than two, or one that reports each.
+    `go_on` is asked before each version. One thread alone, which reports nothing in between, is done sooner
+    than two.
     """
     large: list[Key] = []
     for name, version in order:
         if not go_on():
             break
-        if not loader.load_ahead(name, version):
+        if not loader.load_quickly(name, version):
             large.append((name, version))
     return large

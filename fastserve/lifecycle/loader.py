@@ -88,10 +88,10 @@ class Loader:
         """
         return self._ahead.pop((model, version), None) or self._fetch(model, version)
 
-    def load_ahead(self, model: str, version: int) -> bool:
+    def load_quickly(self, model: str, version: int) -> bool:
         """Load a version and keep it at hand, if that takes a moment; False if it takes longer.
 
-        It does for a large one, and for one that has to be tested. What fails, `load` will say.
+        A large one takes longer, and one that has to be tested. What fails here, `load` will report.
         """
         try:
             if not self.at_hand(model, version):

@@ -67,7 +67,7 @@ def test_nothing_waits_for_the_checksums_of_a_large_version(
         return verify(model, version)
 
     monkeypatch.setattr(registry, "verify", slowly)
-    assert not loader.load_ahead("large", 1)
+    assert not loader.load_quickly("large", 1)
     assert not began.is_set(), "it is left alone before its checksums"
     with ThreadPoolExecutor(2) as pool:
         try:
@@ -80,10 +80,10 @@ def test_nothing_waits_for_the_checksums_of_a_large_version(
 
 
 def test_what_is_at_hand_is_loaded_once(loader: Loader) -> None:
-    assert loader.load_ahead("small", 1)
+    assert loader.load_quickly("small", 1)
     kept = next(iter(loader.take_ahead().values()))
     loader.keep(kept)
-    assert loader.load_ahead("small", 1)
+    assert loader.load_quickly("small", 1)
     assert loader.load("small", 1) is kept
     assert not loader.at_hand("small", 1)
     another = loader.load("small", 1)
@@ -127,7 +127,7 @@ def test_of_large_versions_no_further_one_is_begun_after_the_time(
     clock = SimpleNamespace(monotonic=lambda: len(loaded))
     monkeypatch.setattr("fastserve.lifecycle.ahead.time", clock)
     loader = SimpleNamespace(
-        load_ahead=lambda *_: False,
+        load_quickly=lambda *_: False,
         load=lambda name, _: loaded.append(name),
         keep=lambda _: None,
         take_ahead=dict,
@@ -142,7 +142,7 @@ def test_what_is_not_kept_keeps_nothing(registry: Registry) -> None:
     tight = OPTIONS.model_copy(update={"memory_bytes": int(size * 1.3)})
     loader = Loader(registry, RuntimeOptions(), BatchingOptions(), tight, threads=1)
     for name in ("broken", "large"):
-        loader.load_ahead(name, 1)
+        loader.load_quickly(name, 1)
     held = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
     assert not [path for path in held if path.startswith(str(registry.path))]
     loader.free(loader.load("large", 1))
