@@ -17,7 +17,7 @@ from fastserve_core.lane import Lane
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
-    """One line of the repository index."""
+    """One line of the repository index, its fields as Triton's JSON has them."""
 
     name: str
     version: str

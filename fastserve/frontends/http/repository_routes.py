@@ -8,7 +8,6 @@ from starlette.routing import BaseRoute, Route
 
 from fastserve.dataplane import DataPlane
 from fastserve.errors import InvalidRequest
-from fastserve.frontends.http import triton
 from fastserve.frontends.http.answers import json_response, require_token
 from fastserve.frontends.http.body import read_body
 from fastserve.frontends.http.errors import Unsupported
@@ -52,7 +51,8 @@ class RepositoryRoutes:
             raise InvalidRequest(
                 "the body must be a JSON object with `ready` true or false, or empty", "ready"
             )
-        return json_response(triton.index(self._plane.index(), only_ready))
+        entries = self._plane.index()
+        return json_response([one for one in entries if one.state == "READY" or not only_ready])
 
     async def load(self, request: Request) -> Response:
         """POST …/models/{m}/load: serve a model, on every worker; answered when this one does."""

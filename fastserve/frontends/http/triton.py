@@ -1,10 +1,9 @@
-"""Models in the JSON shapes that tritonclient and perf_analyzer read: metadata, config, statistics, index."""
+"""Models in the JSON shapes that tritonclient and perf_analyzer read: metadata, config, statistics."""
 
-from collections.abc import Iterable
 from typing import Any
 
-from fastserve.dataplane import IndexEntry, Served
-from fastserve.types import DataType, Duration, TensorSpec
+from fastserve.dataplane import Served
+from fastserve.types import DataType, TensorSpec
 
 PLATFORM = "onnxruntime_onnx"
 
@@ -93,7 +92,7 @@ def statistics(served: Served) -> dict[str, Any]:
     """Show the counters of one version, as this worker has them.
 
     Triton counts every answered request in all three compute stages, so perf_analyzer demands it; what
-    this server does not time apart has 0 ns.
+    this server does not time apart has 0 ns. A `Duration` is JSON as it stands.
     """
     stats = served.stats
     computed = stats.compute_infer.count
@@ -104,11 +103,11 @@ def statistics(served: Served) -> dict[str, Any]:
         "inference_count": stats.inference_count,
         "execution_count": stats.execution_count,
         "inference_stats": {
-            "success": _duration(stats.success),
-            "fail": _duration(stats.fail),
-            "queue": _duration(stats.queue),
+            "success": stats.success,
+            "fail": stats.fail,
+            "queue": stats.queue,
             "compute_input": {"count": computed, "ns": 0},
-            "compute_infer": _duration(stats.compute_infer),
+            "compute_infer": stats.compute_infer,
             "compute_output": {"count": computed, "ns": stats.compute_output.ns},
             "cache_hit": _NOTHING,
             "cache_miss": _NOTHING,
@@ -118,23 +117,10 @@ def statistics(served: Served) -> dict[str, Any]:
             {
                 "batch_size": rows,
                 "compute_input": {"count": time.count, "ns": 0},
-                "compute_infer": _duration(time),
+                "compute_infer": time,
                 "compute_output": {"count": time.count, "ns": 0},
             }
             for rows, time in sorted(stats.batches.items())
         ],
         "memory_usage": [],
     }
-
-
-def _duration(value: Duration) -> dict[str, int]:
-    return {"count": value.count, "ns": value.ns}
-
-
-def index(entries: Iterable[IndexEntry], only_ready: bool) -> list[dict[str, str]]:
-    """List versions with their states."""
-    return [
-        {"name": entry.name, "version": entry.version, "state": entry.state, "reason": entry.reason}
-        for entry in entries
-        if entry.state == "READY" or not only_ready
-    ]
