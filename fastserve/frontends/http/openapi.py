@@ -103,8 +103,8 @@ def _operation(one: Served, kind: str, request: Json, response: Json, example: J
         "x-model": {
             "name": one.name,
             "version": one.version,
-            "inputs": [spec.described() for spec in one.signature.inputs],
-            "outputs": [spec.described() for spec in one.signature.outputs],
+            "inputs": one.signature.inputs,
+            "outputs": one.signature.outputs,
         },
     }
 

@@ -16,8 +16,8 @@ def metadata(served: Served, versions: list[str]) -> dict[str, Any]:
         "name": served.name,
         "versions": versions,
         "platform": PLATFORM,
-        "inputs": [spec.described() for spec in served.signature.inputs],
-        "outputs": [spec.described() for spec in served.signature.outputs],
+        "inputs": served.signature.inputs,
+        "outputs": served.signature.outputs,
     }
 
 
