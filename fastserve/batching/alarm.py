@@ -11,10 +11,9 @@ _NEVER = -(2**63)
 
 
 class Alarm:
-    """Of the first deadline while a batch runs; of the end of the wait while one is kept back.
+    """Rings at the first deadline while a batch runs, at the end of the wait while one is held back.
 
-    `lane.alarm_ns` tells which deadlines of later requests are too early for it: what commits one wakes the
-    batcher.
+    A later request whose deadline is before `lane.alarm_ns` wakes the batcher.
     """
 
     def __init__(self, lane: Lane, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
@@ -31,7 +30,7 @@ class Alarm:
             self._timer = self._loop.call_later(max(0, at_ns - self._clock()) * 1e-9, callback)
 
     def clear(self) -> bool:
-        """Nothing to wait for; whether there was."""
+        """Stop the timer; tell whether it was set."""
         self._lane.alarm_ns = _NEVER
         if self._timer is None:
             return False

@@ -340,7 +340,7 @@ class Batcher:
             self._deliver_apart(batch, outcome, run_ns)
 
     def broke(self, error: Exception) -> None:
-        """Say what went wrong as a connection took its answer: it has none, its batch mates have theirs."""
+        """Log what went wrong as one connection took its answer; its batch mates have theirs."""
         log.error("an answer could not be given", exc_info=error)
 
     def _deliver(self, token: int, offset: int, rows: int, outputs: list[Array], at: int) -> None:
@@ -394,6 +394,6 @@ class Batcher:
             sink.fail(error)
 
     def _forget(self, token: int) -> Any:
-        """Nobody waits for the token any more: who did."""
+        """Forget a token; give the sink that waited for it, None without one."""
         self._held.pop(token, None)
         return self.lane.entries.pop(token, None)

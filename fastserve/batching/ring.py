@@ -39,7 +39,7 @@ def most_rows(wished: int, rows: Sequence[RowShape], options: BatchingOptions) -
 
 
 def rows_to_hold(target: Target, options: BatchingOptions) -> int:
-    """Give the rows of a ring: a batch at least, else what may wait, may lie there, may be answered."""
+    """Give the rows of a ring: as many as may wait, fit and be answered, but a batch at least."""
     most = min(options.max_queue_rows, rows_within(options.max_queue_bytes, target.rows))
     most = min(most, options.max_answer_bytes // max(target.answer_row_bytes, 1))
     if any(datatype is DataType.BYTES for datatype, _ in target.rows):

@@ -25,7 +25,7 @@ class Statistics:
 
     def __init__(self) -> None:
         self.taken_from = False
-        """Somebody calls `take`: what versions that have gone counted is kept for him."""
+        """Whether anybody calls `take`; only then is kept what versions that have gone have counted."""
         self._ledgers: dict[Served, _Ledger] = {}
         self._left: list[VersionDelta] = []
         self._left_profiles: dict[str, Profile] = {}

@@ -120,7 +120,7 @@ class Manager(Generic[H]):
         )
 
     def problems(self) -> dict[str, str]:
-        """Why nothing of a model could be read since the start, of each of which that is so."""
+        """Give the reason by model for those of which nothing could be read since the start."""
         return {
             name: model.wish.problem
             for name, model in sorted(self._models.items())

@@ -73,9 +73,9 @@ class Room:
         self._free = free
         self._taken_bytes = 0
         self._loading_bytes = 0
-        """What the loads under way need."""
+        """What the loads under way need in all, whether or not they have taken it yet."""
         self._left_bytes = _UNLIMITED
-        """What these leave of the memory that was free before they took theirs."""
+        """What was free when they began, less what they need."""
         self._lock = threading.Lock()
 
     @contextmanager
@@ -106,8 +106,8 @@ class Room:
         with self._lock:
             free = self._free()
             free = _UNLIMITED if free is None else free
-            # Neither promises too much: one forgets what ended loads did not take, one counts twice what
-            # those under way have by now.
+            # Both are at most what is really left: the first still subtracts what ended loads did not take,
+            # the second subtracts twice what those under way have taken by now.
             self._left_bytes = max(self._left_bytes if self._loading_bytes else 0, free - self._loading_bytes)
             left = min(free, self._left_bytes, self._limit_bytes - _need_bytes(self._taken_bytes))
             if need > left:

@@ -25,7 +25,7 @@ class Entry(Generic[H]):
     failures: int = 0
     """Loads that failed and withdrawals since the last wish for this very version."""
     due_ns: int = 0
-    """Not tried again before."""
+    """When it may be tried again, on the manager's clock."""
     fits: bool = True
     held: H | None = None
     """What serves it while READY."""

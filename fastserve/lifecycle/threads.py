@@ -32,7 +32,7 @@ class LoadThreads(Generic[H]):
     free
         Gives back what it holds.
     at_hand
-        Tells of (model, version) whether `load` has it already: then no thread is worth its while.
+        Tells whether `load` has (model, version) already, so that calling it here takes no time.
     polite
         The threads leave the core to whoever answers requests. Not where sessions have threads of their own:
         those would stay like this for good.
@@ -63,7 +63,7 @@ class LoadThreads(Generic[H]):
             ).start()
 
     def at_hand(self, model: str, version: int) -> H | None:
-        """What serves a version, where that takes no time to have; a load will say what is wrong with it."""
+        """What serves a version, if it can be had at once; None also if that fails: `load` will say why."""
         outcome = self._outcome(model, version) if self._is_at_hand(model, version) else None
         return None if isinstance(outcome, Exception) else outcome
 

@@ -18,7 +18,7 @@ class Wish:
     coming: bool = False
     """None of its versions is whole yet, but one was being written when the server started."""
     problem: str = ""
-    """Why nothing is known of what to serve: the model could not be read, not once."""
+    """Why the model could not be read, not even once; empty when it could."""
 
 
 @dataclass(frozen=True, slots=True)

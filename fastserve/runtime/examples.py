@@ -54,7 +54,7 @@ def first_that_runs(
 
 
 def varied(array: Array) -> Array:
-    """Make a few different rows of the same type and row shape: small numbers, short strings."""
+    """Make [PROBE_ROWS, *row_shape] of an array [rows, *row_shape]: small numbers, short strings."""
     shape = (PROBE_ROWS, *array.shape[1:])
     cells = np.arange(int(np.prod(shape))).reshape(shape)
     row = np.arange(PROBE_ROWS).reshape((-1,) + (1,) * (array.ndim - 1))
@@ -68,7 +68,7 @@ def varied(array: Array) -> Array:
 
 
 def strange_company(batch: Sequence[Array]) -> Iterator[list[Array]]:
-    """Make the batch with its last row the first again; then far off, once for each kind of values in it."""
+    """Give the batch with its last row replaced by its first; then by a far-off one, per kind of values."""
     yield [np.concatenate([array[:-1], array[:1]]) for array in batch]
     for kind in "fOiub":
         if any(array.dtype.kind == kind for array in batch):

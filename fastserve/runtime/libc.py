@@ -15,6 +15,6 @@ def function(name: str) -> Any:
 
 
 def prctl(option: int, value: int) -> bool:
-    """Set an attribute of this process, as Linux has them; False where that cannot be."""
+    """Set an attribute of this process (Linux); False where that cannot be done."""
     call = function("prctl")
     return call is not None and bool(call(option, value, 0, 0, 0) == 0)

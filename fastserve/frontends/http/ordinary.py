@@ -114,7 +114,7 @@ class Ordinary(HttpToolsProtocol):
             self._owner.ordinary_done()
 
     def withdraw(self, mark: str) -> bool:
-        """Nobody waits for the answer any more, for the reason `mark`: whether its first bytes have left."""
+        """Give the request in hand up, for the reason `mark`; tell whether its answer has begun to leave."""
         cycle = self._cycle
         if cycle is None:
             return False
