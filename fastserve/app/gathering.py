@@ -4,7 +4,7 @@ import logging
 
 from fastserve.app.child import take_stop_signals
 from fastserve.app.limits import raise_descriptor_limit
-from fastserve.app.listening import bind
+from fastserve.app.listening import bind, origin
 from fastserve.config import Config
 from fastserve.errors import ConfigError
 from fastserve.log import configure_logging
@@ -36,7 +36,6 @@ def control(config: Config) -> int:
     listener = bind(options.host, port, config.server.backlog, 1, "--control-port")[0]
     from fastserve.controlplane.process import run
 
-    host, port = listener.getsockname()[:2]
-    log.info("the control plane listens on http://%s:%d", host, port)
+    log.info("the control plane listens on %s", origin(listener))
     run(options, registry, listener, None, None)
     return 0

@@ -46,3 +46,9 @@ def bind(host: str, port: int, backlog: int, count: int, flag: str = "--port") -
             raise ConfigError(f"cannot listen on {host}: it is no address of this machine") from error
         raise ConfigError(f"cannot listen on {host} port {port}: {reason} ({flag} takes another)") from error
     return listeners
+
+
+def origin(listener: socket.socket) -> str:
+    """Give the URL of what listens on a socket; IPv6 addresses stand in brackets."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -15,7 +15,7 @@ from types import FrameType
 
 from fastserve.app.child import STOP, STOP_LAST, bury_orphans, outlast_others, take_stop_signals
 from fastserve.app.limits import raise_descriptor_limit
-from fastserve.app.listening import bind
+from fastserve.app.listening import bind, origin
 from fastserve.app.nursery import Nursery
 from fastserve.app.slot import Slot
 from fastserve.app.watching import Post
@@ -65,15 +65,13 @@ def serve(config: Config) -> int:
     if server.control_port and config.monitoring.control_url is None:
         _check_database(config)
         control = bind(config.control.host, server.control_port, server.backlog, 1, "--control-port")[0]
-    host, port = listeners[0].getsockname()[:2]
-    host = f"[{host}]" if ":" in host else host
-    log.info(
-        "serving registry %s on http://%s:%d with %d worker(s)", config.registry_dir(), host, port, workers
-    )
+    where = origin(listeners[0])
+    log.info("serving registry %s on %s with %d worker(s)", config.registry_dir(), where, workers)
     _tell_what_is_passed_over(registry)
     if workers == 1 and control is None:
         from fastserve.app.worker import Worker
 
+        port = listeners[0].getsockname()[1]
         post = Post(0, None, port) if config.monitoring.control_url else None
         Worker(config, threads, post).run(listeners[0])
         return 0

@@ -2,11 +2,15 @@
 
 import socket
 from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
 
+from fastserve.app import gathering
 from fastserve.app.listening import bind
+from fastserve.config import Config
 from fastserve.errors import ConfigError
 
 
@@ -52,3 +56,20 @@ def test_a_port_is_free_again_although_connections_of_the_one_before_linger() ->
         assert client.recv(1) == b""
     for one in bind("127.0.0.1", address[1], 1, 2):
         one.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("::1", "http://[::1]:8002"), ("10.0.0.1", "http://10.0.0.1:8002")]
+)
+def test_where_a_control_plane_listens_is_said_as_a_browser_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, host: str, shown: str
+) -> None:
+    listener = SimpleNamespace(getsockname=lambda: (host, 8002))
+    monkeypatch.setattr(gathering, "bind", lambda *_: [listener])
+    monkeypatch.setattr("fastserve.controlplane.process.run", lambda *_: None)
+    for name in ("configure_logging", "raise_descriptor_limit", "take_stop_signals"):
+        monkeypatch.setattr(gathering, name, lambda *_: None)
+    config = Config.model_validate({"registry": tmp_path, "control": {"token": "secret"}})
+    with caplog.at_level("INFO", "fastserve.app"):
+        assert gathering.control(config) == 0
+    assert f"the control plane listens on {shown}" in caplog.text
