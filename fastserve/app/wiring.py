@@ -68,21 +68,26 @@ def load_all(config: Config, threads: int, until_s: float, meanwhile: Callable[[
 
 
 class Lifecycle:
-    """Everything between the registry directory and the data plane. Event-loop thread only."""
+    """Everything between the registry directory and the data plane. Event-loop thread only.
+
+    `ahead` is what was loaded before this process was forked.
+    """
 
     def __init__(
         self,
         config: Config,
-        registry: Registry,
-        scanner: Scanner,
-        loader: Loader,
         loop: asyncio.AbstractEventLoop,
         executor: Executor,
         threads: int,
         post: Post | None,
         trace: BatchTrace | None,
+        ahead: Ahead | None,
     ) -> None:
-        options = config.lifecycle
+        registry, options = open_registry(config), config.lifecycle
+        ahead = ahead or Ahead(Scanner(registry, options), {})
+        loader = Loader(
+            registry, config.runtime, config.batching, options, threads=threads, ahead=ahead.loaded
+        )
         self._loop = loop
         self._loader = loader
         self._newest, self._ahead_s = options.versions, config.server.load_ahead_s
@@ -104,7 +109,7 @@ class Lifecycle:
             self._manager, loop, executor, withdraw_after_runs=options.withdraw_after_runs, trace=trace
         )
         self._watching = None if post is None else Watching(config, registry, self.plane, post, loop)
-        self._watcher = Watcher(scanner, registry.path, options, self._tell)
+        self._watcher = Watcher(ahead.scanner, registry.path, options, self._tell)
         self.load_control = LoadControl(registry, self._manager, self._watcher)
 
     def start(self, on_settled: Callable[[], None]) -> None:

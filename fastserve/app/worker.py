@@ -19,14 +19,14 @@ from starlette.types import ASGIApp
 
 from fastserve.app.trimming import Trimming
 from fastserve.app.watching import Post
-from fastserve.app.wiring import Lifecycle, open_registry
+from fastserve.app.wiring import Lifecycle
 from fastserve.config import Config
 from fastserve.dataplane import DataPlane
 from fastserve.frontends.http.app import create_app
 from fastserve.frontends.http.connection import Connection, protocol_class
 from fastserve.frontends.http.environment import Environment
 from fastserve.frontends.http.server import QuietServer, loop_factory
-from fastserve.lifecycle import Ahead, Loader, Scanner
+from fastserve.lifecycle import Ahead
 from fastserve.tracing import open_tracing
 
 log = logging.getLogger("fastserve.app")
@@ -60,17 +60,7 @@ class Worker:
         self._threads = threads
         self._post = post
         self._on_settled = on_settled
-        self._born_loaded = ahead is not None
-        self._registry = open_registry(config)
-        self._scanner = Scanner(self._registry, config.lifecycle) if ahead is None else ahead.scanner
-        self._loader = Loader(
-            self._registry,
-            config.runtime,
-            config.batching,
-            config.lifecycle,
-            threads=threads,
-            ahead=None if ahead is None else ahead.loaded,
-        )
+        self._ahead = ahead
         self.server: QuietServer | None = None
         self.environment: Environment | None = None
         self.plane: DataPlane | None = None
@@ -93,14 +83,12 @@ class Worker:
         executor = ThreadPoolExecutor(self._threads, thread_name_prefix="fastserve-run")
         lifecycle = Lifecycle(
             self._config,
-            self._registry,
-            self._scanner,
-            self._loader,
             loop,
             executor,
             self._threads,
             self._post,
             None if tracing is None else tracing.batches,
+            self._ahead,
         )
         plane = self.plane = lifecycle.plane
         http = self._config.http
@@ -117,7 +105,7 @@ class Worker:
         lifecycle.start(self._on_settled)
         sweeper = loop.create_task(_sweep(server, environment, plane))
         try:
-            if load_first or self._born_loaded:
+            if load_first or self._ahead is not None:
                 # Not wait_for: in Python 3.11 it may swallow the cancellation of a stop that comes now.
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK_S):
