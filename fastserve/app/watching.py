@@ -45,9 +45,8 @@ class Post:
     port: int
     """Where the server listens: several on one machine may send to one control plane."""
 
-    @property
-    def identity(self) -> Identity:
-        """Make an identity that no process had before."""
+    def new_identity(self) -> Identity:
+        """Make an identity that no process had before: another one at every call."""
         return Identity(f"{socket.gethostname()}:{self.port}", self.worker, os.urandom(16).hex())
 
 
@@ -73,7 +72,8 @@ class Watching:
         self._own: WeakKeyDictionary[Served, MonitoringOptions] = WeakKeyDictionary()
         """Options of versions that are watched, with what their model.yaml says."""
         patience_s = _PATIENCE_S if post.socket_path is not None else 0.0
-        self._sender = Sender(self._connect, post.identity, self._options.max_pending_minutes, patience_s)
+        identity = post.new_identity()
+        self._sender = Sender(self._connect, identity, self._options.max_pending_minutes, patience_s)
         self._from_ms = _now_ms()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -139,12 +139,7 @@ class Watching:
             self._loop.call_soon_threadsafe(self._pin, served, pinner)
 
         try:
-            pinner = Pinner(
-                served.signature,
-                options.pin_rows,
-                options.max_features,
-                gathered,
-            )
+            pinner = Pinner(served.signature, options.pin_rows, options.max_features, gathered)
         except ValueError as error:
             served.unwatched = f"it has no profile, and none can be made of its rows: {error}"
             return None
