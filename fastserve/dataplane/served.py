@@ -142,10 +142,6 @@ class Served:
                 "inputs",
             )
 
-    def pending_requests(self) -> int:
-        """Requests that wait or run."""
-        return sum(len(batcher.lane.entries) for batcher in self._all_batchers())
-
     def fast_answers(self) -> int:
         """Requests that the compiled path has answered with outputs."""
         return self._fast_answers if self.lane is None else self.lane.answered
