@@ -147,10 +147,11 @@ class Lifecycle:
         return served
 
     def _tell(self, wishes: Mapping[str, Wish]) -> None:
+        """Take wishes from the watcher's thread, which ends before the loop does."""
         if self._ahead_s:
             self._load_first(wishes, time.monotonic() + self._ahead_s)
             self._ahead_s = 0.0
-        self._call(partial(self._wish, wishes))
+        self._loop.call_soon_threadsafe(self._wish, wishes)
 
     def _wish(self, wishes: Mapping[str, Wish], *, wait: bool = False) -> None:
         self._manager.wish(wishes, wait=wait)
@@ -159,12 +160,8 @@ class Lifecycle:
     def _load_first(self, wishes: Mapping[str, Wish], until_s: float) -> None:
         """Load what takes a moment here, all of it: it is then handed over at once."""
         order = [key for key in by_urgency(wishes, self._newest) if not self._loader.at_hand(*key)]
-        self._call(partial(self._wish, wishes, wait=True))
+        self._loop.call_soon_threadsafe(partial(self._wish, wishes, wait=True))
         load_small(self._loader, order, lambda: not self._stopping and time.monotonic() < until_s)
-
-    def _call(self, call: Callable[[], None]) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(call)
 
     def _on_settled(self, tell: Callable[[], None]) -> None:
         self._loader.free_ahead()

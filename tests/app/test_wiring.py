@@ -43,7 +43,7 @@ def test_what_takes_a_moment_is_loaded_by_whoever_looks_at_the_first_look_only()
     worker = SimpleNamespace(
         _ahead_s=60.0,
         _load_first=lambda *_: done.append("loads"),
-        _call=lambda wish: wish(),
+        _loop=SimpleNamespace(call_soon_threadsafe=lambda call, *said: call(*said)),
         _wish=lambda _: done.append("wishes"),
     )
     for _ in range(2):
