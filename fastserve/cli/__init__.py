@@ -9,7 +9,7 @@ import typer
 
 from fastserve import __version__
 from fastserve.cli import control, demo, models, monitor, serve
-from fastserve.cli.common import Debug, complain
+from fastserve.cli.common import Debug, Described, complain
 from fastserve.errors import ConfigError
 
 app = typer.Typer(
@@ -25,11 +25,11 @@ app = typer.Typer(
         "\n\nExit codes: 0 done, 1 failed, 2 wrong use."
     ),
 )
-serve.add_to(app)
-control.add_to(app)
+app.command("serve", cls=Described, epilog=serve.EPILOG)(serve.serve)
+app.command("control", cls=Described, epilog=control.EPILOG)(control.control)
 app.add_typer(models.app, name="models")
 app.add_typer(monitor.app, name="monitor")
-demo.add_to(app)
+app.command("demo", epilog=demo.EPILOG)(demo.demo)
 
 
 def _show_version(wanted: bool) -> None:

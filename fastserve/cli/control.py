@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fastserve.cli.common import ConfigFile, Debug, Described, Registry, end_on_hangup, settings
+from fastserve.cli.common import ConfigFile, Debug, Registry, end_on_hangup, settings
 
-_EPILOG = (
+EPILOG = (
     "Example: [bold]FASTSERVE_CONTROL__TOKEN=… fastserve control --registry ./registry "
     "--control-host 0.0.0.0 --database postgresql+psycopg://fastserve@db/fastserve[/bold]"
     "\n\nServers elsewhere send it their statistics with "
@@ -40,8 +40,3 @@ def control(
     end_on_hangup()
     # A database that hangs holds a thread, and the interpreter's own end would wait for it.
     end_process(run(chosen))
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make the verb part of the command."""
-    app.command("control", cls=Described, epilog=_EPILOG)(control)

@@ -7,7 +7,7 @@ import typer
 
 from fastserve.cli.common import ConfigFile, Debug, Registry, end_on_hangup, settings
 
-_EPILOG = (
+EPILOG = (
     "Example: [bold]fastserve demo --keep-serving[/bold]"
     "\n\nThe model is published to DIR/registry unless --registry, FASTSERVE_REGISTRY or "
     "the configuration names another."
@@ -55,8 +55,3 @@ def _show_report(answer: bytes, page: Path) -> None:
     found = Report.model_validate_json(answer)
     show(*report_parts(found, _SHOWN_FEATURES))
     page.write_text(render_html(found), "utf-8")
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make the verb part of the command."""
-    app.command("demo", epilog=_EPILOG)(demo)

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fastserve.cli.common import ConfigFile, Debug, Described, Registry, end_on_hangup, note, settings
+from fastserve.cli.common import ConfigFile, Debug, Registry, end_on_hangup, note, settings
 
-_EPILOG = (
+EPILOG = (
     "Example: [bold]fastserve serve --registry ./registry --workers 2[/bold]"
     "\n\nThen ask it: [bold]curl localhost:8000/v2/models/flights[/bold]"
     "\n\nEvery other setting goes into the file of --config or into the environment as "
@@ -65,8 +65,3 @@ def serve(
     except SystemExit:
         code = 0
     end_process(code)
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make the verb part of the command."""
-    app.command("serve", cls=Described, epilog=_EPILOG)(serve)

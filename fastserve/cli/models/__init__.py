@@ -27,19 +27,17 @@ app = typer.Typer(
     "A running server follows within a second. NAME@VERSION takes an alias for VERSION."
     "\n\nExit codes: 0 done, 1 failed, 2 wrong use.",
 )
-for _verb in (
-    publish,
-    listing,
-    show,
-    alias,
-    rollback,
-    tag,
-    archive,
-    verify,
-    audit,
-    gc,
-    importing,
-    loading,
-    keygen,
-):
-    _verb.add_to(app)
+app.command("publish", epilog=publish.EPILOG)(publish.publish)
+app.command("list", epilog=listing.EPILOG)(listing.list_models)
+app.command("show", epilog=show.EPILOG)(show.show)
+app.command("alias", epilog=alias.EPILOG)(alias.alias)
+app.command("rollback", epilog=rollback.EPILOG)(rollback.rollback)
+app.command("tag", epilog=tag.EPILOG)(tag.tag)
+app.command("archive", epilog=archive.EPILOG)(archive.archive)
+app.command("verify", epilog=verify.EPILOG)(verify.verify)
+app.command("audit", epilog=audit.EPILOG)(audit.audit)
+app.command("gc", epilog=gc.EPILOG)(gc.gc)
+app.command("import", epilog=importing.EPILOG)(importing.import_models)
+app.command("load", epilog=loading.LOAD_EPILOG)(loading.load)
+app.command("unload", epilog=loading.UNLOAD_EPILOG)(loading.unload)
+app.command("keygen", epilog=keygen.EPILOG)(keygen.keygen)

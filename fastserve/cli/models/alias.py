@@ -9,7 +9,7 @@ from fastserve.cli.models.naming import Name, find_model, version_of
 from fastserve.cli.models.opening import open_registry
 from fastserve.errors import ConfigError, FastserveError
 
-_EPILOG = (
+EPILOG = (
     "Example: [bold]fastserve models alias flights champion 4[/bold]"
     "\n\nSwap: [bold]fastserve models alias flights champion challenger[/bold] "
     "(VERSION may be another alias)"
@@ -78,8 +78,3 @@ def _list(model: str, aliases: dict[str, int], as_json: bool) -> None:
         from fastserve.cli.tables import show, table
 
         show(table(["ALIAS", "VERSION"], [[key, str(aliases[key])] for key in sorted(aliases)]))
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make the verb part of the command."""
-    app.command("alias", epilog=_EPILOG)(alias)

@@ -8,7 +8,7 @@ from fastserve.cli.common import ConfigFile, Debug, Registry, say, settings
 from fastserve.cli.models.naming import NameAtVersion, find_version
 from fastserve.cli.models.opening import open_registry
 
-_EPILOG = (
+EPILOG = (
     "Example: [bold]fastserve models archive flights@2[/bold]"
     "\n\nAn archived version is not served and takes no alias; gc removes it like any other old version. "
     "One that an alias points to cannot be archived."
@@ -27,8 +27,3 @@ def archive(
     model, version = find_version(store, name)
     store.archive(model, version, not undo)
     say(f"{model} version {version} is {'back' if undo else 'archived'}")
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make the verb part of the command."""
-    app.command("archive", epilog=_EPILOG)(archive)

@@ -8,7 +8,7 @@ from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, note, prin
 from fastserve.cli.models.naming import Name, find_model, spans
 from fastserve.cli.models.opening import open_registry
 
-_EPILOG = (
+EPILOG = (
     "Example: [bold]fastserve models audit flights --last 10[/bold]"
     "\n\nEvery line carries the hash of the line before it, and the newest hash is kept apart: "
     "[bold]fastserve models audit flights --verify[/bold] finds lines that were edited, removed or "
@@ -66,8 +66,3 @@ def _tell(model: str, problems: list[str], as_json: bool) -> None:
     else:
         for problem in problems:
             note(problem)
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make the verb part of the command."""
-    app.command("audit", epilog=_EPILOG)(audit)

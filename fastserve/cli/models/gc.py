@@ -12,7 +12,7 @@ from fastserve.errors import FastserveError
 if TYPE_CHECKING:
     from fastserve.registry import Removed
 
-_EPILOG = (
+EPILOG = (
     "Example: [bold]fastserve models gc --keep 5 --dry-run[/bold]"
     "\n\nThe newest N versions of each model stay, the newest N that are not archived, and whatever an alias "
     "points to, a running server holds or a link in another version leads to."
@@ -58,8 +58,3 @@ def _print(removed: "list[Removed]", problems: list[FastserveError], *, dry_run:
     say(f"{size(freed)} {'would be freed' if dry_run else 'freed'}")
     for problem in problems:
         note(str(problem))
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make the verb part of the command."""
-    app.command("gc", epilog=_EPILOG)(gc)

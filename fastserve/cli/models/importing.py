@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fastserve.registry.importing import Importable
     from fastserve.types import Signature
 
-_EPILOG = (
+EPILOG = (
     "Example: [bold]fastserve models import /srv/triton/model_repository --dry-run[/bold]"
     "\n\nDIR is a Triton repository, a TF-Serving style tree (<model>/<version>/model.onnx), one model of "
     "either, or an MLflow model directory with an ONNX flavour. Each file is checked and published as with "
@@ -102,8 +102,3 @@ def _import(
     except FastserveError as error:
         return {**row, "alias": None, "problem": str(error)}
     return {**row, "version": version}
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make the verb part of the command."""
-    app.command("import", epilog=_EPILOG)(import_models)

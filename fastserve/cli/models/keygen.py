@@ -7,7 +7,7 @@ import typer
 
 from fastserve.cli.common import Debug, say
 
-_EPILOG = (
+EPILOG = (
     "Example: [bold]fastserve models keygen release.pem release.pub.pem[/bold]"
     "\n\nThen [bold]fastserve models publish flights model.onnx --sign release.pem[/bold] where models are "
     "made, and `lifecycle.require_signature: \\[release.pub.pem]` where they are served."
@@ -29,8 +29,3 @@ def keygen(
 
     signing.generate(private, public)
     say(f"{private} (private), {public} (public)")
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make the verb part of the command."""
-    app.command("keygen", epilog=_EPILOG)(keygen)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fastserve.registry import ModelState
     from fastserve.registry import Registry as RegistryStore
 
-_EPILOG = (
+EPILOG = (
     "Example: [bold]fastserve models list flights --registry ./registry[/bold]"
     "\n\nFiles are not compared with their checksums here: that is `fastserve models verify`."
 )
@@ -93,8 +93,3 @@ def _blank(model: str, version: int | None, state: "ModelState | None") -> dict[
         "outputs": None,
         "problem": None,
     }
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make the verb part of the command."""
-    app.command("list", epilog=_EPILOG)(list_models)

@@ -1,13 +1,11 @@
 """`fastserve models load` and `unload`: whether a model is wanted at all, written where servers read it."""
 
-import typer
-
 from fastserve.cli.common import ConfigFile, Debug, Registry, say, settings
 from fastserve.cli.models.naming import Name, find_model
 from fastserve.cli.models.opening import open_registry
 
-_LOAD = "Example: [bold]fastserve models load flights[/bold]"
-_UNLOAD = (
+LOAD_EPILOG = "Example: [bold]fastserve models load flights[/bold]"
+UNLOAD_EPILOG = (
     "Example: [bold]fastserve models unload flights[/bold]"
     "\n\nNothing is deleted, and it stays so over restarts, until [bold]fastserve models load flights[/bold]."
 )
@@ -25,9 +23,3 @@ def unload(name: Name, registry: Registry = None, config: ConfigFile = None, deb
     store = open_registry(settings(registry, config))
     store.set_loaded(find_model(store, name), False)
     say(f"{name} is not to be served until it is loaded again")
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make the verbs part of the command."""
-    app.command("load", epilog=_LOAD)(load)
-    app.command("unload", epilog=_UNLOAD)(unload)

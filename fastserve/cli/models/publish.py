@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _MAX_RUN_BYTES = 1 << 20
 _MAX_RUN_DEPTH = 32
 
-_EPILOG = (
+EPILOG = (
     "Example: [bold]fastserve models publish flights model.onnx --from-run run.json --alias champion[/bold]"
     '\n\nA run.json: {"data_sha256": "9f…", "commit": "4ee11f9", "run_id": "17", '
     '"parameters": {"trees": 200}, "metrics": {"auc": 0.71}, "packages": {"scikit-learn": "1.9"}}'
@@ -174,8 +174,3 @@ def _alias_before(store: "RegistryStore", model: str, alias: str | None) -> int 
         return None if alias is None else store.state(model).aliases.get(alias)
     except FastserveError:  # a model that is not there yet; anything else, publishing says
         return None
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make the verb part of the command."""
-    app.command("publish", epilog=_EPILOG)(publish)

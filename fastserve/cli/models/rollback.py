@@ -9,7 +9,7 @@ from fastserve.cli.models.alias import moved
 from fastserve.cli.models.naming import Name, find_model
 from fastserve.cli.models.opening import open_registry
 
-_EPILOG = (
+EPILOG = (
     "Example: [bold]fastserve models rollback flights[/bold]"
     "\n\nOnce more goes one champion further back. Versions that are archived or gone are passed over. "
     "Where the audit log was damaged, only what was written after that counts."
@@ -31,8 +31,3 @@ def rollback(
         print_json({"model": name, "alias": alias, "before": before, "version": now})
     else:
         say(moved(name, alias, before, now))
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make the verb part of the command."""
-    app.command("rollback", epilog=_EPILOG)(rollback)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fastserve.registry import Registry as RegistryStore
     from fastserve.registry import VersionRecord
 
-_EPILOG = (
+EPILOG = (
     "Example: [bold]fastserve models show flights@champion --registry ./registry[/bold]"
     "\n\nEvery file is compared with its checksum; a version that does not match is an error."
 )
@@ -94,8 +94,3 @@ def _profile(store: "RegistryStore", record: "VersionRecord") -> dict[str, Any] 
     if content is None:
         return None
     return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make the verb part of the command."""
-    app.command("show", epilog=_EPILOG)(show)

@@ -9,7 +9,7 @@ from fastserve.cli.models.naming import NameAtVersion, find_version
 from fastserve.cli.models.opening import open_registry
 from fastserve.errors import ConfigError
 
-_EPILOG = (
+EPILOG = (
     "Example: [bold]fastserve models tag flights@4 stage=prod ticket=ML-17[/bold]"
     "\n\nTake one away: [bold]fastserve models tag flights@4 ticket=[/bold]"
     "\n\nWithout key=value the tags are listed."
@@ -52,8 +52,3 @@ def _parse(change: str) -> tuple[str, str | None]:
 
     check_tag(key, value or None)  # all of them before the first is put on
     return key, value or None
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make the verb part of the command."""
-    app.command("tag", epilog=_EPILOG)(tag)

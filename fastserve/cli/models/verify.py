@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fastserve.config import Config
     from fastserve.registry import Registry as RegistryStore
 
-_EPILOG = (
+EPILOG = (
     "Example: [bold]fastserve models verify flights --require-signature release.pub.pem[/bold]"
     "\n\nChecked are sizes and checksums, the signature, where external data lies, opsets and operators, as "
     "a server does before it loads; profiles put beside versions; model.yaml; the audit log's chain, and "
@@ -187,8 +187,3 @@ def _print(checks: list[_Check], problems: list[str], as_json: bool) -> None:
         show(check_table(rows))
     for problem in problems:
         note(problem)
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make the verb part of the command."""
-    app.command("verify", epilog=_EPILOG)(verify)

@@ -12,5 +12,7 @@ app = typer.Typer(
     "[bold]pip install 'fastserve\\[data]'[/bold]"
     "\n\nExit codes: 0 done, 1 failed, 2 wrong use.",
 )
-for _verb in (profile, compare, report, watch):
-    _verb.add_to(app)
+app.command("profile", epilog=profile.EPILOG)(profile.profile)
+app.command("compare", epilog=compare.EPILOG)(compare.compare)
+app.command("report", epilog=report.EPILOG)(report.report)
+app.command("watch", epilog=watch.EPILOG)(watch.watch)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fastserve.monitoring.datafile import DataFile
     from fastserve.types import Array
 
-_EPILOG = (
+EPILOG = (
     "Example: [bold]fastserve monitor compare train.parquet last_week.csv --columns age,income[/bold]"
     "\n\nFor each column, the worst first: PSI less what it comes to without drift, Jensen-Shannon distance, "
     "Hellinger, total variation, Kolmogorov-Smirnov, Wasserstein in the column's unit, chi-square; over bins "
@@ -228,8 +228,3 @@ def _print(found: "Sequence[FeatureComparison]") -> None:
     if len(found) > _SHOWN:
         say(f"… {len(found)} columns in all; --json shows them")
     say(f"{found[0].reference.rows} reference rows, {found[0].live.rows} live rows")
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make the verb part of the command."""
-    app.command("compare", epilog=_EPILOG)(compare)

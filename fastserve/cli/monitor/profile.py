@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from fastserve.runtime import Runtime
     from fastserve.types import Array, TensorSpec
 
-_EPILOG = (
+EPILOG = (
     "Example: [bold]fastserve monitor profile train.parquet --model flights@4[/bold]"
     "\n\nColumns are found by the names of the model's inputs. Where one input takes them all, the file has "
     "just those columns, or --columns names them in their order."
@@ -278,8 +278,3 @@ def _rows(made: "Profile") -> Iterator[dict[str, Any]]:
                 "phi": feature.phi,
                 "windows": feature.windows,
             }
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make the verb part of the command."""
-    app.command("profile", epilog=_EPILOG)(profile)

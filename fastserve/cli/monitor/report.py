@@ -18,7 +18,7 @@ from fastserve.cli.common import (
 )
 from fastserve.cli.monitor.asking import Control, Since, Version, address, ask
 
-_EPILOG = (
+EPILOG = (
     "Example: [bold]fastserve monitor report flights@champion --since 7d --html drift.html[/bold]"
     "\n\nFor each feature, the worst first: PSI, Jensen-Shannon distance, Kolmogorov-Smirnov, and from the "
     "reference to the live rows: missing, out of range or unseen, mean. A PSI from 0.1 is worth a look, from "
@@ -65,8 +65,3 @@ def report(
     from fastserve.cli.tables import show
 
     show(*report_parts(found, top))
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make the verb part of the command."""
-    app.command("report", epilog=_EPILOG)(report)

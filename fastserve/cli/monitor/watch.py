@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fastserve.controlplane.reporting import Report
 
-_EPILOG = (
+EPILOG = (
     "Example: [bold]fastserve monitor watch flights@champion --since 15m[/bold]"
     "\n\nWhere there is no terminal, one table is printed. Ctrl-C ends it."
 )
@@ -80,8 +80,3 @@ def _period(text: str) -> float:
     if not 0.2 <= period_s <= 3_600:
         raise ConfigError(f"--every: '{text[:64]}' is no period of 200ms to 60m, such as 2s")
     return period_s
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make the verb part of the command."""
-    app.command("watch", epilog=_EPILOG)(watch)
