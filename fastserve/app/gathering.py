@@ -2,7 +2,7 @@
 
 import logging
 
-from fastserve.app.child import take_stop_signals
+from fastserve.app.child import STOP, take_stop_signals
 from fastserve.app.limits import raise_descriptor_limit
 from fastserve.app.listening import bind, origin
 from fastserve.config import Config
@@ -37,5 +37,5 @@ def control(config: Config) -> int:
     from fastserve.controlplane.process import run
 
     log.info("the control plane listens on %s", origin(listener))
-    run(options, registry, listener, None, None)
+    run(options, registry, listener, None, None, STOP)
     return 0

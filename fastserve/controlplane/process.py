@@ -34,7 +34,7 @@ def run(
     listener: socket.socket | None,
     ingest: Path | None,
     lifeline: int | None,
-    stop: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
+    stop: Sequence[signal.Signals],
 ) -> None:
     """Work until a signal asks to stop, or until whoever started this process is gone.
 

@@ -20,7 +20,7 @@ START_S = 30.0
 TOKEN = "let me in"
 
 PROGRAM = """
-import functools, socket, sys
+import functools, signal, socket, sys
 from pathlib import Path
 from fastserve.controlplane import process
 from fastserve.controlplane.options import ControlOptions
@@ -43,6 +43,7 @@ try:
         socket.socket(fileno=int(listener)),
         Path(ingest),
         int(lifeline),
+        (signal.SIGTERM,),
     )
 except FastserveError as error:
     sys.exit(f"refused: {error}")
