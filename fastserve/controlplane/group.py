@@ -68,7 +68,6 @@ class Group:
         self._read_known(snapshots)
         self._fresh: dict[str, _Fresh] = {}
         self._counted: dict[str, Snapshot] = {}
-        self._had_totals: set[Version] = set()
         self.totals: dict[Version, VersionTotals] = {}
         self.workers: dict[Place, WorkerNow] = {}
         self.watched: set[Version] = set()
@@ -116,12 +115,10 @@ class Group:
         """Read how far the sources were counted, who held their places, and which profiles there are."""
         committed = self._committed
         self._last, self._places, self._known = committed.numbers, committed.places, committed.profiles
-        incarnations = {one.incarnation for one in snapshots}
-        unread = incarnations - self._last.keys()
+        unread = {one.incarnation for one in snapshots} - self._last.keys()
         if unread:
             rows = self._connection.execute(_LAST_NUMBERS, {"incarnations": sorted(unread)})
             self._last |= {row.incarnation: row.last_number for row in rows}
-        self._had_sources = {(one,) for one in incarnations & self._last.keys()}
         places = {(one.host, one.worker) for one in snapshots if one.host.isprintable()}
         unread_places = places - self._places.keys()
         if unread_places:
@@ -129,7 +126,6 @@ class Group:
                 (row.host, row.worker): (row.incarnation, row.cpu_before_s, row.cpu_s, row.seen_ms)
                 for row in self._connection.execute(_PLACES, {"places": sorted(unread_places)})
             }
-        self._had_places = places & self._places.keys()
         digests = {delta.profile for one in snapshots for delta in one.deltas if delta.profile}
         self._known |= stored_profiles.known(self._connection, digests - self._known)
 
@@ -177,7 +173,6 @@ class Group:
         unread = versions - known.keys()
         if unread:
             known |= read_totals(self._connection, unread)
-        self._had_totals |= versions & known.keys()
         for one in versions:
             self.totals[one] = copy(known[one]) if one in known else VersionTotals()
 
@@ -224,14 +219,14 @@ class Group:
             }
             for incarnation, one in self._counted.items()
         ]
-        write_rows(self._connection, SOURCES, rows, self._had_sources)
+        write_rows(self._connection, SOURCES, rows)
 
     def _write_totals(self) -> None:
         rows = [
             {"model": model, "version": version, "content": to_text(one), "changed_ms": self._now_ms}
             for (model, version), one in self.totals.items()
         ]
-        write_rows(self._connection, TOTALS, rows, self._had_totals)
+        write_rows(self._connection, TOTALS, rows)
 
     def _write_workers(self) -> None:
         rows = []
@@ -239,7 +234,7 @@ class Group:
             incarnation, before_s, cpu_s, seen_ms = self._places[host, worker]
             row = {"host": host, "worker": worker, "incarnation": incarnation}
             rows.append(row | {"cpu_before_s": before_s, "cpu_s": cpu_s, "seen_ms": seen_ms})
-        write_rows(self._connection, WORKERS, rows, self._had_places)
+        write_rows(self._connection, WORKERS, rows)
 
 
 # Built once: to build a query takes longer than to run it.

@@ -1,10 +1,10 @@
-"""Many rows at once: inserts and updates by statements that are built once, and queries in parts."""
+"""Many rows at once: written by statements that are built once, and asked for in parts."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Insert, Table, Update, and_, bindparam, update
+from sqlalchemy import Connection, Insert, Table
+from sqlalchemy.dialects import postgresql, sqlite
 
 from fastserve.controlplane.tables import sources, totals, windows, workers
 
@@ -13,27 +13,22 @@ T = TypeVar("T")
 Row = dict[str, Any]
 """Every column of a table by name."""
 
+Writing = dict[str, Insert]
+"""How a table's rows are written, by the kind of database."""
+
 _AT_ONCE = 200
 """Rows that one query asks for by their keys: parameters are few, and windows large."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Writing:
-    """How a table's rows are written."""
-
-    key: tuple[str, ...]
-    insert: Insert
-    update: Update
-
-
-def _writing(table: Table) -> _Writing:
-    # A parameter named as a column would set that column.
-    key = tuple(column.name for column in table.primary_key)
-    where = and_(*(table.c[name] == bindparam(f"at_{name}") for name in key))
-    values: dict[str, Any] = {
-        column.name: bindparam(column.name) for column in table.c if column.name not in key
-    }
-    return _Writing(key, table.insert(), update(table).where(where).values(values))
+def _writing(table: Table) -> Writing:
+    found: Writing = {}
+    for dialect in (sqlite, postgresql):
+        insert = dialect.insert(table)
+        others = {column.name: insert.excluded[column.name] for column in table.c if not column.primary_key}
+        found[dialect.dialect.name] = insert.on_conflict_do_update(
+            index_elements=list(table.primary_key), set_=others
+        )
+    return found
 
 
 SOURCES = _writing(sources)
@@ -42,21 +37,10 @@ WINDOWS = _writing(windows)
 WORKERS = _writing(workers)
 
 
-def write_rows(
-    connection: Connection, table: _Writing, rows: Iterable[Row], there: Collection[tuple[Any, ...]]
-) -> None:
-    """Insert rows, or update them where their primary key is `there`."""
-    new: list[Row] = []
-    old: list[Row] = []
-    for row in rows:
-        if tuple(row[name] for name in table.key) in there:
-            old.append({f"at_{name}" if name in table.key else name: value for name, value in row.items()})
-        else:
-            new.append(row)
-    if new:
-        connection.execute(table.insert, new)
-    if old:
-        connection.execute(table.update, old)
+def write_rows(connection: Connection, table: Writing, rows: Sequence[Row]) -> None:
+    """Insert rows, each in the place of the one with its primary key where there is one."""
+    if rows:
+        connection.execute(table[connection.dialect.name], rows)
 
 
 def in_parts(keys: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -88,8 +88,7 @@ class Windows:
             (key, window) for key, each in self._by_count.items() for window in each if window.changed
         ]
         rows = [self._row(key, window) for key, window in changed]
-        there = {(*key, one.level, one.start_ms) for key, one in changed if one.stored is not None}
-        write_rows(self._connection, WINDOWS, rows, there)
+        write_rows(self._connection, WINDOWS, rows)
         for (_, window), row in zip(changed, rows, strict=True):
             window.written(row["state"])
         for each in self._by_count.values():
