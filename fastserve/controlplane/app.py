@@ -9,14 +9,14 @@ from starlette.routing import Route
 from starlette.types import Message
 
 from fastserve import __version__
-from fastserve.controlplane.answers import HANDLERS, json_response, refusal
 from fastserve.controlplane.errors import StoreUnavailable
 from fastserve.controlplane.metrics import render
 from fastserve.controlplane.service import Control
 from fastserve.controlplane.spans import parse_since
 from fastserve.errors import InvalidRequest
-from fastserve.frontends.http.answers import require_token
+from fastserve.frontends.http.answers import json_response, require_token
 from fastserve.frontends.http.body import check_length, content_encoding, read_body
+from fastserve.frontends.http.errors import HANDLERS, error_body
 from fastserve.monitoring.snapshot import MAX_SNAPSHOT_BYTES, Snapshot, read_snapshot
 from fastserve.registry import parse_version
 
@@ -49,7 +49,7 @@ def create_app(control: Control, token: str | None) -> Starlette:
         Route("/v2/control/models/{model}/windows", api.by_count),
         Route("/metrics", api.metrics),
     ]
-    return Starlette(routes=routes, exception_handlers=HANDLERS)
+    return Starlette(routes=routes, exception_handlers={**HANDLERS, StoreUnavailable: _on_away})
 
 
 class _Api:
@@ -72,10 +72,10 @@ class _Api:
                 snapshot = await _read(request)
             except InvalidRequest as error:
                 if error.field == "format":
-                    return refusal(409, str(error))
+                    return _refusal(409, str(error))
                 raise
             except TimeoutError:
-                return refusal(408, f"no more of the body arrived within {_PIECE_S:.0f} s")
+                return _refusal(408, f"no more of the body arrived within {_PIECE_S:.0f} s")
             if not self._control.ready:
                 raise StoreUnavailable(intake.trouble)
             answer = await intake.submit(snapshot)
@@ -116,6 +116,16 @@ class _Api:
         """GET /metrics: for Prometheus."""
         page = render(self._control.fleet, self._control.options)
         return Response(page, headers={"content-type": _METRICS_TYPE})
+
+
+def _refusal(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
+    """Answer what is right another time, for which the front ends' table has no error."""
+    return Response(error_body(sentence), status, headers, "application/json")
+
+
+async def _on_away(_: Request, error: Exception) -> Response:
+    """Answer while the database is away."""
+    return _refusal(503, str(error), {"retry-after": "1"})
 
 
 def _which(request: Request) -> tuple[str, int | None, str | None]:
