@@ -2,15 +2,11 @@
 
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict
-
-from fastserve.monitoring.comparing import FeatureComparison
+from fastserve.monitoring.comparing import FeatureComparison, Stated
 
 
-class TimePoint(BaseModel):
+class TimePoint(Stated):
     """One window of the span."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     start: datetime
     end: datetime
@@ -20,10 +16,8 @@ class TimePoint(BaseModel):
     missing_share: tuple[float | None, ...]
 
 
-class CountWindows(BaseModel):
+class CountWindows(Stated):
     """The newest windows of one version that were closed by their number of rows, the oldest first."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str
     version: int
@@ -35,10 +29,8 @@ class CountWindows(BaseModel):
     """The last one may still be filling."""
 
 
-class Report(BaseModel):
-    """Live rows of one version beside its reference; the features that differ most come first (by psi)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Report(Stated):
+    """Live rows of one version beside its reference; the features by `severity`, the worst first."""
 
     model: str
     version: int

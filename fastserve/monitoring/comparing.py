@@ -17,10 +17,14 @@ _PSI_FLOOR = 1e-4
 """The least share, as in `fastserve_core.distance`."""
 
 
-class Moments(BaseModel):
-    """Of a number's finite values; None where there was none, or where float64 cannot say it."""
+class Stated(BaseModel):
+    """What a report states: checked where it is read, and never changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Moments(Stated):
+    """Of a number's finite values; None where there was none, or where float64 cannot say it."""
 
     mean: float | None
     sd: float | None
@@ -28,10 +32,8 @@ class Moments(BaseModel):
     maximum: float | None
 
 
-class Side(BaseModel):
+class Side(Stated):
     """One feature's rows on one side."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     rows: int
     missing: int
@@ -44,10 +46,8 @@ class Side(BaseModel):
     """Of numbers only."""
 
 
-class FeatureComparison(BaseModel):
+class FeatureComparison(Stated):
     """How one feature's live rows differ from the reference."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     tensor: str
     role: str
