@@ -15,16 +15,13 @@ from typing import NamedTuple
 from fastserve.controlplane.html_style import HATCHES, SCRIPT, STYLE
 from fastserve.controlplane.reporting import Report, TimePoint
 from fastserve.controlplane.svg import Slot, columns, cut, line, rows, short, slots, spark
-from fastserve.monitoring.comparing import FeatureComparison
+from fastserve.monitoring.comparing import HIGH, SOME, FeatureComparison
 
 MAX_FEATURES = 2_000
 """Features that the page shows, the worst ones."""
 
 MAX_BYTES = 19 * 10**6
 """Beyond that no more plots are drawn: long names of strangers must not make a file that no browser opens."""
-
-SOME, HIGH = 0.1, 0.25
-"""Usual bounds of the population stability index: a look is worth it; another population."""
 
 _HEADS = (
     ("feature", "text"),
@@ -47,6 +44,13 @@ _DISTANCES = (
     ("chi_square", "chi-square"),
     ("degrees", "degrees of freedom"),
 )
+_WORDS = {"high": "PSI is high", "some": "PSI is raised", "low": "", "none": "nothing to compare"}
+_MISSING_WORDS = {
+    "high": "the share of missing values is another",
+    "some": "the share of missing values has moved",
+    "low": "",
+    "none": "",
+}
 
 
 class _Times(NamedTuple):
@@ -132,7 +136,7 @@ def _summary(shown: Sequence[FeatureComparison], bars: Sequence[list[Slot]]) -> 
         gone = [_share(side.missing, side.rows) for side in (before, after)]
         outside = [_share(side.outside, side.rows) for side in (before, after)]
         means = [side.moments.mean if side.moments else None for side in (before, after)]
-        psi, grade, missing = found.get("psi"), _grade(feature), _missing_grade(feature)
+        psi, grade, missing = found.get("psi"), feature.grade, feature.missing_grade
         cells = [
             f'<td><a href="#f{place}">{_name(feature.feature)}</a></td>',
             f'<td class="left">{escape(cut(feature.role, 32))}</td>',
@@ -150,7 +154,7 @@ def _summary(shown: Sequence[FeatureComparison], bars: Sequence[list[Slot]]) -> 
 
 def _feature(place: int, feature: FeatureComparison, mine: list[Slot], times: _Times) -> Iterator[str]:
     name, side = _name(feature.feature), escape(cut(feature.role, 32))
-    grade, missing = _grade(feature), _missing_grade(feature)
+    grade, missing = feature.grade, feature.missing_grade
     yield f'<section id="f{place}"><h2>{name} <span class="soft">{side} {_name(feature.tensor)}</span> '
     said = ((grade, _WORDS[grade]), (missing, _MISSING_WORDS[missing]))
     yield ", ".join(f'<span class="{one}">{words}</span>' for one, words in said if words) + "</h2>"
@@ -216,32 +220,6 @@ def _times(timeline: Sequence[TimePoint], limit: int) -> _Times:
         for step in steps
     ]
     return _Times([(min(max(at, 0.0), 1.0), step) for at, step in zip(middles, steps, strict=True)], size > 1)
-
-
-_WORDS = {"high": "PSI is high", "some": "PSI is raised", "low": "", "none": "nothing to compare"}
-_MISSING_WORDS = {
-    "high": "the share of missing values is another",
-    "some": "the share of missing values has moved",
-    "low": "",
-    "none": "",
-}
-
-
-def _grade(feature: FeatureComparison) -> str:
-    return graded(feature.distances.get("psi"), feature.may_be_chance)
-
-
-def _missing_grade(feature: FeatureComparison) -> str:
-    return graded(feature.missing_psi, feature.missing_may_be_chance)
-
-
-def graded(psi: float | None, may_be_chance: bool) -> str:
-    """Call a PSI none, low, some or high; what chance alone may give is low."""
-    if psi is None or math.isnan(psi):
-        return "none"
-    if may_be_chance:
-        return "low"
-    return "high" if psi >= HIGH else "some" if psi >= SOME else "low"
 
 
 def _name(name: str) -> str:

@@ -16,6 +16,9 @@ from fastserve_core.sketch import CategorySketch, NumberSketch
 _PSI_FLOOR = 1e-4
 """The least share, as in `fastserve_core.distance`."""
 
+SOME, HIGH = 0.1, 0.25
+"""Usual bounds of the population stability index: a look is worth it; another population."""
+
 
 class Stated(BaseModel):
     """What a report states: checked where it is read, and never changed."""
@@ -110,6 +113,16 @@ class FeatureComparison(Stated):
         return chi_square / self.phi <= 1 + 3 * math.sqrt(2)
 
     @property
+    def grade(self) -> str:
+        """What its PSI is called: none, low, some or high; what chance alone may give is low."""
+        return _graded(self.distances.get("psi"), self.may_be_chance)
+
+    @property
+    def missing_grade(self) -> str:
+        """The same of `missing_psi`."""
+        return _graded(self.missing_psi, self.missing_may_be_chance)
+
+    @property
     def severity(self) -> float:
         """How far up in a report it belongs: its PSI or that of what is missing, whichever is worse.
 
@@ -179,6 +192,14 @@ def compare(profile: TensorProfile, sketch: Sketch) -> list[FeatureComparison]:
 def finite_or_none(value: float) -> float | None:
     """Give a value as JSON can hold it: None for NaN and the infinities."""
     return value if math.isfinite(value) else None
+
+
+def _graded(psi: float | None, may_be_chance: bool) -> str:
+    if psi is None or math.isnan(psi):
+        return "none"
+    if may_be_chance:
+        return "low"
+    return "high" if psi >= HIGH else "some" if psi >= SOME else "low"
 
 
 def _live_numbers(sketch: NumberSketch, binned: Sequence[tuple[int, ...]]) -> list[Side]:

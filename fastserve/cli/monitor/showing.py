@@ -4,7 +4,6 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from fastserve.cli.tables import Fitting, figure, share, text
-from fastserve.controlplane.html import graded
 from fastserve.controlplane.reporting import Report
 from fastserve.controlplane.svg import slots
 from fastserve.monitoring.comparing import FeatureComparison
@@ -13,6 +12,7 @@ _HEADERS = ("FEATURE", "ROLE", "PSI", "JS", "KS", "MISSING", "OUTSIDE", "MEAN", 
 _SPARE = ("JS", "KS", "ROLE", "LIVE", "MEAN", "OUTSIDE", "MISSING")
 _BARS = " ▁▂▃▄▅▆▇█"
 _BINS = 16
+_STYLES = {"some": "yellow", "high": "red"}
 
 
 def report_parts(report: Report, top: int) -> list[RenderableType]:
@@ -34,26 +34,21 @@ def report_parts(report: Report, top: int) -> list[RenderableType]:
 
 def _cells(feature: FeatureComparison) -> list[str | Text]:
     found, sides = feature.distances, (feature.reference, feature.live)
-    psi = found.get("psi")
     means = [side.moments.mean if side.moments else None for side in sides]
     return [
         feature.feature,
         feature.role,
-        text(figure(psi, ".3f"), style=_style(psi, feature.may_be_chance)),
+        text(figure(found.get("psi"), ".3f"), style=_STYLES.get(feature.grade, "")),
         figure(found.get("jensen_shannon"), ".3f"),
         figure(found.get("kolmogorov_smirnov"), ".3f"),
         text(
             " → ".join(share(side.missing, side.rows) for side in sides),
-            style=_style(feature.missing_psi, feature.missing_may_be_chance),
+            style=_STYLES.get(feature.missing_grade, ""),
         ),
         " → ".join(share(side.outside, side.rows) for side in sides),
         "–" if means == [None, None] else " → ".join(figure(one, ".4g") for one in means),
         _bars(feature),
     ]
-
-
-def _style(psi: float | None, may_be_chance: bool) -> str:
-    return {"some": "yellow", "high": "red"}.get(graded(psi, may_be_chance), "")
 
 
 def _bars(feature: FeatureComparison) -> str:
