@@ -2,14 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from fastserve.controlplane.fleet import Place, Version, VersionTotals
 
-Key = tuple[str, int, str]
-"""Model, version, profile's digest (or empty)."""
-
 _MAX_WINDOWS = 4_096
 _MAX_BYTES = 64 * 2**20
+
+
+class Key(NamedTuple):
+    """Whose windows: of the rows of one version that were counted against one profile."""
+
+    model: str
+    version: int
+    profile: str
+    """Its digest, or empty for rows without a reference."""
 
 
 @dataclass(slots=True)

@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, select, tuple_
 
-from fastserve.controlplane import profiles as stored_profiles
 from fastserve.controlplane.checking import MAX_WINDOW_ROWS, check_snapshot, check_states, parse_given
 from fastserve.controlplane.committed import Committed, Key
 from fastserve.controlplane.errors import ProfileUnavailable
 from fastserve.controlplane.fleet import Place, Version, VersionTotals, WorkerNow, patience_s
-from fastserve.controlplane.profiles import Profiles, Sketches
+from fastserve.controlplane.profiles import Profiles, Sketches, known_digests
 from fastserve.controlplane.rows import SOURCES, TOTALS, WORKERS, write_rows
 from fastserve.controlplane.spans import HOUR_MS
 from fastserve.controlplane.tables import profiles, sources, workers
@@ -127,7 +126,7 @@ class Group:
                 for row in self._connection.execute(_PLACES, {"places": sorted(unread_places)})
             }
         digests = {delta.profile for one in snapshots for delta in one.deltas if delta.profile}
-        self._known |= stored_profiles.known(self._connection, digests - self._known)
+        self._known |= known_digests(self._connection, digests - self._known)
 
     def _check_rows(self, snapshot: Snapshot, fresh: dict[str, _Fresh]) -> None:
         """Raise InvalidRequest unless states fit and windows have room for the rows of each delta."""
@@ -137,11 +136,11 @@ class Group:
             label = f"deltas.{at}"
             key, rows = _key(delta), delta.watched_rows
             if delta.states:
-                if key[2] in fresh:
-                    profile = fresh[key[2]].profile
+                if key.profile in fresh:
+                    profile = fresh[key.profile].profile
                 else:
-                    profile = self._profiles.get(self._connection, key[2])
-                check_states(delta, profile, self._sketches.of(key[2], profile), label)
+                    profile = self._profiles.get(self._connection, key.profile)
+                check_states(delta, profile, self._sketches.of(key.profile, profile), label)
             if rows:
                 sums[key] = sums.get(key, self._windows.minute_rows(key, at_ms)) + rows
                 if sums[key] > MAX_WINDOW_ROWS:
@@ -247,4 +246,4 @@ _PLACES = select(workers).where(
 
 
 def _key(delta: VersionDelta) -> Key:
-    return (delta.model, delta.version, (delta.profile or "") if delta.states else "")
+    return Key(delta.model, delta.version, (delta.profile or "") if delta.states else "")

@@ -89,7 +89,7 @@ class Sketches:
         return found
 
 
-def known(connection: Connection, digests: Iterable[str]) -> set[str]:
+def known_digests(connection: Connection, digests: Iterable[str]) -> set[str]:
     """Tell which of these profiles the database has."""
     found: set[str] = set()
     for some in in_parts(sorted(digests)):

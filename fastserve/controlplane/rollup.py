@@ -48,7 +48,7 @@ class Rollup:
         )
         with self._store.database.reading() as connection:
             return [
-                Due((row.model, row.version, row.profile), level, row.start)
+                Due(Key(row.model, row.version, row.profile), level, row.start)
                 for row in connection.execute(query)
             ]
 
@@ -119,7 +119,7 @@ class Rollup:
         )
         found: list[ColumnElement[bool]] = []
         for row in connection.execute(full).all():
-            mine = and_(of((row.model, row.version, row.profile)), table.level == "count")
+            mine = and_(of(Key(row.model, row.version, row.profile)), table.level == "count")
             newest_first = select(table.start_ms).where(mine).order_by(table.start_ms.desc())
             last_ms = connection.execute(newest_first.offset(keep).limit(1)).scalar_one()
             found.append(and_(mine, table.start_ms <= last_ms))

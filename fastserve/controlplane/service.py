@@ -171,7 +171,7 @@ class Control:
                 try:
                     await loop.run_in_executor(self._writer, self._rollup.roll, due)
                 except ProfileUnavailable as error:
-                    log.warning("one %s of model %s is not summed up: %s", level, due.key[0], error)
+                    log.warning("one %s of model %s is not summed up: %s", level, due.key.model, error)
         held = self.fleet.present()
         for gone in await loop.run_in_executor(self._writer, self._rollup.forget, now_ms, held):
             self.fleet.totals.pop(gone, None)

@@ -62,7 +62,7 @@ class Summaries:
         """
         with self._database.reading() as connection:
             live = self._begin(connection, model, version, end_ms)
-            key = (model, version, live.digest)
+            key = Key(model, version, live.digest)
             chosen = choose(_stored(connection, key, start_ms, end_ms), DAY_MS)
             live.rows = _merge(connection, key, chosen, live.sketches)
         return live
@@ -76,7 +76,7 @@ class Summaries:
         """
         with self._database.reading() as connection:
             live = self._begin(connection, model, version, span.end_ms)
-            points = self._timeline(connection, (model, version, live.digest), span, live)
+            points = self._timeline(connection, Key(model, version, live.digest), span, live)
         features = live.features()
         order = sorted(range(len(features)), key=lambda at: -features[at].severity)
         profile = live.profile
@@ -105,7 +105,7 @@ class Summaries:
         table = windows.c
         with self._database.reading() as connection:
             live = self._begin(connection, model, version, end_ms)
-            key = (model, version, live.digest)
+            key = Key(model, version, live.digest)
             newest = (
                 select(table.start_ms, table.end_ms, table.rows, table.state)
                 .where(of(key), table.level == "count")
@@ -202,7 +202,7 @@ def _merge(connection: Connection, key: Key, chosen: Sequence[Stored], into: Seq
                 except StateDamaged:
                     unreadable += 1
     if unreadable:
-        log.warning("%d windows of model '%s' version %d cannot be read", unreadable, key[0], key[1])
+        log.warning("%d windows of model '%s' version %d cannot be read", unreadable, *key[:2])
     return total
 
 

@@ -109,7 +109,7 @@ class Windows:
 
     def _load_by_count(self, key: Key) -> list[Window]:
         """Give the newest window by count, whether it is closed or not."""
-        row = self._connection.execute(_NEWEST_BY_COUNT, _named(key)).first()
+        row = self._connection.execute(_NEWEST_BY_COUNT, key._asdict()).first()
         return [_read(row)] if row else []
 
     def _minute(self, key: Key, at_ms: int) -> Window | None:
@@ -123,7 +123,7 @@ class Windows:
         starts = {level: floor(at_ms, span_ms) for level, span_ms in SPAN_MS.items()}
         for level, start_ms in starts.items():
             self._by_time.setdefault((key, level, start_ms))
-        for row in self._connection.execute(_COVERING, _named(key) | starts):
+        for row in self._connection.execute(_COVERING, key._asdict() | starts):
             # One that was found before may have been added to since.
             if self._by_time[key, row.level, row.start_ms] is None:
                 self._by_time[key, row.level, row.start_ms] = _read(row)
@@ -137,7 +137,7 @@ class Windows:
     def _row(self, key: Key, window: Window) -> dict[str, Any]:
         state = self._merged(key, window)  # first: it may correct the rows
         return {
-            **_named(key),
+            **key._asdict(),
             "level": window.level,
             "start_ms": window.start_ms,
             "end_ms": window.end_ms,
@@ -149,8 +149,8 @@ class Windows:
     def _merged(self, key: Key, window: Window) -> bytes:
         if not window.parts:
             return window.stored or b""
-        profile = self._profiles.get(self._connection, key[2])
-        sketches = self._sketches.of(key[2], profile)
+        profile = self._profiles.get(self._connection, key.profile)
+        sketches = self._sketches.of(key.profile, profile)
         damaged = False
         for part in [window.stored or b"", *window.parts]:
             try:
@@ -159,7 +159,7 @@ class Windows:
                     merge_into(sketches, states)
             except StateDamaged as error:
                 # To stand still here would be to lose everything that comes.
-                log.error("%s; what it held of model '%s' version %d is left out", error, key[0], key[1])
+                log.error("%s; what it held of model '%s' version %d is left out", error, *key[:2])
                 damaged = True
         if damaged:
             window.rows = max(sketch.rows for sketch in sketches)
@@ -170,16 +170,12 @@ def _read(row: Row[Any]) -> Window:
     return Window(row.level, row.start_ms, row.end_ms, row.rows, row.rolled, row.state)
 
 
-def _named(key: Key) -> dict[str, str | int]:
-    return {"model": key[0], "version": key[1], "profile": key[2]}
-
-
 def of(key: Key) -> ColumnElement[bool]:
     """Choose the windows of one version and profile."""
-    return and_(*(windows.c[name] == value for name, value in _named(key).items()))
+    return and_(*(windows.c[name] == value for name, value in key._asdict().items()))
 
 
-_OF_KEY = and_(*(windows.c[name] == bindparam(name) for name in ("model", "version", "profile")))
+_OF_KEY = and_(*(windows.c[name] == bindparam(name) for name in Key._fields))
 _COVERING = select(windows).where(
     _OF_KEY, or_(*(and_(windows.c.level == one, windows.c.start_ms == bindparam(one)) for one in SPAN_MS))
 )

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from fastserve.monitoring.bins import Bins, measure
+from fastserve.monitoring.comparing import finite_or_none
 from fastserve.monitoring.profile import Profile, Sketch
 
 Figures = tuple[float | None, ...]
@@ -24,16 +23,8 @@ class Yardstick:
         psi: list[float | None] = []
         missing: list[float | None] = []
         for bins, sketch in zip(self._bins, sketches, strict=True):
-            psi += _psi(bins, sketch)
+            found = measure(bins.reference, bins.of(sketch), bins.offsets)
+            psi += map(finite_or_none, found.psi.tolist())
             rows = sketch.rows
             missing += [count / rows if rows else None for count in sketch.missing.tolist()]
         return tuple(psi), tuple(missing)
-
-
-def _psi(bins: Bins, sketch: Sketch) -> list[float | None]:
-    """Of every feature."""
-    found = measure(bins.reference, bins.of(sketch), bins.offsets)
-    return [
-        value if some else None
-        for value, some in zip(found.psi.tolist(), np.isfinite(found.psi_raw).tolist(), strict=True)
-    ]

@@ -12,6 +12,7 @@ from sqlalchemy import event, select
 from sqlalchemy.exc import OperationalError
 
 from fastserve.controlplane import committed
+from fastserve.controlplane.committed import Key
 from fastserve.controlplane.database import open_database
 from fastserve.controlplane.errors import StoreUnavailable
 from fastserve.controlplane.options import ControlOptions
@@ -218,8 +219,8 @@ def test_memory_is_bounded(
     assert not store._committed.by_time and not store._committed.numbers
     monkeypatch.setattr(committed, "_MAX_BYTES", 2**20)
     send(store, 3)
-    assert len(store._committed.by_count["m", 1, REFERENCE.digest()]) == 1
+    assert len(store._committed.by_count[Key("m", 1, REFERENCE.digest())]) == 1
     for number in range(4, 30):
         send(store, number)
-    assert len(store._committed.by_count["m", 1, REFERENCE.digest()]) == 1
+    assert len(store._committed.by_count[Key("m", 1, REFERENCE.digest())]) == 1
     assert store.load().totals["m", 1].watched_rows == 290
