@@ -8,7 +8,15 @@ Clock = Callable[[], int]
 
 NS_PER_S = 1_000_000_000
 
+WallClock = Callable[[], int]
+"""A function without arguments that gives milliseconds since the epoch; it may go back."""
+
 monotonic_ns: Clock = time.monotonic_ns
+
+
+def wall_ms() -> int:
+    """Give the time of day."""
+    return time.time_ns() // 1_000_000
 
 
 class ManualClock:

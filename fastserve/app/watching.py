@@ -4,13 +4,13 @@ import asyncio
 import logging
 import os
 import socket
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from fastserve.batching import Watcher
+from fastserve.clock import wall_ms
 from fastserve.config import Config
 from fastserve.dataplane import DataPlane, Served
 from fastserve.errors import FastserveError
@@ -74,7 +74,7 @@ class Watching:
         patience_s = _PATIENCE_S if post.socket_path is not None else 0.0
         identity = post.new_identity()
         self._sender = Sender(self._connect, identity, self._options.max_pending_minutes, patience_s)
-        self._from_ms = _now_ms()
+        self._from_ms = wall_ms()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -203,7 +203,7 @@ class Watching:
     def _tell(self) -> None:
         taken = self._plane.take_statistics()
         # A clock set back makes no span that ends before it begins.
-        from_ms, self._from_ms = self._from_ms, _now_ms()
+        from_ms, self._from_ms = self._from_ms, wall_ms()
         span_ms = (min(from_ms, self._from_ms), self._from_ms)
         self._sender.offer(Report(taken.deltas, taken.now, process_figures(), span_ms, taken.profiles))
 
@@ -216,7 +216,3 @@ class Watching:
             self._options.control_url or "",
             "" if token is None else token.get_secret_value(),
         )
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1_000)

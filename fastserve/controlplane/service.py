@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fastserve.clock import WallClock, wall_ms
 from fastserve.controlplane.database import Database
 from fastserve.controlplane.drift import DriftWatch
 from fastserve.controlplane.errors import NotWatched, ProfileUnavailable, StoreUnavailable
@@ -18,7 +19,7 @@ from fastserve.controlplane.profiles import Profiles
 from fastserve.controlplane.reporting import CountWindows, Report
 from fastserve.controlplane.rollup import Rollup
 from fastserve.controlplane.spans import span_until
-from fastserve.controlplane.store import Store, WallClock, wall_ms
+from fastserve.controlplane.store import Store
 from fastserve.controlplane.summary import Summaries
 from fastserve.errors import FastserveError, InvalidRequest, NotFound, RegistryError
 from fastserve.registry import Registry

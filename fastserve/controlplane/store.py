@@ -1,13 +1,13 @@
 """The one writer of the database: takes in snapshots, a group in one transaction."""
 
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, update
 
+from fastserve.clock import WallClock, wall_ms
 from fastserve.controlplane import schema
 from fastserve.controlplane.committed import Committed
 from fastserve.controlplane.database import Database
@@ -22,14 +22,6 @@ from fastserve.controlplane.windows import Windows
 from fastserve.monitoring.snapshot import Snapshot
 
 log = logging.getLogger("fastserve.controlplane")
-
-WallClock = Callable[[], int]
-"""Milliseconds since the epoch; it may go back."""
-
-
-def wall_ms() -> int:
-    """Give the time of day."""
-    return time.time_ns() // 1_000_000
 
 
 @dataclass(slots=True)

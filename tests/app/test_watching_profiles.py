@@ -186,7 +186,7 @@ def test_what_is_told_and_when(watch: Callable[..., Any], monkeypatch: pytest.Mo
         iter([False, True, True, False, False]),
         [],
     )
-    monkeypatch.setattr("fastserve.app.watching._now_ms", lambda: next(clock_ms))
+    monkeypatch.setattr("fastserve.app.watching.wall_ms", lambda: next(clock_ms))
     watching = watch()
     watching._plane.take_statistics = Taken
     watching._sender = SimpleNamespace(offer=lambda report: told.append(report.span_ms))
