@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import closing
 from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import quote
@@ -37,13 +38,10 @@ def describe(model: Path, flights: Flights) -> Profile:
     ------
     ModelRejected, ModelFailed, InvalidProfile
     """
-    runtime = OnnxRuntime(model, threads=available_cores())
-    try:
+    with closing(OnnxRuntime(model, threads=available_cores())) as runtime:
         signature = runtime.signature
         inputs = [flights.rows[[spec.name]].to_numpy() for spec in signature.inputs]
         outputs = runtime.run(inputs)
-    finally:
-        runtime.close()
     tensors = [Described(spec, "input", (spec.name,)) for spec in signature.inputs]
     tensors += [Described(spec, "output", value_names(spec)) for spec in signature.outputs]
     profile = build_profile(

@@ -109,12 +109,12 @@ def _prepare(console: Console, folder: Path, registry: Path) -> _Published:
         "the planned hour's weather stands for its forecast; gaps are imputed",
     )
     with _step(console, "train imputation, encoding and logistic regression as one"):
-        trained = training.train(data.train)
-        expected = training.probabilities(trained, data.test)
+        pipeline = training.train(data.train)
+        expected = training.probabilities(pipeline, data.test)
     auc = training.auc(data.test, expected)
     _done(console, "train", f"AUC on March {auc:.3f} (0.5 = guessing; {data.test.late.mean():.0%} were late)")
     with _step(console, "export transform and model as one ONNX graph and compare"):
-        model = training.export(trained)
+        model = training.export(pipeline)
         difference = training.largest_difference(model, data.test, expected)
     _done(
         console,
@@ -122,7 +122,7 @@ def _prepare(console: Console, folder: Path, registry: Path) -> _Published:
         f"one ONNX graph of {len(model):,} bytes with {len(flights.COLUMNS)} named inputs",
         f"differs from scikit-learn by {difference:.1g} at most, over all of March",
     )
-    facts = training.provenance(data, trained, {"auc_march": round(auc, 4)})
+    facts = training.provenance(data, {"auc_march": round(auc, 4)})
     return _publish(console, data, model, facts, folder / "model.onnx", registry)
 
 

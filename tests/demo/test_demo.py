@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from sklearn.pipeline import Pipeline
 
 from fastserve.config.options import ServerOptions
 from fastserve.demo import check_extras, flights, monitoring, training
@@ -32,7 +33,7 @@ def data() -> flights.Dataset:
 
 
 @pytest.fixture(scope="module")
-def trained(data: flights.Dataset) -> training.Trained:
+def trained(data: flights.Dataset) -> Pipeline:
     return training.train(data.train)
 
 
@@ -57,7 +58,7 @@ def test_bodies_hold_the_numbers_as_they_are_and_null_for_what_is_missing(data: 
     assert np.float32(infer["temp"]["data"][0]) == rows["temp"].iloc[0]
 
 
-def test_onnx_answers_as_the_pipeline_does(data: flights.Dataset, trained: training.Trained) -> None:
+def test_onnx_answers_as_the_pipeline_does(data: flights.Dataset, trained: Pipeline) -> None:
     expected = training.probabilities(trained, data.test)
     assert training.auc(data.test, expected) > 0.7
     model = training.export(trained)
@@ -72,7 +73,7 @@ def test_onnx_answers_as_the_pipeline_does(data: flights.Dataset, trained: train
 
 
 def test_a_category_and_a_gap_it_has_never_seen_are_no_error(
-    data: flights.Dataset, trained: training.Trained
+    data: flights.Dataset, trained: Pipeline
 ) -> None:
     rows = data.test.rows.iloc[:1].copy()
     rows["dest"] = "XXX"
@@ -119,7 +120,7 @@ def test_a_demo_that_is_ended_leaves_no_server_behind(number: signal.Signals, tm
 
 
 def test_the_reference_is_what_was_trained_on(
-    data: flights.Dataset, trained: training.Trained, tmp_path: Path
+    data: flights.Dataset, trained: Pipeline, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(training.export(trained))
