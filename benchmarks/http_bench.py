@@ -5,22 +5,14 @@ Run it as `python -m benchmarks.http_bench --figures` (the promised ratios) or `
 
 import tempfile
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from benchmarks.serving import figures, machine, matrix, report
 from benchmarks.serving.load import LoadError, find_wrk
-from benchmarks.serving.rig import Rig, Settings
-from benchmarks.serving.servers import ROOT
-
-MODELS = ROOT / ".benchmarks" / "models"
-
-errors = Console(stderr=True)
-say = partial(errors.print, markup=False, highlight=False, soft_wrap=True)
+from benchmarks.serving.rig import MODELS, Rig, Settings, say
 
 
 def main(

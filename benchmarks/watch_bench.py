@@ -4,26 +4,21 @@
 profile of 32 inputs and all outputs, snapshots every second, and the control plane on the server's own core.
 """
 
-import subprocess
-import sys
 import tempfile
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 
 from benchmarks.serving import machine
 from benchmarks.serving.models import LARGE, SMALL, BenchmarkModel
 from benchmarks.serving.payloads import Payload, Wire
-from benchmarks.serving.rig import Rig, Settings
-from benchmarks.serving.servers import ROOT, ServerSpec, free_port
+from benchmarks.serving.rig import MODELS, Rig, Settings, say
+from benchmarks.serving.servers import ServerSpec, free_port, publish, run_command
 
-MODELS = ROOT / ".benchmarks" / "models"
 REQUIRED = 0.97
 CASES: list[tuple[BenchmarkModel, int, Wire, int, int]] = [
     (SMALL, 1, "json", 64, 1),
@@ -33,8 +28,6 @@ CASES: list[tuple[BenchmarkModel, int, Wire, int, int]] = [
 ]
 """Model, rows a request, form, connections, and how much longer a turn is where requests are few."""
 OFF, ON = "not watched", "watched"
-
-say = partial(Console(stderr=True).print, markup=False, highlight=False, soft_wrap=True)
 
 
 def main(
@@ -91,19 +84,12 @@ def watched(rig: Rig, payload: Payload, off: ServerSpec) -> ServerSpec:
     rows = np.random.default_rng(1).standard_normal((20_000, features)).astype(np.float32)
     np.savetxt(file, rows, "%.9g", ",", header=",".join(f"f{i}" for i in range(features)), comments="")
     name = payload.model.name
-    call("models", "publish", name, str(payload.model_file), "--registry", str(registry))
-    call("monitor", "profile", str(file), "--model", f"{name}@1", "--registry", str(registry))
+    publish(payload, registry)
+    run_command("monitor", "profile", str(file), "--model", f"{name}@1", "--registry", str(registry))
     command = [str(registry) if part == str(rig.registry(payload)) else part for part in off.command]
     at = command.index("--control-port")
     command[at + 1] = str(free_port())
     return replace(off, name=ON, command=command)
-
-
-def call(*arguments: str) -> None:
-    """One command of the tree under test."""
-    subprocess.run(
-        [sys.executable, "-m", "fastserve.cli", *arguments], check=True, cwd=ROOT, stdout=subprocess.DEVNULL
-    )
 
 
 if __name__ == "__main__":

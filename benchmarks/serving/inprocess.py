@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 from statistics import median, quantiles
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -39,9 +38,7 @@ class InProcess:
         )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.communicate()
 
     def run(self, batch_rows: int, seconds: float) -> tuple[float, float, float]:

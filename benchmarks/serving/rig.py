@@ -3,9 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Literal
+
+from rich.console import Console
 
 from benchmarks.serving import servers
 from benchmarks.serving.inprocess import InProcess
@@ -16,6 +19,10 @@ from benchmarks.serving.payloads import Payload, Wire
 from benchmarks.serving.servers import Server, ServerSpec
 
 IN_PROCESS = "in-process"
+MODELS = servers.ROOT / ".benchmarks" / "models"
+
+say = partial(Console(stderr=True).print, markup=False, highlight=False, soft_wrap=True)
+"""Tells whoever waits what is being measured."""
 
 Lane = tuple[str, int]
 """A contender: a server's name with its connections, or IN_PROCESS with its batch rows."""

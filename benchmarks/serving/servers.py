@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from benchmarks.serving import processes
@@ -46,17 +45,8 @@ def uvicorn(
     """An ASGI application under uvicorn at its fastest: uvloop, httptools, no access log, one process."""
     command = [
         *(sys.executable, "-m", "uvicorn", "--factory", factory, "--host", "127.0.0.1", "--port", "{port}"),
-        *(
-            "--loop",
-            "uvloop",
-            "--http",
-            "httptools",
-            "--lifespan",
-            "off",
-            "--no-access-log",
-            "--log-level",
-            "warning",
-        ),
+        *("--loop", "uvloop", "--http", "httptools", "--lifespan", "off"),
+        *("--no-access-log", "--log-level", "warning"),
     ]
     return ServerSpec(name, command, cores, environment, constant)
 
@@ -92,23 +82,19 @@ def fastserve(
     return ServerSpec(name, command, cores)
 
 
-def publish(payload: Payload, registry: Path) -> None:
-    """Put the payload's model into a registry the way a user does."""
-    command = [
-        *(
-            sys.executable,
-            "-m",
-            "fastserve.cli",
-            "models",
-            "publish",
-            payload.model.name,
-            str(payload.model_file),
-        ),
-        *("--registry", str(registry)),
-    ]
+def run_command(*arguments: str) -> None:
+    """Run a command of this tree the way a user does; ServerError when it fails."""
+    command = [sys.executable, "-m", "fastserve.cli", *arguments]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     if run.returncode != 0:
-        raise ServerError(f"fastserve models publish failed: {run.stderr.strip() or run.stdout.strip()}")
+        said = run.stderr.strip() or run.stdout.strip()
+        raise ServerError(f"fastserve {' '.join(arguments[:2])} failed: {said}")
+
+
+def publish(payload: Payload, registry: Path) -> None:
+    """Put the payload's model into a registry."""
+    name, file = payload.model.name, str(payload.model_file)
+    run_command("models", "publish", name, file, "--registry", str(registry))
 
 
 class Server:
@@ -139,9 +125,7 @@ class Server:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop()
 
     def rss_bytes(self) -> int:
