@@ -73,7 +73,7 @@ def main() -> int:
         theirs.append((time.perf_counter() - middle_s) * 1e3)
         ours.append((middle_s - began_s) * 1e3)
     reached = median(ours) <= LIMIT_MS
-    print(*describe()[:3], "command: python -m benchmarks.metrics_bench", sep="\n")
+    print(*describe(), sep="\n")
     print(f"{page.count(b'{')} samples with labels, {len(page)} bytes; median of {RENDERS}, in turn")
     print(f"the tests' twin by prometheus_client alone: {median(theirs):.1f} ms ({min(theirs):.1f} at best)")
     print(f"render: {median(ours):.1f} ms ({min(ours):.1f} at best); {LIMIT_MS:.0f} allowed", end="; ")

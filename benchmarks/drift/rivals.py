@@ -10,8 +10,6 @@ does not install, import or end is listed with its reason. Rivals are told to te
 import argparse
 import os
 import platform
-import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,8 +29,9 @@ from benchmarks.drift.contestants import (
     Contestant,
     Tool,
 )
-from benchmarks.drift.environments import ROOT, Unavailable, ask, install, pinned
+from benchmarks.drift.environments import Unavailable, ask, install, pinned
 from benchmarks.drift.tools import arrays, evidently, ks, nannyml, ours, river, whylogs
+from benchmarks.serving.machine import commit, hardware
 from benchmarks.serving.report import Grid
 
 TOOLS = (ours.TOOL, arrays.TOOL, ks.TOOL, river.TOOL, whylogs.TOOL, evidently.TOOL, nannyml.TOOL)
@@ -85,7 +84,7 @@ class Session:
             for tool, versions in self._ready
         ]
         return [
-            machine(),
+            hardware(),
             f"fastserve: commit {commit()}",
             f"Python {platform.python_version()}, one process a measurement, {pin}, one thread, seed {SEED}",
             f"environments: {'; '.join(packages)}",
@@ -126,17 +125,6 @@ def outliers(session: Session) -> Grid:
         f"A shift of 1 sd in {REFERENCE_ROWS:,} rows, and one value of {OUTLIER:g} that comes first of {live}"
     )
     return Grid(title, ["tool", "version", "measure", *(f">{said}" for said in CASES.values())], rows)
-
-
-def machine() -> str:
-    found = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    cpu = found[0] if found else platform.machine()
-    return f"machine: {cpu}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
-
-
-def commit() -> str:
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown"
 
 
 def reading(one: dict[str, Any]) -> str:

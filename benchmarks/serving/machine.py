@@ -3,13 +3,13 @@
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks.serving.load import find_wrk
 from fastserve import __version__
 
 PACKAGES = (
@@ -55,24 +55,30 @@ def layout(server_core: int | None = None, load_core: int | None = None) -> Layo
 def describe() -> list[str]:
     """Machine, versions and command, one line each."""
     return [
-        f"machine: {_cpu()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB, Linux {platform.release()}",
+        hardware(),
         f"versions: Python {platform.python_version()}, "
         + ", ".join(f"{package} {_version(package)}" for package in PACKAGES)
         + f", {_wrk_version()}",
-        f"fastserve: {__version__}, commit {_commit()}",
-        f"command: python -m benchmarks.{Path(sys.argv[0]).stem} {' '.join(sys.argv[1:])}",
+        f"fastserve: {__version__}, commit {commit()}",
+        f"command: python -m benchmarks.{Path(sys.argv[0]).stem} {' '.join(sys.argv[1:])}".rstrip(),
     ]
 
 
-def _cpu() -> str:
+def hardware() -> str:
+    """Processor, cores, memory and kernel, in a line."""
     text = Path("/proc/cpuinfo").read_text()
     facts = dict(re.findall(r"^([^\t:]+)\s*: (.*)$", text, re.MULTILINE))
     numbers = f"family {facts.get('cpu family')}, model {facts.get('model')}"
-    return f"{facts.get('model name', platform.machine())} ({numbers})"
+    cpu = f"{facts.get('model name', platform.machine())} ({numbers})"
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"machine: {cpu}, {os.cpu_count()} cores, {memory_gib:.0f} GiB, Linux {platform.release()}"
 
 
-def _memory_gib() -> float:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+def commit() -> str:
+    """What git calls the tree that is measured; unknown outside of a repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    return run.stdout.strip() or "unknown"
 
 
 def _version(package: str) -> str:
@@ -83,11 +89,8 @@ def _version(package: str) -> str:
 
 
 def _wrk_version() -> str:
-    run = subprocess.run([find_wrk(), "-v"], capture_output=True, text=True, check=False)
+    wrk = shutil.which("wrk")
+    if wrk is None:
+        return "wrk (not installed)"
+    run = subprocess.run([wrk, "-v"], capture_output=True, text=True, check=False)
     return (run.stdout + run.stderr).partition("[")[0].strip()
-
-
-def _commit() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    return run.stdout.strip() or "unknown"
