@@ -69,6 +69,10 @@ def is_live(port: int) -> bool:
         (("models", "keygen"), ("PRIVATE", "PUBLIC", "fastserve[sign]", "Example:")),
         (("models", "load"), ("NAME", "Example:")),
         (("models", "unload"), ("NAME", "Example:")),
+        (("monitor", "profile"), ("--model", "Example: fastserve monitor profile")),
+        (("monitor", "compare"), ("--exact", "Example: fastserve monitor compare")),
+        (("monitor", "report"), ("--since", "Example: fastserve monitor report")),
+        (("monitor", "watch"), ("--every", "Example: fastserve monitor watch")),
         (("demo",), ("--dir", "--keep-serving", "fastserve[demo,cpu]", "Example:")),
     ],
 )

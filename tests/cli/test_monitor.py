@@ -371,10 +371,3 @@ def test_names_of_strangers_do_not_colour_the_terminal(call: Run, tmp_path: Path
     assert "\x1b" not in done.stdout
     failed = call("monitor", "compare", "a.csv", "a.csv", "--columns", "y")
     assert "\x1b" not in failed.stderr
-
-
-def test_help_says_what_to_type(call: Run) -> None:
-    for verb in ("profile", "compare"):
-        done = call("monitor", verb, "--help")
-        assert done.returncode == 0
-        assert f"Example: fastserve monitor {verb}" in done.stdout

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastserve.controlplane.rollup import Rollup
 from fastserve.monitoring.profile import CategoryFeature, NumberFeature, Profile, Sketch, TensorProfile
 from fastserve.monitoring.snapshot import (
     HistogramDelta,
@@ -116,6 +117,13 @@ def snapshot(
         process=ProcessFigures(pid=1, resident_bytes=1, cpu_s=cpu_s, open_fds=1, threads=1),
         profiles={one.digest(): one.to_bytes() for one in profiles},
     )
+
+
+def roll_up(rollup: Rollup, now_ms: int) -> None:
+    """Sum up the hours and then the days that are over."""
+    for level in ("hour", "day"):
+        for due in rollup.due(level, now_ms):
+            rollup.roll(due)
 
 
 def normal(rows: int, seed: int = 0, features: int = 2, shift: float = 0.0) -> Rows:

@@ -22,7 +22,7 @@ from fastserve.controlplane.spans import DAY_MS, MINUTE_MS
 from fastserve.controlplane.store import Store
 from fastserve.controlplane.tables import metadata
 from fastserve.monitoring.snapshot import Snapshot
-from tests.controlplane.snapshots import Clock, delta, normal, profile, snapshot
+from tests.controlplane.snapshots import Clock, delta, normal, profile, roll_up, snapshot
 
 REFERENCE = profile()
 OPTIONS = ControlOptions(count_window_rows=100)
@@ -66,9 +66,7 @@ class Scene:
             self.incarnations[which] += 3
             self.numbers[which] = 0
         elif what == "roll":
-            for level in ("hour", "day"):
-                for due in self.rollup.due(level, self.clock.now_ms):
-                    self.rollup.roll(due)
+            roll_up(self.rollup, self.clock.now_ms)
         elif what == "forget":
             self.rollup.forget(self.clock.now_ms, set())
         elif what == "locked":

@@ -18,7 +18,7 @@ from fastserve.controlplane.store import Store
 from fastserve.controlplane.summary import Live, Summaries
 from fastserve.monitoring.snapshot import Snapshot
 from tests.controlplane import snapshots as make
-from tests.controlplane.snapshots import NOON_MS, Clock, delta, normal, profile, snapshot
+from tests.controlplane.snapshots import NOON_MS, Clock, delta, normal, profile, roll_up, snapshot
 
 REFERENCE = profile()
 MODELS = itertools.count()
@@ -97,18 +97,14 @@ def test_late_minutes_reach_hours_and_days(
         )  # fmt: skip
         store.take_in([one])
         if at in rolls:
-            for level in ("hour", "day"):
-                for due in rollup.due(level, clock.now_ms):
-                    rollup.roll(due)
+            roll_up(rollup, clock.now_ms)
     summaries = Summaries(store.database, store.profiles)
     whole = np.concatenate(parts)
     everything = (NOON_MS - 3 * DAY_MS, NOON_MS + 3 * DAY_MS)
     assert_equal(summaries.live(name, 1, *everything), whole)
     clock.now_ms += 2 * DAY_MS
-    for level in ("hour", "day"):
-        for due in rollup.due(level, clock.now_ms):
-            rollup.roll(due)
-        assert rollup.due(level, clock.now_ms) == []
+    roll_up(rollup, clock.now_ms)
+    assert rollup.due("hour", clock.now_ms) == rollup.due("day", clock.now_ms) == []
     assert_equal(summaries.live(name, 1, *everything), whole)
     # With the minutes and hours gone, the days alone say the same.
     rollup.forget(clock.now_ms + 12 * DAY_MS, set())

@@ -13,7 +13,7 @@ from fastserve.controlplane.store import Store
 from fastserve.controlplane.summary import Summaries
 from fastserve.controlplane.tables import profiles, sources, windows, workers
 from fastserve.monitoring.snapshot import VersionDelta
-from tests.controlplane.snapshots import NOON_MS, Clock, delta, normal, profile, snapshot
+from tests.controlplane.snapshots import NOON_MS, Clock, delta, normal, profile, roll_up, snapshot
 
 REFERENCE = profile(features=32, bins=16, categories=False)
 BOUND_BYTES = 8 * 2**20
@@ -21,9 +21,7 @@ BOUND_BYTES = 8 * 2**20
 
 
 def keep_house(rollup: Rollup, now_ms: int) -> None:
-    for level in ("hour", "day"):
-        for due in rollup.due(level, now_ms):
-            rollup.roll(due)
+    roll_up(rollup, now_ms)
     rollup.forget(now_ms, set())
 
 

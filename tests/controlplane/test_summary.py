@@ -33,7 +33,7 @@ from fastserve.controlplane.yardstick import Yardstick
 from fastserve.errors import InvalidRequest
 from fastserve.monitoring.comparing import compare
 from tests.controlplane import snapshots as make
-from tests.controlplane.snapshots import NOON_MS, Clock, delta, normal, profile, snapshot
+from tests.controlplane.snapshots import NOON_MS, Clock, delta, normal, profile, roll_up, snapshot
 
 REFERENCE = profile()
 
@@ -245,9 +245,7 @@ def test_sliding_spans_end_now(open_store: Callable[[ControlOptions], Store], cl
         clock.now_ms = NOON_MS + hour * HOUR_MS + 30 * MINUTE_MS
         store.take_in([snapshot(hour + 1, [row], to_ms=clock.now_ms, profiles=(REFERENCE,))])
         if hour % 6 == 5:
-            for level in ("hour", "day"):
-                for due in rollup.due(level, clock.now_ms):
-                    rollup.roll(due)
+            roll_up(rollup, clock.now_ms)
             rollup.forget(clock.now_ms, set())
     summaries = Summaries(store.database, store.profiles)
     clock.now_ms += 60_000

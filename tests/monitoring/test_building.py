@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fastserve.errors import InvalidProfile
 from fastserve.monitoring.building import Described, ProfileBuilder, build_profile
-from fastserve.monitoring.profile import CategoryFeature, NumberFeature, Profile, read_profile
+from fastserve.monitoring.profile import CategoryFeature, NumberFeature, read_profile
 from fastserve.monitoring.sampling import MAX_TEXT, CommonValues, RowSample
 from fastserve.types import DataType, TensorSpec
 
@@ -320,9 +320,3 @@ def test_a_sampled_profile_counts_every_row(monkeypatch: pytest.MonkeyPatch) -> 
     assert (feature.edges[-1], feature.minimum) == (rows.max(), rows.min())
     placed = np.bincount(np.searchsorted(feature.edges, rows[:, 0]), minlength=18)
     assert feature.counts == tuple(placed)
-
-
-def test_the_kind_of_profile() -> None:
-    profile = build_profile([described(DataType.FP64)], lambda: [[np.zeros((5, 1))]], source="live")
-    assert isinstance(profile, Profile)
-    assert profile.source == "live"
