@@ -36,7 +36,7 @@ class Rollup:
         self._options = options
 
     def due(self, level: str, now_ms: int) -> list[Due]:
-        """List the hours, or the days, that are over and have parts that are not in them yet."""
+        """List the hours, or the days, that are over and have parts not in them yet; StoreUnavailable."""
         span_ms = SPAN_MS[level]
         table = windows.c
         start = (table.start_ms - table.start_ms % span_ms).label("start")
@@ -53,7 +53,14 @@ class Rollup:
             ]
 
     def roll(self, due: Due) -> None:
-        """Sum up one hour or day."""
+        """Sum up one hour or day.
+
+        Raises
+        ------
+        ProfileUnavailable
+            What its rows were counted against cannot be read.
+        StoreUnavailable
+        """
         with self._store.touching() as found:
             found.roll(due.key, due.level, due.start_ms)
 
@@ -69,6 +76,10 @@ class Rollup:
         -------
         set of Version
             Whose totals went.
+
+        Raises
+        ------
+        StoreUnavailable
         """
         oldest_ms = now_ms - int(self._options.keep_days_d * DAY_MS)
         with self._store.housekeeping() as connection:

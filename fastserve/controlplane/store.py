@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, update
 
-from fastserve.clock import WallClock, wall_ms
+from fastserve.clock import WallClock
 from fastserve.controlplane import schema
 from fastserve.controlplane.committed import Committed
 from fastserve.controlplane.database import Database
@@ -54,7 +54,7 @@ class Store:
         database: Database,
         options: ControlOptions,
         profiles: Profiles,
-        clock_ms: WallClock = wall_ms,
+        clock_ms: WallClock,
     ) -> None:
         self.database = database
         self.profiles = profiles
@@ -74,7 +74,7 @@ class Store:
         schema.prepare(self.database)
 
     def load(self) -> Taken:
-        """Read all totals."""
+        """Read all totals; StoreUnavailable."""
         with self.database.reading() as connection:
             return Taken(totals=read_totals(connection), all_totals=True)
 

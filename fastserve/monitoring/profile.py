@@ -26,7 +26,6 @@ from fastserve.overriding import place_and_problem
 from fastserve.types import DataType, Signature
 from fastserve_core.sketch import CategorySketch, NumberSketch
 
-PROFILE_FILE = "profile.json"
 MAX_PROFILE_BYTES = 64 * 2**20
 MAX_TENSORS = 10_000
 """A pipeline may take every column as an input of its own."""
@@ -195,7 +194,7 @@ def number_sketch(edges: Sequence[Sequence[float]]) -> NumberSketch:
     return NumberSketch(edges, [one[len(one) // 2] for one in edges])
 
 
-def read_profile(data: bytes, label: str = PROFILE_FILE) -> Profile:
+def read_profile(data: bytes, label: str = "profile.json") -> Profile:
     """Parse a profile; `label` names it in errors.
 
     Raises
