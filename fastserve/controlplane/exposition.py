@@ -7,6 +7,7 @@ escaped once for all samples that share them.
 
 import math
 from collections.abc import Iterable
+from typing import Literal
 
 from prometheus_client import generate_latest
 from prometheus_client.core import Metric
@@ -16,7 +17,6 @@ from fastserve.monitoring.buckets import LAST, bound
 from fastserve.monitoring.snapshot import HistogramDelta
 
 _ODD = {math.inf: "+Inf", -math.inf: "-Inf"}
-_ENDINGS = {"counter": "_total", "info": "_info"}
 
 
 class _Collected(Collector):
@@ -44,10 +44,10 @@ def _escaped(value: str) -> str:
 class Lines:
     """A family's text as it grows; every sample needs labels."""
 
-    def __init__(self, family: Metric) -> None:
-        self.parts = [plain([family])]
-        self._name = family.name
-        self._open = f"{family.name}{_ENDINGS.get(family.type, '')}{{"
+    def __init__(self, kind: Literal["counter", "gauge", "histogram"], name: str, words: str) -> None:
+        self.parts = [plain([Metric(name, words, kind)])]
+        self._name = name
+        self._open = f"{name}{'_total' if kind == 'counter' else ''}{{"
 
     def add(self, labels: str, value: float) -> None:
         """Add a sample."""
@@ -79,8 +79,8 @@ class Ladder:
 class HistogramLines(Lines):
     """A histogram's text as it grows."""
 
-    def __init__(self, family: Metric, ladder: Ladder) -> None:
-        super().__init__(family)
+    def __init__(self, name: str, words: str, ladder: Ladder) -> None:
+        super().__init__("histogram", name, words)
         self._ladder = ladder
 
     def count(self, labels: str, histogram: HistogramDelta, total: float) -> None:

@@ -1,14 +1,9 @@
 """What Prometheus scrapes: the fleet's totals, how its workers stand, and how far live rows have drifted."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from prometheus_client import ProcessCollector
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-)
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 
 from fastserve import __version__
 from fastserve.controlplane.exposition import HistogramLines, Ladder, Lines, labelled, plain
@@ -68,11 +63,8 @@ def _labels(version: Version) -> str:
 
 
 def _requests(totals: Sequence[tuple[str, VersionTotals]]) -> Lines:
-    family = Lines(
-        CounterMetricFamily(
-            "fastserve_requests", "Requests by HTTP status; those without a model were answered by none."
-        )
-    )
+    words = "Requests by HTTP status; those without a model were answered by none."
+    family = Lines("counter", "fastserve_requests", words)
     for labels, total in totals:
         for code, count in sorted(total.codes.items()):
             family.add(f"{labels},{labelled(code=code)}", count)
@@ -80,13 +72,8 @@ def _requests(totals: Sequence[tuple[str, VersionTotals]]) -> Lines:
 
 
 def _durations(totals: Sequence[tuple[str, VersionTotals]]) -> Lines:
-    family = HistogramLines(
-        HistogramMetricFamily(
-            "fastserve_request_duration_seconds",
-            "Time of requests: waiting (queue), in the model (compute), both and the writing (total).",
-        ),
-        _DURATIONS,
-    )
+    words = "Time of requests: waiting (queue), in the model (compute), both and the writing (total)."
+    family = HistogramLines("fastserve_request_duration_seconds", words, _DURATIONS)
     for labels, total in totals:
         for phase in PHASES:
             if phase in total.histograms:
@@ -96,9 +83,7 @@ def _durations(totals: Sequence[tuple[str, VersionTotals]]) -> Lines:
 
 
 def _batches(totals: Sequence[tuple[str, VersionTotals]]) -> Lines:
-    family = HistogramLines(
-        HistogramMetricFamily("fastserve_batch_rows", "Rows that a model was run with at once."), _ROWS
-    )
+    family = HistogramLines("fastserve_batch_rows", "Rows that a model was run with at once.", _ROWS)
     for labels, total in totals:
         if "batch_rows" in total.histograms:
             found = total.histograms["batch_rows"]
@@ -107,11 +92,8 @@ def _batches(totals: Sequence[tuple[str, VersionTotals]]) -> Lines:
 
 
 def _watched(totals: Sequence[tuple[str, VersionTotals]]) -> Lines:
-    family = Lines(
-        CounterMetricFamily(
-            "fastserve_rows_watched", "Rows that were counted to compare them with a profile."
-        )
-    )
+    words = "Rows that were counted to compare them with a profile."
+    family = Lines("counter", "fastserve_rows_watched", words)
     for labels, total in totals:
         family.add(labels, total.watched_rows)
     return family
@@ -125,8 +107,8 @@ def _standing(fleet: Fleet, shown: Mapping[Version, str]) -> tuple[Lines, Lines]
             queued[version] = queued.get(version, 0) + one.queue_rows
             counts = states.setdefault(version, dict.fromkeys(_STATES, 0))
             counts[one.state if one.state in counts else VersionState.UNKNOWN] += 1
-    rows = Lines(GaugeMetricFamily("fastserve_queue_rows", "Rows that wait, in all workers together."))
-    state = Lines(GaugeMetricFamily("fastserve_model_state", "Workers that hold the version in this state."))
+    rows = Lines("gauge", "fastserve_queue_rows", "Rows that wait, in all workers together.")
+    state = Lines("gauge", "fastserve_model_state", "Workers that hold the version in this state.")
     for version in sorted(states):
         rows.add(shown[version], queued[version])
         for name, count in states[version].items():
@@ -136,28 +118,23 @@ def _standing(fleet: Fleet, shown: Mapping[Version, str]) -> tuple[Lines, Lines]
 
 def _drift(found: Sequence[tuple[str, Drift]], limit: int) -> tuple[Lines, ...]:
     distances = Lines(
-        GaugeMetricFamily(
-            "fastserve_drift_distance", "How far the live rows of a feature lie from its reference."
-        )
+        "gauge", "fastserve_drift_distance", "How far the live rows of a feature lie from its reference."
     )
     excess = Lines(
-        GaugeMetricFamily(
-            "fastserve_drift_excess",
-            "Chi-square over its degrees of freedom and phi: about 1 without drift.",
-        )
+        "gauge",
+        "fastserve_drift_excess",
+        "Chi-square over its degrees of freedom and phi: about 1 without drift.",
     )
-    missing = Lines(GaugeMetricFamily("fastserve_missing_share", "Share of live rows without a value."))
+    missing = Lines("gauge", "fastserve_missing_share", "Share of live rows without a value.")
     outside = Lines(
-        GaugeMetricFamily(
-            "fastserve_out_of_range_share",
-            "Share of live rows out of the reference's range, or of an unseen category.",
-        )
+        "gauge",
+        "fastserve_out_of_range_share",
+        "Share of live rows out of the reference's range, or of an unseen category.",
     )
     left_out = Lines(
-        GaugeMetricFamily(
-            "fastserve_features_not_exported",
-            "Features left out here: the first control.metrics_max_features of the profile are shown.",
-        )
+        "gauge",
+        "fastserve_features_not_exported",
+        "Features left out here: the first control.metrics_max_features of the profile are shown.",
     )
     for labels, drift in found:
         shown = drift.features[:limit]
@@ -193,34 +170,23 @@ def feature_names(features: Iterable[FeatureComparison]) -> list[str]:
     return list(names)
 
 
-def _processes(workers: Mapping[Place, WorkerNow]) -> list[Lines]:
-    def figure(family: GaugeMetricFamily | CounterMetricFamily, of: Callable[[WorkerNow], float]) -> Lines:
-        lines = Lines(family)
-        for host, place in sorted(workers):
-            lines.add(labelled(worker=f"{host}/{place}"), of(workers[host, place]))
-        return lines
-
-    return [
-        figure(
-            GaugeMetricFamily("fastserve_process_resident_memory_bytes", "Resident memory of a worker."),
-            lambda one: one.process.resident_bytes,
-        ),
-        figure(
-            CounterMetricFamily(
-                "fastserve_process_cpu_seconds",
-                "User and system time of a worker and of those that had its place before.",
-            ),
-            lambda one: one.cpu_before_s + one.process.cpu_s,
-        ),
-        figure(
-            GaugeMetricFamily("fastserve_process_open_fds", "Open files of a worker."),
-            lambda one: one.process.open_fds,
-        ),
-        figure(
-            GaugeMetricFamily("fastserve_process_threads", "Threads of a worker."),
-            lambda one: one.process.threads,
-        ),
-    ]
+def _processes(workers: Mapping[Place, WorkerNow]) -> tuple[Lines, ...]:
+    resident = Lines("gauge", "fastserve_process_resident_memory_bytes", "Resident memory of a worker.")
+    cpu = Lines(
+        "counter",
+        "fastserve_process_cpu_seconds",
+        "User and system time of a worker and of those that had its place before.",
+    )
+    open_fds = Lines("gauge", "fastserve_process_open_fds", "Open files of a worker.")
+    threads = Lines("gauge", "fastserve_process_threads", "Threads of a worker.")
+    for host, place in sorted(workers):
+        one = workers[host, place]
+        labels = labelled(worker=f"{host}/{place}")
+        resident.add(labels, one.process.resident_bytes)
+        cpu.add(labels, one.cpu_before_s + one.process.cpu_s)
+        open_fds.add(labels, one.process.open_fds)
+        threads.add(labels, one.process.threads)
+    return resident, cpu, open_fds, threads
 
 
 def _whole(left_out: int, workers: int) -> str:
