@@ -1,15 +1,14 @@
 """`fastserve models gc | import | keygen` and signed versions: what goes, what comes, and from whom."""
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from fastserve.monitoring import NumberFeature, Profile, TensorProfile
 from fastserve.registry import Registry
 from tests.cli.conftest import Run, facts, fails, publish, tamper
 from tests.models import scaled
+from tests.monitoring import profiles
 
 REG = ("--registry", "reg")
 
@@ -241,27 +240,8 @@ def test_the_mistakes_with_keys(call: Run, model: Path, tmp_path: Path) -> None:
     fails(call("models", "verify", "--require-signature", "own.pem", *REG), 1, "own.pem is not a public key")
 
 
-def profile_of(columns: str) -> Profile:
-    """What a model that takes one number for each letter could have seen."""
-    features = tuple(
-        NumberFeature(
-            name=name,
-            edges=(0.0, 1.0),
-            counts=(0, 5, 0),
-            missing=0,
-            mean=0.5,
-            m2=1.0,
-            minimum=0.1,
-            maximum=1.0,
-        )
-        for name in columns
-    )
-    tensor = TensorProfile(tensor="x", role="input", datatype="FP32", features=features)
-    return Profile(source="data", rows=5, created_at=datetime(2026, 11, 25, tzinfo=UTC), tensors=(tensor,))
-
-
 def test_publish_with_a_profile(call: Run, run: Run, model: Path, tmp_path: Path, store: Registry) -> None:
-    profile = profile_of("abc")
+    profile = profiles.profile(profiles.tensor())
     (tmp_path / "p.json").write_text(json.dumps(json.loads(profile.to_bytes())))  # as others may write it
     arguments = ("models", "publish", "double", model, "--profile", "p.json", *REG)
     done = run(*arguments)
@@ -277,16 +257,16 @@ def test_publish_with_a_profile(call: Run, run: Run, model: Path, tmp_path: Path
 
 
 def test_profiles_that_are_refused(call: Run, model: Path, tmp_path: Path) -> None:
+    def of_width(width: int) -> bytes:
+        return profiles.profile(profiles.tensor(width=width)).to_bytes()
+
     arguments = ("models", "publish", "double", model, "--profile", "p.json", *REG)
     for content, words in (
-        (profile_of("abcd").to_bytes(), "input 'x' of the profile has 4 columns, the model takes 3: 'd' is"),
-        (profile_of("ab").to_bytes(), "the model takes 3: 'b' is the last"),
+        (of_width(4), "input 'x' of the profile has 4 columns, the model takes 3: 'x3' is"),
+        (of_width(2), "the model takes 3: 'x1' is the last"),
         (b"[]", "--profile: p.json is not a profile: "),
         (b"", "--profile: p.json is not a profile: "),
-        (
-            profile_of("abc").to_bytes().replace(b'"rows": 5', b'"rows": -5'),
-            "p.json is not a profile: rows: ",
-        ),
+        (of_width(3).replace(b'"rows": 160', b'"rows": -5'), "p.json is not a profile: rows: "),
     ):
         (tmp_path / "p.json").write_bytes(content)
         fails(call(*arguments), 1, words)

@@ -3,37 +3,28 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-import numpy as np
-
 from fastserve.monitoring import CategoryFeature, NumberFeature, Profile, TensorProfile
 from fastserve.types import DataType, Signature, TensorSpec
 
 MADE_AT = datetime(2026, 1, 2, tzinfo=UTC)
 
 
-def numbers(
-    names: Sequence[str] = ("a", "b", "c"), low: float = 0.0, high: float = 16.0
-) -> list[NumberFeature]:
-    """Features with 16 bins of 10 rows each."""
-    edges = tuple(float(x) for x in np.linspace(low, high, 17))
-    return [
+def tensor(name: str = "x", role: str = "input", datatype: str = "FP32", width: int = 3) -> TensorProfile:
+    """Numbers from 0 to 16, of which 10 rows lie in each of 16 bins."""
+    features = tuple(
         NumberFeature(
-            name=name,
-            edges=edges,
+            name=f"{name}{i}",
+            edges=tuple(map(float, range(17))),
             counts=(0, *[10] * 16, 0),
             missing=0,
-            mean=(low + high) / 2,
+            mean=8.0,
             m2=100.0,
-            minimum=low,
-            maximum=high,
+            minimum=0.0,
+            maximum=16.0,
         )
-        for name in names
-    ]
-
-
-def tensor(name: str = "x", role: str = "input", datatype: str = "FP32", width: int = 3) -> TensorProfile:
-    names = [f"{name}{i}" for i in range(width)]
-    return TensorProfile(tensor=name, role=role, datatype=datatype, features=tuple(numbers(names)))  # type: ignore[arg-type]
+        for i in range(width)
+    )
+    return TensorProfile(tensor=name, role=role, datatype=datatype, features=features)  # type: ignore[arg-type]
 
 
 def texts(name: str = "carrier", role: str = "input", values: Sequence[str] = ("AA", "UA")) -> TensorProfile:
