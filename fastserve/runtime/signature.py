@@ -1,5 +1,6 @@
 """From what onnxruntime says of a model's inputs and outputs to the signature that every room shares."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -44,9 +45,12 @@ class Node(Protocol):
 
 
 def signature_of(inputs: Sequence[Node], outputs: Sequence[Node]) -> Signature:
-    """Translate nodes; ModelRejected names the one that no tensor protocol can carry."""
+    """Translate nodes; ModelRejected names what no tensor protocol can carry."""
     asked = tuple(_tensor("input", node) for node in inputs)
     given = tuple(_tensor("output", node) for node in outputs)
+    for name, times in Counter(spec.name for spec in given).items():
+        if times > 1:
+            raise ModelRejected(f"{times} outputs have the name '{name[:128]}', which an answer has once")
     batched = _is_batched(inputs, outputs)
     if batched:
         given = tuple(replace(spec, shape=(-1, *spec.shape[1:])) for spec in given)
@@ -70,7 +74,7 @@ def _hint(side: str, kind: str) -> str:
     if side == "output" and kind.startswith("seq(map("):
         return (
             "; convert the classifier with options={'zipmap': False} (skl2onnx) or zipmap=False (onnxmltools)"
-            " to get a tensor"
+            " to get a tensor, or take the ZipMap node out of the file (CatBoost always writes one)"
         )
     return ""
 

@@ -87,7 +87,9 @@ def test_every_datatype(tmp_path: Path, element: int, datatype: DataType) -> Non
 def test_the_batch_is_one_variable_dimension(
     inputs: list[Shape], outputs: list[Shape], batched: bool
 ) -> None:
-    assert signature_of([Node(s) for s in inputs], [Node(s) for s in outputs]).batched is batched
+    asked = [Node(shape) for shape in inputs]
+    given = [Node(shape, f"y{i}") for i, shape in enumerate(outputs)]
+    assert signature_of(asked, given).batched is batched
 
 
 def test_a_dimension_is_a_size_or_variable() -> None:
@@ -112,9 +114,17 @@ def test_a_model_without_variable_dimensions(tmp_path: Path) -> None:
 
 def test_a_classifier_with_zipmap_is_told_how_to_convert(tmp_path: Path) -> None:
     with pytest.raises(
-        ModelRejected, match=r"output 'output_probability' .*'zipmap': False.*or zipmap=False"
+        ModelRejected, match=r"output 'output_probability' .*'zipmap': False.*or zipmap=False.*CatBoost"
     ):
         signature(tmp_path, models.with_zipmap())
+
+
+def test_outputs_of_one_name_are_refused(tmp_path: Path) -> None:
+    """No answer could say which is which; onnxruntime itself does not mind."""
+    model = onnx.load_from_string(models.scaled())
+    model.graph.output.append(model.graph.output[0])
+    with pytest.raises(ModelRejected, match=r"2 outputs have the name 'y'"):
+        signature(tmp_path, model.SerializeToString())
 
 
 def test_a_sequence_is_named(tmp_path: Path) -> None:
