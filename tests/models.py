@@ -249,6 +249,26 @@ def convolution() -> bytes:
     )
 
 
+@cache
+def open_image(side: int = 1, channels_last: bool = False) -> bytes:
+    """A coloured image of one size, as an exporter writes it that leaves every dimension open."""
+    weights = numpy_helper.from_array(np.ones((2, 3, side, side), np.float32), "w")
+    table = numpy_helper.from_array(np.ones((1, 2, 1, 1), np.float32), "table")
+    ones = numpy_helper.from_array(np.array([-1, 2, 1, 1], np.int64), "ones")
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["image"], perm=[0, 3, 1, 2] if channels_last else [0, 1, 2, 3]),
+        helper.make_node("Conv", ["image", "w"], ["patches"]),
+        helper.make_node("Add", ["patches", "table"], ["sums"]),
+        helper.make_node("Reshape", ["sums", "ones"], ["y"]),
+    ]
+    return model_bytes(
+        nodes,
+        [tensor("x", TensorProto.FLOAT, ["batch_size", "num_channels", "height", "width"])],
+        [tensor("y", TensorProto.FLOAT, ["batch_size", 2, 1, 1])],
+        [weights, table, ones],
+    )
+
+
 def sequence_output() -> bytes:
     """`x` FP32 [batch, 3] to a sequence, which no tensor protocol can carry."""
     return model_bytes(

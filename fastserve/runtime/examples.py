@@ -2,14 +2,18 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 
 import numpy as np
 
 from fastserve.errors import InvalidRequest, ModelFailed
-from fastserve.types import Array, DataType, Signature
+from fastserve.types import Array, DataType, Signature, TensorSpec
 
-SIZES = (1, 8, 32, 256)
-"""What dimensions that vary are taken as, one after the other: images of 1 x 1 are few models' business."""
+_TRIED = ((1, 1), (8, 8), (32, 32), (8, 224), (256, 256), (1024, 1024))
+"""What dimensions that vary are taken as, one pair after the other: the second in images."""
+SIZES = sorted({size for pair in _TRIED for size in pair})
+_IMAGE_RANK = 4
+_COLOURS = 3
 
 PROBE_ROWS = 3
 FAR = 1000.0
@@ -20,17 +24,33 @@ _MAX_ELEMENTS = 2**20
 
 def blank_rows(signature: Signature) -> Iterator[list[Array]]:
     """Make rows of zeros and empty strings; where dimensions vary one of each of `SIZES`, if not huge."""
-    for size in SIZES:
-        shapes = [[1, *spec.shape[1:]] if signature.batched else spec.shape for spec in signature.inputs]
-        shapes = [[size if dim < 0 else dim for dim in shape] for shape in shapes]
-        if size > 1 and sum(map(math.prod, shapes)) > _MAX_ELEMENTS:
-            return
+    open_images = any(_is_open_image(spec) for spec in signature.inputs)
+    for (length, side), axis in product(_TRIED, (0, 1, -1) if open_images else (0,)):
+        shapes = [_filled(spec, length, side, axis, signature.batched) for spec in signature.inputs]
+        if side > 1 and sum(map(math.prod, shapes)) > _MAX_ELEMENTS:
+            continue
         yield [
             np.full(shape, "" if spec.datatype is DataType.BYTES else 0, spec.datatype.dtype)
             for spec, shape in zip(signature.inputs, shapes, strict=True)
         ]
         if all(dim >= 0 for spec in signature.inputs for dim in spec.shape[signature.batched :]):
             return
+
+
+def _is_open_image(spec: TensorSpec) -> bool:
+    """Tell whether its channels vary too, as exporters say that leave every dimension open."""
+    return len(spec.shape) == _IMAGE_RANK and all(dim < 0 for dim in spec.shape[1:])
+
+
+def _filled(spec: TensorSpec, length: int, side: int, axis: int, batched: bool) -> list[int]:
+    """Give a shape without variable dimensions; `axis`: where an open image has its colours, 0: nowhere."""
+    image = len(spec.shape) == _IMAGE_RANK
+    shape = [(side if image else length) if dim < 0 else dim for dim in spec.shape]
+    if batched or (image and spec.shape[0] < 0):
+        shape[0] = 1
+    if axis and _is_open_image(spec):
+        shape[axis] = _COLOURS
+    return shape
 
 
 def first_that_runs(

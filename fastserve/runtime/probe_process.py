@@ -30,7 +30,8 @@ MAX_REPLY_BYTES = 4 * 2**20
 _MAX_TEXT = 500
 _TRIED_WITH = (
     " (it was tried with a row of zeros and empty strings, where dimensions vary with sizes of "
-    f"{', '.join(map(str, SIZES))})"
+    f"{', '.join(map(str, SIZES))}: let the graph answer those, as the one of "
+    "OneHotEncoder(handle_unknown='ignore') does)"
 )
 _NICE = 10
 _READ_BYTES = 64 * 1024

@@ -130,6 +130,9 @@ def test_every_datatype_is_made_up(datatype: DataType) -> None:
         pytest.param(models.identity(TensorProto.FLOAT16, "n", 2), 32, id="half floats"),
         pytest.param(models.identity(TensorProto.BOOL, "n"), 32, id="vectors"),
         pytest.param(models.convolution(), 32, id="images of more than a pixel"),
+        pytest.param(models.open_image(), 32, id="images whose channels are open"),
+        pytest.param(models.open_image(channels_last=True), 32, id="images whose last dimension is open"),
+        pytest.param(models.open_image(side=224), 4, id="images of one size that is open"),
     ],
 )
 def test_real_models_are_batchable(tmp_path: Path, data: bytes, largest: int) -> None:
