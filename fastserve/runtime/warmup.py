@@ -119,7 +119,7 @@ def observed(runtime: Runtime) -> tuple[Signature, list[Array]]:
 
 def _as_it_came(spec: TensorSpec, shape: tuple[int, ...]) -> TensorSpec:
     if len(shape) != len(spec.shape):
-        return spec
+        return replace(spec, shape=(-1,) * len(shape))
     dims = (said if said == got else -1 for said, got in zip(spec.shape, shape, strict=True))
     return replace(spec, shape=tuple(dims))
 

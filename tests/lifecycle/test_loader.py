@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import onnx
 import pytest
 
 from fastserve.batching import BatchingOptions
@@ -42,6 +43,17 @@ def test_a_size_of_an_output_that_is_declared_and_not_so_is_variable(tmp_path: P
     loaded = loader.load("m", 1)
     assert [spec.shape for spec in loaded.runtime.signature.outputs] == [(-1, -1, 2)]
     assert loaded.runtime.signature.batched and loaded.max_batch_rows > 1
+    loader.free(loaded)
+
+
+def test_an_output_that_has_more_dimensions_than_it_is_declared_with(tmp_path: Path) -> None:
+    """As CatBoost's exporter writes a regressor: one number a row, which comes as [rows, 1]."""
+    model = onnx.load_from_string(models.gbm())
+    del model.graph.output[1].type.tensor_type.shape.dim[1]
+    loader = loader_of(tmp_path, model.SerializeToString())
+    loaded = loader.load("m", 1)
+    assert [spec.shape for spec in loaded.runtime.signature.outputs] == [(-1,), (-1, -1)]
+    assert loaded.max_batch_rows > 1
     loader.free(loaded)
 
 
