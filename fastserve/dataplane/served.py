@@ -44,6 +44,7 @@ class Served:
         self.loaded = loaded
         self.signature: Signature = loaded.runtime.signature
         self.max_batch_rows = loaded.max_batch_rows
+        self.example_shapes = loaded.example_shapes
         self.options: BatchingOptions = loaded.batching
         self.stats = VersionStats()
         self.watch = Watch()

@@ -44,6 +44,8 @@ class Loaded:
     """Of the version's files."""
     took_ns: int = 0
     """How long the load took, without the time that it waited for its turn."""
+    example_shapes: tuple[tuple[int, ...], ...] = ()
+    """One an input, in signature order: shapes that the model ran with."""
 
 
 class _TakesLong(Exception):
@@ -196,6 +198,7 @@ class Loader:
             hold,
             size_bytes,
             monotonic_ns() - began_ns,
+            tuple(array.shape for array in row),
         )
 
     def _batching_of(self, model: str) -> BatchingOptions:

@@ -42,6 +42,7 @@ def loaded() -> PlainDataPlane:
     plane.add("pipeline", models.pipeline(string_labels=True))
     plane.add("fixed", models.fixed_batch(4, 3))
     plane.add("variable", models.variable_inner())
+    plane.add("image", models.convolution())
     plane.add("unique", models.unique_rows())
     plane.add("failing", models.failing_on_negative())
     for name, element in ELEMENTS.items():

@@ -12,6 +12,7 @@ from fastserve.dataplane import IndexEntry
 from fastserve.dataplane.check import check_inputs
 from fastserve.dataplane.statistics import Statistics
 from fastserve.errors import FastserveError, ModelFailed, ModelNotFound, NotReady, VersionNotFound
+from fastserve.runtime.examples import first_that_runs
 from fastserve.runtime.signature import signature_of
 from fastserve.types import Array, VersionStats
 from fastserve_core.wire.encode import ResponseEncoder
@@ -27,6 +28,7 @@ class PlainServed:
         self.session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
         self.signature = signature_of(self.session.get_inputs(), self.session.get_outputs())
         self.max_batch_rows = 64 if self.signature.batched else 0
+        self.example_shapes = [array.shape for array in first_that_runs(self.signature, self._run)[0]]
         self.options = BatchingOptions()
         self.stats = VersionStats()
         self.encoder = ResponseEncoder(
@@ -54,15 +56,19 @@ class PlainServed:
                 plane.cancelled += 1
                 raise
         arrays, rows = check_inputs(self.signature, inputs)
-        feeds = {spec.name: array for spec, array in zip(self.signature.inputs, arrays, strict=True)}
-        try:
-            outputs = self.session.run(None, feeds)
-        except Exception as error:
-            raise ModelFailed("the run failed") from error
+        outputs = self._run(arrays)
         self.stats.inference_count += rows
         self.stats.execution_count += 1
         self.stats.success.add(1_000)
         return [np.asarray(output, order="C") for output in outputs]
+
+    def _run(self, arrays: list[Array]) -> list[Array]:
+        feeds = {spec.name: array for spec, array in zip(self.signature.inputs, arrays, strict=True)}
+        try:
+            outputs: list[Array] = self.session.run(None, feeds)
+        except Exception as error:
+            raise ModelFailed("the run failed") from error
+        return outputs
 
 
 class PlainDataPlane:

@@ -123,11 +123,11 @@ def _infer(one: Served) -> Json:
             "inputs": [
                 {
                     "name": spec.name,
-                    "shape": list(_example_shape(spec)),
+                    "shape": list(shape),
                     "datatype": str(spec.datatype),
-                    "data": [_example_value(spec)] * math.prod(_example_shape(spec)),
+                    "data": [_example_value(spec)] * math.prod(shape),
                 }
-                for spec in one.signature.inputs
+                for spec, shape in _examples(one)
             ]
         }
     request, response = _ref(f"{one.name}.InferRequest"), _ref(f"{one.name}.InferResponse")
@@ -227,7 +227,8 @@ def _predict(one: Served) -> Json:
     response: Json = {"type": "object", "required": [answer], "properties": {answer: {}}}
     example = None
     if _has_example(one):
-        values = {spec.name: _example_nested(spec, 1 if batched else 0) for spec in one.signature.inputs}
+        skip = 1 if batched else 0
+        values = {spec.name: _example_nested(spec, shape, skip) for spec, shape in _examples(one)}
         example = {key: [values] if batched else values}
     return _operation(one, "Predict", request, response, example)
 
@@ -254,11 +255,12 @@ def _value_schema(spec: TensorSpec, skip: int) -> Json:
 
 
 def _has_example(one: Served) -> bool:
-    return sum(math.prod(_example_shape(spec)) for spec in one.signature.inputs) <= _EXAMPLE_ELEMENTS
+    return sum(map(math.prod, one.example_shapes)) <= _EXAMPLE_ELEMENTS
 
 
-def _example_shape(spec: TensorSpec) -> tuple[int, ...]:
-    return tuple(1 if dim < 0 else dim for dim in spec.shape)
+def _examples(one: Served) -> Iterable[tuple[TensorSpec, tuple[int, ...]]]:
+    """Every input, with the shape that the model was tried with: not every model runs on sizes of 1."""
+    return zip(one.signature.inputs, one.example_shapes, strict=True)
 
 
 def _example_value(spec: TensorSpec) -> object:
@@ -270,11 +272,10 @@ def _is_single(spec: TensorSpec, skip: int) -> bool:
     return skip > 0 and all(dim == 1 for dim in spec.shape[skip:])
 
 
-def _example_nested(spec: TensorSpec, skip: int) -> object:
+def _example_nested(spec: TensorSpec, shape: tuple[int, ...], skip: int) -> object:
     value = _example_value(spec)
-    dims = _example_shape(spec)[skip:]
     if _is_single(spec, skip):
         return value
-    for dim in reversed(dims):
+    for dim in reversed(shape[skip:]):
         value = [value] * dim
     return value
