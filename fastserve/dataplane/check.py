@@ -8,13 +8,17 @@ from fastserve.errors import InvalidRequest
 from fastserve.types import Array, Signature, TensorSpec
 
 
-def check_inputs(signature: Signature, inputs: Mapping[str, Array]) -> tuple[list[Array], int]:
+def check_inputs(
+    signature: Signature, inputs: Mapping[str, Array], needs_values: bool = False
+) -> tuple[list[Array], int]:
     """Put a request's tensors into signature order.
 
     Parameters
     ----------
     inputs
         One array per input name, dtype `DataType.dtype`, shape as in the signature (-1: any size).
+    needs_values
+        No array may be empty.
 
     Returns
     -------
@@ -37,7 +41,7 @@ def check_inputs(signature: Signature, inputs: Mapping[str, Array]) -> tuple[lis
     arrays: list[Array] = []
     rows = -1 if signature.batched else 1
     for spec in signature.inputs:
-        array = _one(spec, inputs.get(spec.name))
+        array = _one(spec, inputs.get(spec.name), needs_values)
         if signature.batched:
             if rows < 0:
                 rows = array.shape[0]
@@ -52,7 +56,7 @@ def check_inputs(signature: Signature, inputs: Mapping[str, Array]) -> tuple[lis
     return arrays, rows
 
 
-def _one(spec: TensorSpec, array: Array | None) -> Array:
+def _one(spec: TensorSpec, array: Array | None, needs_values: bool) -> Array:
     field = f"input '{spec.name}'"
     if array is None:
         raise InvalidRequest(f"{field} is missing", field)
@@ -60,4 +64,10 @@ def _one(spec: TensorSpec, array: Array | None) -> Array:
         raise InvalidRequest(f"{field} must be {spec.datatype}, not {array.dtype}", field)
     if not spec.fits(array.shape):
         raise InvalidRequest(f"{field} must have shape {list(spec.shape)}, not {list(array.shape)}", field)
+    if needs_values and not array.size:
+        raise InvalidRequest(
+            f"{field} has shape {list(array.shape)}, which is empty: "
+            "the model has an operator that cannot run on nothing",
+            field,
+        )
     return np.asarray(array, order="C")  # ascontiguousarray would give a scalar a dimension

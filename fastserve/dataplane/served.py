@@ -128,7 +128,7 @@ class Served:
         ------
         InvalidRequest, QueueFull, DeadlineExceeded, ModelFailed, NotReady
         """
-        arrays, rows = check_inputs(self.signature, inputs)
+        arrays, rows = check_inputs(self.signature, inputs, self.loaded.needs_values)
         self._check_answer(rows)
         batcher = self._batcher(tuple(array.shape[1:] for array in arrays) if self.max_batch_rows else ())
         return await batcher.infer(arrays, 1 if batcher.alone else rows, deadline_ns)

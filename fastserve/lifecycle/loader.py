@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from fastserve.batching import BatchingOptions
 from fastserve.batching.ring import least_rows, most_rows
@@ -15,14 +16,18 @@ from fastserve.lifecycle.options import LifecycleOptions
 from fastserve.lifecycle.probe import Prober
 from fastserve.lifecycle.turn import Turn
 from fastserve.registry import Hold, Registry, VersionRecord
+from fastserve.registry.onnx_file import read_facts
 from fastserve.runtime import OnnxRuntime, Runtime, RuntimeOptions, observed, warm
 from fastserve.runtime.memory import use_huge_pages
+from fastserve.types import Signature
 
 log = logging.getLogger("fastserve.lifecycle")
 
 _INLINE_US = 1_000
 _INLINE_ONE_CORE_US = 10_000
 _LARGE_BYTES = 4 * 2**20
+_NEED_VALUES = frozenset({"LSTM", "GRU", "DynamicQuantizeLSTM", "FeatureVectorizer"})
+"""Operators by which onnxruntime (1.32) ends the whole process when a sequence or a batch is empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,8 @@ class Loaded:
     """How long the load took, without the time that it waited for its turn."""
     example_shapes: tuple[tuple[int, ...], ...] = ()
     """One an input, in signature order: shapes that the model ran with."""
+    needs_values: bool = False
+    """An input without any elements would end the process."""
 
 
 class _TakesLong(Exception):
@@ -199,6 +206,7 @@ class Loader:
             size_bytes,
             monotonic_ns() - began_ns,
             tuple(array.shape for array in row),
+            _needs_values(record.path, runtime.signature),
         )
 
     def _batching_of(self, model: str) -> BatchingOptions:
@@ -210,6 +218,13 @@ class Loader:
             inline_us = _INLINE_ONE_CORE_US if self._threads == 1 else _INLINE_US
             options = options.model_copy(update={"inline_max_us": inline_us})
         return options
+
+
+def _needs_values(path: Path, signature: Signature) -> bool:
+    """Tell whether a client can send an empty tensor to an operator that cannot take one."""
+    if all(dim >= 0 for spec in signature.inputs for dim in spec.shape[signature.batched :]):
+        return False
+    return any(operator in _NEED_VALUES for _, operator in read_facts(path, path.name).operators)
 
 
 def _tell(loaded: Loaded) -> None:

@@ -65,6 +65,13 @@ def test_what_does_not_fit_is_named(inputs: dict[str, Array], message: str) -> N
     assert refused.value.field == message.split(" ", 2)[0] + " " + message.split(" ", 2)[1]
 
 
+def test_an_empty_tensor_is_refused_where_an_operator_needs_values() -> None:
+    empty = {"x": zeros(), "y": zeros(2, 0, dtype=np.int64)}
+    check_inputs(ALONE, empty)
+    with pytest.raises(InvalidRequest, match=r"input 'y' has shape \[2, 0\], which is empty"):
+        check_inputs(ALONE, empty, needs_values=True)
+
+
 def test_a_scalar_is_no_vector() -> None:
     with pytest.raises(InvalidRequest, match=r"input 'x' must have shape \[\], not \[1\]"):
         check_inputs(ALONE, {"x": zeros(1), "y": zeros(2, 1, dtype=np.int64)})

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from fastserve.batching import BatchingOptions
 from fastserve.clock import ManualClock
 from fastserve.dataplane import Served
-from fastserve.errors import ModelFailed
+from fastserve.errors import InvalidRequest, ModelFailed
 from fastserve.lifecycle import Loaded
 from fastserve.runtime import Bound
 from fastserve.types import Array, DataType, Signature, TensorSpec
@@ -66,6 +67,17 @@ async def test_a_batch_has_as_many_rows_as_it_may_and_fit(width: int, most: int)
         (answer,) = await one.infer({"x": rows}, NO_DEADLINE)
     np.testing.assert_array_equal(answer, rows)
     assert runtime.runs == [most] * (16 // most)
+
+
+@asynchronous
+async def test_nothing_empty_reaches_a_model_that_needs_values() -> None:
+    runtime = Runtime()
+    async with served(runtime) as one:
+        await one.infer({"x": np.zeros((1, 0), np.float32)}, NO_DEADLINE)
+        one.loaded = replace(one.loaded, needs_values=True)
+        with pytest.raises(InvalidRequest, match="which is empty"):
+            await one.infer({"x": np.zeros((1, 0), np.float32)}, NO_DEADLINE)
+    assert runtime.runs == [1]
 
 
 @asynchronous

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
@@ -54,6 +55,26 @@ def test_an_output_that_has_more_dimensions_than_it_is_declared_with(tmp_path: P
     loaded = loader.load("m", 1)
     assert [spec.shape for spec in loaded.runtime.signature.outputs] == [(-1,), (-1, -1)]
     assert loaded.max_batch_rows > 1
+    loader.free(loaded)
+
+
+@pytest.mark.parametrize(("operator", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+def test_operators_that_an_empty_tensor_would_end_the_process_by(
+    tmp_path: Path, operator: str, gates: int
+) -> None:
+    """onnxruntime aborts in all of them but RNN: one request of no steps, or of no sequences, ended a worker."""
+    model = models.model_bytes(
+        [onnx.helper.make_node(operator, ["x", "w", "r"], ["y"], hidden_size=2)],
+        [models.tensor("x", onnx.TensorProto.FLOAT, ["length", "batch", 3])],
+        [models.tensor("y", onnx.TensorProto.FLOAT, ["length", 1, "batch", 2])],
+        [
+            onnx.numpy_helper.from_array(np.ones((1, gates * 2, width), np.float32), name)
+            for name, width in (("w", 3), ("r", 2))
+        ],
+    )
+    loader = loader_of(tmp_path, model)
+    loaded = loader.load("m", 1)
+    assert loaded.needs_values is (operator != "RNN")
     loader.free(loaded)
 
 
