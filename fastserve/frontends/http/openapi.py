@@ -15,6 +15,8 @@ _EXAMPLE_ELEMENTS = 4_096
 
 _EXAMPLES: dict[DataType, object] = {DataType.BOOL: True, DataType.BYTES: "a"}
 
+_OBJECT: Json = {"type": "object"}
+
 _ERRORS = {
     "400": "The request is wrong; the sentence names the field.",
     "404": "No such model or version.",
@@ -71,18 +73,23 @@ def _server_paths() -> Json:
     }
     paths["/v2/health/ready"]["get"]["responses"]["503"] = {"description": "A model does not serve yet."}
     paths["/v2/repository/index"] = {
-        "post": _bodyless("Every version with its state", "repository-index", "server"),
+        "post": _bodyless("Every version with its state", "repository-index", "server", _list_of(_OBJECT)),
     }
     return paths
 
 
-def _bodyless(summary: str, operation: str, tag: str) -> Json:
+def _bodyless(summary: str, operation: str, tag: str, answer: Json = _OBJECT) -> Json:
     return {
         "summary": summary,
         "operationId": operation,
         "tags": [tag],
-        "responses": {"200": _content("The answer.", {"type": ["object", "array"]})},
+        "responses": {"200": _content("The answer.", answer)},
     }
+
+
+def _list_of(items: Json) -> Json:
+    """Describe a list; generators of clients leave out operations with lists that do not say of what."""
+    return {"type": "array", "items": items}
 
 
 def _content(description: str, schema: Json) -> Json:
@@ -131,11 +138,13 @@ def _infer(one: Served) -> Json:
             ]
         }
     request, response = _ref(f"{one.name}.InferRequest"), _ref(f"{one.name}.InferResponse")
-    return _operation(one, "Infer", request, response, example)
+    operation = _operation(one, "Infer", request, response, example)
+    operation["responses"]["200"]["content"]["application/octet-stream"] = {}  # binary outputs
+    return operation
 
 
 def _infer_request(one: Served) -> Json:
-    tensors = [_tensor_schema(spec) for spec in one.signature.inputs]
+    tensors = [_input_schema(spec, one.signature.batched) for spec in one.signature.inputs]
     names = [spec.name for spec in one.signature.outputs]
     return {
         "type": "object",
@@ -181,7 +190,7 @@ def _infer_response(one: Served) -> Json:
             "model_name": {"const": one.name},
             "model_version": {"type": "string"},
             "id": {"type": "string"},
-            "outputs": {"type": "array", "items": _one_of(tensors)},
+            "outputs": _list_of(_one_of(tensors)),
         },
     }
 
@@ -191,21 +200,34 @@ def _one_of(schemas: list[Json]) -> Json:
     return schemas[0] if len(schemas) == 1 else {"oneOf": schemas} if schemas else {}
 
 
+def _input_schema(spec: TensorSpec, batched: bool) -> Json:
+    """Describe a tensor to send, each of its dimensions too.
+
+    Not by `const`: clients from generators take one dimension's for that of all.
+    """
+    schema = _tensor_schema(spec)
+    sizes = [(0, None) if dim < 0 else (dim, dim) for dim in spec.shape]
+    if batched:
+        sizes[0] = (1, None)
+    dims = [
+        {"type": "integer", "minimum": least} | ({} if most is None else {"maximum": most})
+        for least, most in sizes
+    ]
+    if dims:
+        schema["properties"]["shape"]["prefixItems"] = dims
+    return schema
+
+
 def _tensor_schema(spec: TensorSpec) -> Json:
-    dims = [{"type": "integer", "minimum": 0} if dim < 0 else {"const": dim} for dim in spec.shape]
+    rank = len(spec.shape)
     return {
         "type": "object",
         "required": ["name", "shape", "datatype", "data"],
         "properties": {
             "name": {"const": spec.name},
             "datatype": {"const": str(spec.datatype)},
-            "shape": {
-                "type": "array",
-                "minItems": len(spec.shape),
-                "maxItems": len(spec.shape),
-                **({"prefixItems": dims} if dims else {}),
-            },
-            "data": {"type": "array", "description": "Row-major, flat or nested like the shape."},
+            "shape": _list_of({"type": "integer"}) | {"minItems": rank, "maxItems": rank},
+            "data": _list_of({}) | {"description": "Row-major, flat or nested like the shape."},
         },
     }
 
@@ -218,7 +240,14 @@ def _predict(one: Served) -> Json:
     batched = one.max_batch_rows > 0
     key, answer = ("instances", "predictions") if batched else ("inputs", "outputs")
     columns = {spec.name: _value_schema(spec, 1 if batched else 0) for spec in one.signature.inputs}
-    row: Json = {"type": "object", "required": list(columns), "properties": columns}
+    row: Json = {
+        "type": "object",
+        "required": list(columns),
+        "properties": columns,
+        "additionalProperties": False,
+    }
+    if len(columns) == 1:
+        row = {"anyOf": [row, *columns.values()]}
     request: Json = {
         "type": "object",
         "required": [key],
