@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from fastserve.controlplane.html_style import HATCHES, SCRIPT, STYLE
 from fastserve.controlplane.reporting import Report, TimePoint
-from fastserve.controlplane.svg import Slot, columns, cut, line, rows, short, slots, spark
+from fastserve.controlplane.svg import Slot, columns, cut, digits_apart, line, rows, short, slots, spark
 from fastserve.monitoring.comparing import HIGH, SOME, FeatureComparison
 
 MAX_FEATURES = 2_000
@@ -136,6 +136,7 @@ def _summary(shown: Sequence[FeatureComparison], bars: Sequence[list[Slot]]) -> 
         gone = [_share(side.missing, side.rows) for side in (before, after)]
         outside = [_share(side.outside, side.rows) for side in (before, after)]
         means = [side.moments.mean if side.moments else None for side in (before, after)]
+        digits = digits_apart(means)
         psi, grade, missing = found.get("psi"), feature.grade, feature.missing_grade
         cells = [
             f'<td><a href="#f{place}">{_name(feature.feature)}</a></td>',
@@ -145,7 +146,9 @@ def _summary(shown: Sequence[FeatureComparison], bars: Sequence[list[Slot]]) -> 
             _cell(found.get("kolmogorov_smirnov"), short(found.get("kolmogorov_smirnov"))),
             _cell(gone[1], f'<span class="{missing}">{_percent(gone[0])} → {_percent(gone[1])}</span>'),
             _cell(outside[1], f"{_percent(outside[0])} → {_percent(outside[1])}"),
-            _cell(means[1], f"{short(means[0])} → {short(means[1])}" if means != [None, None] else "–"),
+            _cell(
+                means[1], " → ".join(short(one, digits) for one in means) if means != [None, None] else "–"
+            ),
             f"<td>{spark(mine)}</td>",
         ]
         yield f'<tr data-of="f{place}">{"".join(cells)}</tr>'

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
+from itertools import pairwise
 from typing import NamedTuple
 
 from fastserve.monitoring.comparing import FeatureComparison
@@ -15,7 +16,7 @@ from fastserve.text import visible
 MAX_CATEGORIES = 20
 _WIDTH, _LEFT, _RIGHT = 560, 40, 556
 _TOP, _BASE = 8, 138
-_LABELS, _DIGIT = 9, 7
+_LABELS, _DIGIT, _MOST_DIGITS = 9, 7, 10
 _ROW, _NAMES = 19, 170
 _LINE = (272, 84, 40, 266, 8, 76)
 
@@ -56,15 +57,16 @@ def _number_slots(feature: FeatureComparison, bins: int) -> Iterator[Slot]:
     if last < 0:
         return
     ours, theirs = feature.reference.counts, feature.live.counts
-    yield Slot(f"≤ {short(edges[0], 6)}", *_shares(feature, ours[0], theirs[0]), odd=True)
     step = max(math.ceil(last / bins), 1)
-    for at in range(0, last, step):
-        low, high = edges[at], edges[min(at + step, last)]
-        inside = slice(at + 1, min(at + step, last) + 1)
+    shown = (*edges[:last:step], edges[last])
+    said, label = digits_apart(shown, 6), digits_apart(shown)
+    yield Slot(f"≤ {short(shown[0], said)}", *_shares(feature, ours[0], theirs[0]), odd=True)
+    for place, (low, high) in enumerate(pairwise(shown)):
+        inside = slice(place * step + 1, min((place + 1) * step, last) + 1)
         shares = _shares(feature, sum(ours[inside]), sum(theirs[inside]))
-        name = f"{short(low, 6)} to {short(high, 6)}"
-        yield Slot(name, *shares, ends=(short(low), short(high)))
-    yield Slot(f"> {short(edges[-1], 6)}", *_shares(feature, ours[-1], theirs[-1]), odd=True)
+        name = f"{short(low, said)} to {short(high, said)}"
+        yield Slot(name, *shares, ends=(short(low, label), short(high, label)))
+    yield Slot(f"> {short(shown[-1], said)}", *_shares(feature, ours[-1], theirs[-1]), odd=True)
 
 
 def _category_slots(feature: FeatureComparison) -> Iterator[Slot]:
@@ -179,6 +181,16 @@ def short(value: float | None, digits: int = 4) -> str:
     if value is None:
         return "–"
     return f"{0 if abs(value) < sys.float_info.min else value:.{digits}g}".replace("-", "−")
+
+
+def digits_apart(values: Sequence[float | None], least: int = 4) -> int:
+    """Give the digits, few but at most ten, that tell values apart: the days of a year, say."""
+
+    def apart(digits: int) -> int:
+        return len({short(value, digits) for value in values})
+
+    most = apart(_MOST_DIGITS)
+    return next(digits for digits in range(least, _MOST_DIGITS + 1) if apart(digits) == most)
 
 
 def cut(text: str, limit: int) -> str:

@@ -145,6 +145,18 @@ def test_an_edge_just_below_zero_reads_as_zero() -> None:
     assert [one.name for one in made[:2]] == ["≤ 0", "0 to 1"] and made[1].ends == ("0", "1")
 
 
+def test_values_near_each_other_are_told_apart() -> None:
+    days = tuple(1_700_000_000 + 86_400.0 * at for at in range(5))
+    made = slots(number(edges=days), 40)
+    assert [one.ends[0] for one in made[1:5]] == ["1.7e+09", "1.70009e+09", "1.70017e+09", "1.70026e+09"]
+    assert made[1].name == "1.7e+09 to 1.70009e+09"
+    moved = number(
+        reference=side((0, 10, 40, 40, 10, 0), 0, 0, days[0]),
+        live=side((5, 5, 10, 20, 30, 20), 10, 25, days[1]),
+    )
+    assert "1.7e+09 → 1.7001e+09" in render_html(report(moved))
+
+
 @pytest.mark.parametrize("low", [0.0, 8.363e-05])
 def test_edges_that_are_long_stand_apart(low: float) -> None:
     edges = tuple(low + at / 256 for at in range(17))

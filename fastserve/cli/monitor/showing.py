@@ -5,7 +5,7 @@ from rich.text import Text
 
 from fastserve.cli.tables import Fitting, figure, share, text
 from fastserve.controlplane.reporting import Report
-from fastserve.controlplane.svg import slots
+from fastserve.controlplane.svg import digits_apart, slots
 from fastserve.monitoring.comparing import FeatureComparison
 
 _HEADERS = ("FEATURE", "ROLE", "PSI", "JS", "KS", "MISSING", "OUTSIDE", "MEAN", "LIVE")
@@ -35,6 +35,7 @@ def report_parts(report: Report, top: int) -> list[RenderableType]:
 def _cells(feature: FeatureComparison) -> list[str | Text]:
     found, sides = feature.distances, (feature.reference, feature.live)
     means = [side.moments.mean if side.moments else None for side in sides]
+    mean = f".{digits_apart(means)}g"
     return [
         feature.feature,
         feature.role,
@@ -46,7 +47,7 @@ def _cells(feature: FeatureComparison) -> list[str | Text]:
             style=_STYLES.get(feature.missing_grade, ""),
         ),
         " → ".join(share(side.outside, side.rows) for side in sides),
-        "–" if means == [None, None] else " → ".join(figure(one, ".4g") for one in means),
+        "–" if means == [None, None] else " → ".join(figure(one, mean) for one in means),
         _bars(feature),
     ]
 
