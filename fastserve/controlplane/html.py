@@ -44,13 +44,14 @@ _DISTANCES = (
     ("chi_square", "chi-square"),
     ("degrees", "degrees of freedom"),
 )
-_WORDS = {"high": "PSI is high", "some": "PSI is raised", "low": "", "none": "nothing to compare"}
-_MISSING_WORDS = {
-    "high": "the share of missing values is another",
-    "some": "the share of missing values has moved",
-    "low": "",
-    "none": "",
-}
+_WORDS = (
+    {"high": "PSI is high", "some": "PSI is raised", "none": "nothing to compare"},
+    {"high": "the share of missing values is another", "some": "the share of missing values has moved"},
+    {
+        "high": "the share out of range or unseen is another",
+        "some": "the share out of range or unseen has moved",
+    },
+)
 
 
 class _Times(NamedTuple):
@@ -137,15 +138,15 @@ def _summary(shown: Sequence[FeatureComparison], bars: Sequence[list[Slot]]) -> 
         outside = [_share(side.outside, side.rows) for side in (before, after)]
         means = [side.moments.mean if side.moments else None for side in (before, after)]
         digits = digits_apart(means)
-        psi, grade, missing = found.get("psi"), feature.grade, feature.missing_grade
+        psi, grades = found.get("psi"), _grades(feature)
         cells = [
             f'<td><a href="#f{place}">{_name(feature.feature)}</a></td>',
             f'<td class="left">{escape(cut(feature.role, 32))}</td>',
-            _cell(psi, f'<span class="{grade}">{short(psi)}</span>'),
+            _cell(psi, _marked(grades[0], short(psi))),
             _cell(found.get("jensen_shannon"), short(found.get("jensen_shannon"))),
             _cell(found.get("kolmogorov_smirnov"), short(found.get("kolmogorov_smirnov"))),
-            _cell(gone[1], f'<span class="{missing}">{_percent(gone[0])} → {_percent(gone[1])}</span>'),
-            _cell(outside[1], f"{_percent(outside[0])} → {_percent(outside[1])}"),
+            _cell(gone[1], _marked(grades[1], f"{_percent(gone[0])} → {_percent(gone[1])}")),
+            _cell(outside[1], _marked(grades[2], f"{_percent(outside[0])} → {_percent(outside[1])}")),
             _cell(
                 means[1], " → ".join(short(one, digits) for one in means) if means != [None, None] else "–"
             ),
@@ -157,10 +158,9 @@ def _summary(shown: Sequence[FeatureComparison], bars: Sequence[list[Slot]]) -> 
 
 def _feature(place: int, feature: FeatureComparison, mine: list[Slot], times: _Times) -> Iterator[str]:
     name, side = _name(feature.feature), escape(cut(feature.role, 32))
-    grade, missing = feature.grade, feature.missing_grade
     yield f'<section id="f{place}"><h2>{name} <span class="soft">{side} {_name(feature.tensor)}</span> '
-    said = ((grade, _WORDS[grade]), (missing, _MISSING_WORDS[missing]))
-    yield ", ".join(f'<span class="{one}">{words}</span>' for one, words in said if words) + "</h2>"
+    said = [(one, words.get(one)) for one, words in zip(_grades(feature), _WORDS, strict=True)]
+    yield ", ".join(_marked(one, words) for one, words in said if words) + "</h2>"
     found = [(word, feature.distances.get(key)) for key, word in _DISTANCES]
     found += [
         ("overdispersion φ", feature.phi if feature.phi_windows else None),
@@ -223,6 +223,15 @@ def _times(timeline: Sequence[TimePoint], limit: int) -> _Times:
         for step in steps
     ]
     return _Times([(min(max(at, 0.0), 1.0), step) for at, step in zip(middles, steps, strict=True)], size > 1)
+
+
+def _grades(feature: FeatureComparison) -> tuple[str, str, str]:
+    """Give the grades of its PSI, of what is missing and of what is out of range."""
+    return feature.grade, feature.missing.grade, feature.outside.grade
+
+
+def _marked(grade: str, text: str) -> str:
+    return f'<span class="{grade}">{text}</span>'
 
 
 def _name(name: str) -> str:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +11,27 @@ from pydantic import BaseModel, ConfigDict
 
 from fastserve.monitoring.bins import Bins, is_folded, measure
 from fastserve.monitoring.profile import CategoryFeature, NumberFeature, Sketch, TensorProfile
-from fastserve_core.distance import Distances
+from fastserve_core.distance import Distances, distances
 from fastserve_core.sketch import CategorySketch, NumberSketch
-
-_PSI_FLOOR = 1e-4
-"""The least share, as in `fastserve_core.distance`."""
 
 SOME, HIGH = 0.1, 0.25
 """Usual bounds of the population stability index: a look is worth it; another population."""
+
+_TWO_BINS = np.array([0, 2], np.int64)
+
+
+class Moved(NamedTuple):
+    """A share of the rows on both sides: how far apart, by two bins."""
+
+    psi: float | None
+    """Less its bias; None without rows."""
+    may_be_chance: bool
+    """Whether they lie within what chance alone gives; as `FeatureComparison.may_be_chance`."""
+
+    @property
+    def grade(self) -> str:
+        """As `FeatureComparison.grade`."""
+        return _graded(self.psi, self.may_be_chance)
 
 
 class Stated(BaseModel):
@@ -87,30 +101,30 @@ class FeatureComparison(Stated):
         return excess is None or not degrees or excess <= 1 + 3 * math.sqrt(2 / degrees)
 
     @property
-    def missing_psi(self) -> float | None:
-        """PSI, less its bias, of two bins: values that are missing, values that are there; None without rows.
+    def missing(self) -> Moved:
+        """How far the share of missing values has moved.
 
         The other distances are of the values that are there, and know nothing of those that are not.
         """
-        if not self.reference.rows or not self.live.rows:
-            return None
-        psi = 0.0
-        for missing in (True, False):
-            p, q = (
-                max((side.missing if missing else side.rows - side.missing) / side.rows, _PSI_FLOOR)
-                for side in (self.reference, self.live)
-            )
-            psi += (p - q) * math.log(p / q)
-        return psi - 1 / self.reference.rows - 1 / self.live.rows
+        return self._moved(self.reference.missing, self.live.missing)
 
     @property
-    def missing_may_be_chance(self) -> bool:
-        """Whether the shares of missing values lie within what chance alone gives; as `may_be_chance`."""
-        psi, n, m = self.missing_psi, self.reference.rows, self.live.rows
-        if psi is None:
-            return True
-        chi_square = (psi + 1 / n + 1 / m) * n * m / (n + m)
-        return chi_square / self.phi <= 1 + 3 * math.sqrt(2)
+    def outside(self) -> Moved:
+        """How far the share of values out of range, or unseen, has moved.
+
+        The other distances of a number take them for values of its outermost bins, which may be full anyhow.
+        """
+        return self._moved(self.reference.outside, self.live.outside)
+
+    def _moved(self, before: int, after: int) -> Moved:
+        reference, live = (
+            np.array([part, max(side.rows - part, 0)], np.int64)
+            for part, side in ((before, self.reference), (after, self.live))
+        )
+        found = distances(reference, live, _TWO_BINS)
+        chi_square = finite_or_none(found.chi_square.item())
+        by_chance = chi_square is None or chi_square / self.phi <= 1 + 3 * math.sqrt(2)
+        return Moved(finite_or_none(found.psi.item()), by_chance)
 
     @property
     def grade(self) -> str:
@@ -118,17 +132,14 @@ class FeatureComparison(Stated):
         return _graded(self.distances.get("psi"), self.may_be_chance)
 
     @property
-    def missing_grade(self) -> str:
-        """The same of `missing_psi`."""
-        return _graded(self.missing_psi, self.missing_may_be_chance)
-
-    @property
     def severity(self) -> float:
-        """How far up in a report it belongs: its PSI or that of what is missing, whichever is worse.
+        """How far up in a report it belongs: its PSI or that of what is missing or out of range, the worst.
 
         Infinite where the reference has values and all live ones are missing, -infinite without rows.
         """
-        known = [psi for psi in (self.distances.get("psi"), self.missing_psi) if psi is not None]
+        known = [
+            psi for psi in (self.distances.get("psi"), self.missing.psi, self.outside.psi) if psi is not None
+        ]
         return math.inf if self.is_gone else max(known, default=-math.inf)
 
     @property

@@ -26,7 +26,7 @@ def test_compare_of_unlike_columns(call: Run, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     lines = [line.split() for line in done.stdout.splitlines()]
     assert lines[0][:4] == ["FEATURE", "KIND", "PSI", "JS"]
-    assert [line[0] for line in lines[1:4]] == ["name", "moved", "still"]
+    assert [line[0] for line in lines[1:4]] == ["moved", "name", "still"]
     assert lines[4] == ["2000", "reference", "rows,", "100", "live", "rows"]
     name = told(call("monitor", "compare", "a.csv", "b.csv", "--columns", "name", "--exact", "--json"))
     (only,) = name["features"]

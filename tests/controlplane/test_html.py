@@ -285,6 +285,12 @@ def test_a_feature_that_is_gone_is_marked() -> None:
     assert any("100%" in text for text in page.words("span"))
 
 
+def test_what_is_out_of_range_is_marked() -> None:
+    page = Page(render_html(report(number(live=side((0, 5, 10, 20, 15, 50), 0, 50), distances={"psi": 0.0}))))
+    assert page.count("span", class_="high") == 2
+    assert "the share out of range or unseen is another" in page.words("span")
+
+
 def test_two_marks_of_a_feature_are_told_apart() -> None:
     page = render_html(report(number(live=side((5, 5, 10, 20, 30, 20), 500, 25))))
     assert 'PSI is high</span>, <span class="high">the share of missing values is another</span></h2>' in page

@@ -177,24 +177,41 @@ def test_what_is_missing_has_a_figure_of_its_own() -> None:
     few = np.where(there < 50, np.nan, there)
     rows = [np.stack([there] * 4, axis=1), np.stack([there, half, few, np.full(1_000, np.nan)], axis=1)]
     same, lost, some, gone = compared(rows[0], rows[1])
-    assert [round(one.missing_psi or 0.0, 3) for one in (same, lost, some)] == [-0.002, 4.602, 0.311]
+    assert [round(one.missing.psi or 0.0, 3) for one in (same, lost, some)] == [-0.002, 4.602, 0.311]
     p, q = 0.05, 1e-4
-    assert some.missing_psi == pytest.approx((p - q) * np.log(p / q) + (0.95 - 1) * np.log(0.95 / 1) - 0.002)
-    assert [one.missing_may_be_chance for one in (same, lost, some, gone)] == [True, False, False, False]
+    assert some.missing.psi == pytest.approx((p - q) * np.log(p / q) + (0.95 - 1) * np.log(0.95 / 1) - 0.002)
+    assert [one.missing.may_be_chance for one in (same, lost, some, gone)] == [True, False, False, False]
     assert [one.is_gone for one in (same, lost, some, gone)] == [False, False, False, True]
     assert gone.distances["psi"] is None and gone.severity == np.inf
-    assert lost.severity == lost.missing_psi
+    assert lost.severity == lost.missing.psi
     assert sorted([same, some, gone, lost], key=lambda one: -one.severity) == [gone, lost, some, same]
+
+
+def test_what_is_out_of_range_has_a_figure_of_its_own() -> None:
+    # Its outermost bins are full anyhow: a mask of 0 and 255 instead of 0 and 1 has the same shares.
+    mask, spread = np.arange(1_000.0) % 2, np.arange(1_000.0)
+    masked, same = compared(np.stack([mask, spread], axis=1), np.stack([mask * 255, spread], axis=1))
+    assert masked.distances["psi"] == same.outside.psi == pytest.approx(-0.002)
+    p, q = 0.5, 1e-4
+    assert masked.severity == masked.outside.psi
+    assert masked.outside.psi == pytest.approx((p - q) * np.log(p / q) + (0.5 - 1) * np.log(0.5) - 0.002)
+    assert (masked.outside.may_be_chance, same.outside.may_be_chance) == (False, True)
+
+
+def test_a_few_values_out_of_a_small_reference_are_chance() -> None:
+    (one,) = compared(np.arange(30.0)[:, None], np.linspace(0.0, 30.5, 1_000)[:, None])
+    assert one.live.outside == 50 and one.outside.psi is not None and one.outside.psi > 0.1
+    assert one.outside.may_be_chance
 
 
 def test_a_few_missing_values_are_chance() -> None:
     reference, live = np.arange(1_000.0), np.arange(50.0)
     reference[::20], live[::10] = np.nan, np.nan
     (one,) = compared(reference[:, None], live[:, None])
-    assert one.missing_may_be_chance
+    assert one.missing.may_be_chance
     assert not one.model_copy(
         update={"live": one.live.model_copy(update={"missing": 25})}
-    ).missing_may_be_chance
+    ).missing.may_be_chance
 
 
 def test_chi_square_is_measured_by_what_chance_gives() -> None:
@@ -215,7 +232,7 @@ def test_chi_square_is_measured_by_what_chance_gives() -> None:
 
 def test_without_live_rows_nothing_is_severe() -> None:
     (one,) = compared(column(1.0, 2.0, np.nan), np.empty((0, 1)))
-    assert (one.missing_psi, one.severity, one.is_gone) == (None, -np.inf, False)
+    assert (one.missing.psi, one.severity, one.is_gone) == (None, -np.inf, False)
     (never,) = compared(column(np.nan, np.nan), column(np.nan))
     assert not never.is_gone
 

@@ -44,9 +44,12 @@ def _cells(feature: FeatureComparison) -> list[str | Text]:
         figure(found.get("kolmogorov_smirnov"), ".3f"),
         text(
             " → ".join(share(side.missing, side.rows) for side in sides),
-            style=_STYLES.get(feature.missing_grade, ""),
+            style=_STYLES.get(feature.missing.grade, ""),
         ),
-        " → ".join(share(side.outside, side.rows) for side in sides),
+        text(
+            " → ".join(share(side.outside, side.rows) for side in sides),
+            style=_STYLES.get(feature.outside.grade, ""),
+        ),
         "–" if means == [None, None] else " → ".join(figure(one, mean) for one in means),
         _bars(feature),
     ]
