@@ -3,6 +3,7 @@
 import gzip
 import importlib
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -276,7 +277,9 @@ def test_rows_are_numbered_through_all_blocks(tmp_path: Path, monkeypatch: pytes
         (DataType.FP64, [True, False, None], [1.0, 0.0, np.nan]),
         (DataType.FP64, arrow.array([1, None, 3], arrow.uint8()), [1.0, np.nan, 3.0]),
         (DataType.FP64, arrow.array(["1", "2", "1"]).dictionary_encode(), [1.0, 2.0, 1.0]),
-        (DataType.FP64, arrow.array(["1.25"]).cast(arrow.decimal128(5, 2)), [1.25]),
+        (DataType.FP64, arrow.array([Decimal("6369.61"), None]), [6369.61, np.nan]),
+        (DataType.FP64, arrow.array([Decimal("-0.0029")], arrow.decimal256(50, 10)), [-0.0029]),
+        (DataType.INT64, arrow.array([Decimal("9007199254740991.00")]), [2**53 - 1]),
         (DataType.FP64, arrow.nulls(2), [np.nan, np.nan]),
         (DataType.INT8, ["1.0", "-128", " 5"], [1, -128, 5]),
         (DataType.INT64, arrow.array([2**63 - 1, -(2**63)], arrow.int64()), [2**63 - 1, -(2**63)]),
