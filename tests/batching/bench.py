@@ -56,7 +56,7 @@ async def bench(
     **options: Any,
 ) -> AsyncIterator[Bench]:
     runtime = runtime or PuppetRuntime()
-    clock = ManualClock(1_000_000)
+    clock = ManualClock(3_600_000_000_000)  # a system that is up for an hour
     with ThreadPoolExecutor(1) as executor:
         target = Target(
             "m",

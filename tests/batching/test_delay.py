@@ -1,4 +1,4 @@
-"""A batch that is kept back for company runs before the first deadline in it passes, whenever that came."""
+"""A batch that is kept back for company runs once it is full, and before the first deadline in it passes."""
 
 import asyncio
 
@@ -26,3 +26,13 @@ async def test_a_near_deadline_ends_the_wait(deadlines_ms: list[int | None]) -> 
         for place, (y,) in enumerate(await asyncio.gather(*asked)):
             assert y[:, 0].tolist() == [2.0 * place]
         assert len(b.runtime.batches) == 1, "all went together"
+
+
+@asynchronous
+async def test_a_full_batch_waits_for_nobody() -> None:
+    async with bench(max_batch_rows=2, max_queue_delay_us=10_000_000) as b:
+        asked = [b.ask(1.0), b.ask(2.0)]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert b.runtime.batches == [[1.0, 2.0]]
+        await asyncio.gather(*asked)

@@ -78,6 +78,17 @@ async def test_nothing_is_taken_away_from_rows_that_wait_or_run(monkeypatch: pyt
         b.free()
 
 
+@pytest.mark.parametrize("where", [INLINE, THREADED], ids=["inline", "threaded"])
+@asynchronous
+async def test_only_what_runs_inline_is_bound_and_nothing_is_held_in_the_end(where: dict[str, Any]) -> None:
+    async with bench(BindingRuntime(), **where) as b:
+        await answered(b, 1.0)
+        assert bool(b.batcher._bound._kept) is (where is INLINE)
+        array = weakref.ref(b.batcher.ring.arrays[0])
+        b.batcher.free()
+        until(lambda: array() is None, 20)  # the thread that ran lets go of its work in its own time
+
+
 def test_runs_are_bound_once_for_each_number_of_rows_and_to_no_more_than_so_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -36,12 +36,12 @@ class Runtime:
             (TensorSpec("x", DataType.FP32, (-1, -1)),), (TensorSpec("y", DataType.FP32, (-1, -1)),), True
         )
         self.runs: list[int] = []
-        self.fails = False
+        self.error: Exception | None = None
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         self.runs.append(inputs[0].shape[0])
-        if self.fails:
-            raise ModelFailed("it is broken")
+        if self.error is not None:
+            raise self.error
         return [inputs[0].copy()]
 
     def bind(self, inputs: Sequence[Array]) -> Bound | None:
@@ -99,20 +99,22 @@ async def test_when_a_request_stops_mattering() -> None:
         assert [one.deadline_ns(said) for said in (None, 0)] == [NO_DEADLINE] * 2
 
 
-@pytest.mark.parametrize(("limit", "after"), [(1, 1), (3, 6), (0, None)])
+@pytest.mark.parametrize(("limit", "after"), [(1, 1), (3, 7), (0, None)])
 @asynchronous
-async def test_runs_that_fail_in_a_row_are_told_of_once(limit: int, after: int | None) -> None:
-    runtime = Runtime()
+async def test_runs_that_fail_in_a_row_are_told_of_once(
+    limit: int, after: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    runtime, broken = Runtime(), ModelFailed("it is broken")
     told: list[Any] = []
     async with served(runtime) as one:
         one.watch_health(limit, lambda *what: told.append((len(runtime.runs), what)))
-        for fails in (True, True, False, True, True, True, True):
-            runtime.fails = fails
-            with suppress(ModelFailed):
+        for error in (broken, broken, None, broken, broken, InvalidRequest("a bad row"), broken, broken):
+            runtime.error = error
+            with suppress(ModelFailed, InvalidRequest):
                 await one.infer(ROW, NO_DEADLINE)
             await asyncio.sleep(0)
     reason = f"{limit} runs in a row failed, the last with: the model failed: it is broken"
-    assert told == ([] if after is None else [(after, ("m", 1, reason))])
+    assert told == ([] if after is None else [(after, ("m", 1, reason))]) and not caplog.text
 
 
 @asynchronous
