@@ -225,7 +225,7 @@ class Manager(Generic[H]):
             self._on_stage().route(name, route)
 
     def _tell_of_fallback(self, name: str, model: Model[H], route: Route) -> None:
-        champion = model.wish.aliases.get(CHAMPION) if model.wish is not None and model.wish.loaded else None
+        champion = None if model.wish is None else model.wish.aliases.get(CHAMPION)
         if champion is None or route.default in (None, champion, model.route.default):
             return
         log.warning(
@@ -233,7 +233,7 @@ class Manager(Generic[H]):
         )
 
     def _settle(self) -> None:
-        if self._settled or self._wanting or self._busy():
+        if self._settled or self._wanting:
             return
         for model in self._models.values():
             if model.wish is not None and model.wish.coming:

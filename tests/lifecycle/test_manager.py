@@ -33,6 +33,11 @@ def test_a_model_comes_up() -> None:
     assert puppet.default() == 1
     assert puppet.manager.ready()
     assert puppet.settled == 1
+    assert [puppet.manager.wished_for(*of) for of in (("m", None), ("m", "none"), ("n", None))] == [
+        1,
+        None,
+        None,
+    ]
 
 
 def test_an_empty_registry_is_ready() -> None:
@@ -116,6 +121,17 @@ def test_two_that_do_not_fit_together_are_swapped_one_after_the_other() -> None:
     assert puppet.default() == 2
 
 
+def test_what_may_not_be_swapped_one_after_the_other_waits_for_memory() -> None:
+    puppet = serving(1, versions=1, policy="availability")
+    puppet.wish("m", 1, 2)
+    for _ in range(2):
+        puppet.fails(2, NotEnoughMemory(2**30, 2**20))
+    assert (puppet.loading, puppet.serving) == ([], [1]), "it is not tried again and again"
+    assert "1,024 MiB" in puppet.reason(2)
+    puppet.passes(1.0)
+    assert puppet.loading == [2]
+
+
 def test_what_fits_nowhere_says_so() -> None:
     puppet = serving(1, versions=2)
     puppet.wish("m", 1, 2)
@@ -147,6 +163,7 @@ def test_wished_for_again_while_it_loads() -> None:
     puppet = Puppet(versions=1)
     puppet.wish("m", 1)
     puppet.wish("m", 1, loaded=False)
+    assert not puppet.manager.settled_on("m", loaded=False), "there is still a load to end"
     puppet.wish("m", 1)
     assert puppet.loading == [1]
     puppet.loaded(1)
@@ -167,6 +184,17 @@ def test_loads_are_bounded_and_every_model_gets_one_version_first() -> None:
         puppet.loaded(version, model)
     assert set(order[:4]) >= {("a", 2), ("b", 2), ("c", 2)}
     assert len(order) == 6
+
+
+def test_who_has_no_version_yet_comes_before_who_gets_a_newer_one() -> None:
+    puppet = Puppet(slots=1, versions=1)
+    puppet.wish("a", 1)
+    puppet.loaded(1, "a")
+    puppet.wish("c", 1)
+    puppet.wish("a", 1, 2)
+    puppet.wish("b", 3)
+    puppet.loaded(1, "c")
+    assert list(puppet.jobs.loads) == [("b", 3)]
 
 
 def test_champion_first_and_nobody_else_answers_meanwhile() -> None:
@@ -190,7 +218,9 @@ def test_alias_moves_when_its_version_is_ready() -> None:
     assert puppet.stage.routes["m"] == Route(1, {"champion": 1})
 
 
-def test_a_failed_load_changes_nothing_and_is_tried_again_ever_more_slowly() -> None:
+def test_a_failed_load_changes_nothing_and_is_tried_again_ever_more_slowly(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     puppet = serving(1, versions=1, retry_s=1.0, retry_max_s=4.0)
     puppet.wish("m", 1, 2)
     for wait_s in (1.0, 2.0, 4.0, 4.0):
@@ -203,8 +233,13 @@ def test_a_failed_load_changes_nothing_and_is_tried_again_ever_more_slowly() -> 
         puppet.passes(wait_s * 0.99)
         assert puppet.loading == []
         puppet.passes(wait_s * 0.02)
+    assert caplog.text.count("cannot be loaded: it is broken") == 1
     puppet.loaded(2)
     assert puppet.default() == 2
+    puppet.wish("m", 1, 2, 3)
+    puppet.loaded(3)
+    puppet.drained(2)
+    assert puppet.reason(2) == "unloaded", "what failed once is over"
 
 
 def test_the_version_before_a_broken_one_is_loaded_at_start() -> None:
@@ -232,6 +267,19 @@ def test_a_new_model_makes_the_server_unready_until_it_serves() -> None:
     assert not puppet.manager.ready()
     puppet.loaded(1, "n")
     assert puppet.manager.ready()
+    assert puppet.settled == 1, "a start is over once"
+
+
+def test_a_start_does_not_wait_for_the_second_attempt_of_what_has_failed() -> None:
+    """It may take minutes, and is followed by a third."""
+    puppet = Puppet(slots=2, versions=1, retry_s=1.0)
+    puppet.manager.wish({"m": Wish((2, 1)), "n": Wish((1,))})
+    puppet.fails(2, BROKEN)
+    puppet.loaded(1)
+    puppet.passes(1.0)
+    assert sorted(puppet.jobs.loads) == [("m", 2), ("n", 1)]
+    puppet.loaded(1, "n")
+    assert (puppet.settled, puppet.manager.ready()) == (1, True)
 
 
 def test_unloaded_and_loaded_by_a_person() -> None:
@@ -284,50 +332,6 @@ def test_a_champion_is_deleted_while_it_serves() -> None:
     assert puppet.default() == 1
     puppet.drained(2)
     assert puppet.serving == [1]
-
-
-def test_a_version_that_always_fails_is_withdrawn_for_the_one_before() -> None:
-    puppet = serving(1, 2)
-    puppet.manager.withdraw("m", 2, "every run failed")
-    assert puppet.default() == 1
-    assert puppet.jobs.audited == [("m", "withdraw", 2, "every run failed")]
-    puppet.drained(2)
-    assert puppet.states() == {1: VersionState.READY, 2: VersionState.UNAVAILABLE}
-    assert puppet.reason(2) == "every run failed"
-    puppet.passes(10_000)
-    assert puppet.loading == []
-    puppet.wish("m", 1, 2, champion=2)
-    assert puppet.loading == [2]
-
-
-def test_a_withdrawn_version_without_stand_in_is_tried_again() -> None:
-    puppet = serving(1)
-    puppet.manager.withdraw("m", 1, "every run failed")
-    assert puppet.default() is None
-    assert not puppet.manager.ready()
-    puppet.drained(1)
-    puppet.passes(1.01)
-    assert puppet.loading == [1]
-    puppet.loaded(1)
-    assert puppet.manager.ready()
-
-
-def test_without_fallback_nobody_stands_in_for_the_champion() -> None:
-    puppet = Puppet(slots=2, fallback=False)
-    puppet.wish("m", 1, 2, champion=2)
-    puppet.loaded(2)
-    puppet.loaded(1)
-    puppet.manager.withdraw("m", 2, "every run failed")
-    assert puppet.default() is None
-
-
-def test_withdrawn_twice_counts_once() -> None:
-    puppet = serving(1, 2)
-    puppet.manager.withdraw("m", 2, "bad")
-    puppet.manager.withdraw("m", 2, "bad")
-    puppet.manager.withdraw("m", 9, "bad")
-    puppet.manager.withdraw("n", 1, "bad")
-    assert len(puppet.jobs.audited) == 1
 
 
 def test_what_is_remembered_stays_small() -> None:

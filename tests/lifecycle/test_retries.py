@@ -23,6 +23,16 @@ def test_a_timer_that_comes_too_early_loses_no_retry(early_ns: int) -> None:
     assert puppet.default() == 2
 
 
+def test_what_has_failed_for_days_is_tried_again() -> None:
+    puppet = Puppet(retry_s=1.0, retry_max_s=60.0)
+    puppet.wish("m", 1)
+    for _ in range(1_100):
+        puppet.fails(1, BROKEN)
+        puppet.passes(60.0)
+    puppet.loaded(1)
+    assert puppet.default() == 1
+
+
 def test_what_did_not_fit_once_may_fit_the_next_time() -> None:
     puppet = Puppet(versions=1)
     puppet.wish("m", 1, 2, 9, champion=1)
