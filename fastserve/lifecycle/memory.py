@@ -125,7 +125,7 @@ class Room:
         """Give back what a version had."""
         with self._lock:
             self._left_bytes += _need_bytes(size_bytes)
-            self._taken_bytes = max(0, self._taken_bytes - size_bytes)
+            self._taken_bytes -= size_bytes
 
 
 def _need_bytes(size_bytes: int) -> int:

@@ -2,6 +2,8 @@
 
 import shutil
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,12 +94,51 @@ def test_a_registry_behind_a_link_that_is_moved_is_watched_on(tmp_path: Path) ->
         until(lambda: one.versions == (3, 2, 1))
 
 
+def test_a_version_of_other_hands_is_taken_once_it_has_settled(tmp_path: Path) -> None:
+    """Nothing announces that nothing more is written."""
+    add_version(tmp_path)
+    with watched(tmp_path, SELDOM.model_copy(update={"settle_s": 0.1})) as one:
+        until(lambda: one.versions == (1,))
+        (tmp_path / "m" / "2").mkdir()
+        shutil.copy(tmp_path / "m" / "1" / "model.onnx", tmp_path / "m" / "2")
+        until(lambda: one.versions == (2, 1), 20)
+
+
 def test_a_change_is_noticed_long_after_the_start(tmp_path: Path) -> None:
     add_version(tmp_path)
     with watched(tmp_path) as one:
         until(lambda: one.looks == 2)  # it looks once more as soon as changes are announced
         add_version(tmp_path)
         until(lambda: one.versions == (2, 1), 20)
+
+
+def test_nobody_looks_more_often_than_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastserve.lifecycle.watch._UNSETTLED_S", 0.01)
+    add_version(tmp_path)
+    with watched(tmp_path) as one:
+        for looks in (2, 3):
+            until(lambda: one.looks >= looks)  # noqa: B023
+            time.sleep(0.2)
+            assert one.looks == looks
+            one.watcher.look()
+
+
+@pytest.mark.parametrize("failure", [None, ValueError("nobody has thought of this")])
+def test_a_registry_that_is_not_there_is_waited_for_in_peace(
+    tmp_path: Path, failure: Exception | None
+) -> None:
+    one = Watched(tmp_path / "registry", SELDOM)
+    one.failure = failure
+    one.watcher.start()
+    for looks in (1, 2) if failure is None else (1,):
+        until(lambda: one.looks >= looks)  # noqa: B023
+        time.sleep(0.1)
+        assert one.looks == looks
+        one.watcher.look()
+    ending = threading.Thread(target=one.watcher.stop, daemon=True)
+    ending.start()
+    ending.join(20)
+    assert not ending.is_alive(), "nobody waits an hour for it"
 
 
 def test_whatever_happens_the_registry_stays_watched(
