@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from fastserve.errors import ModelRejected, RegistryError
-from fastserve.registry import Registry
+from fastserve.registry import Registry, files, publishing
+from fastserve.registry.rules import FileRules
 from fastserve.runtime import inspect
 from fastserve.types import Signature
 from tests import models
@@ -129,6 +130,36 @@ def test_provenance_that_is_not_json(registry: Registry, onnx_file: Path) -> Non
     assert not (registry.path / "m").exists()
 
 
+def test_provenance_that_no_manifest_holds(
+    published: Registry, onnx_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could be written, and never be read again."""
+    before = tree(published.path)
+    monkeypatch.setattr(publishing, "MAX_MANIFEST_BYTES", 2_000)
+    with pytest.raises(
+        RegistryError, match=r"makes a manifest.json of \d+ bytes, more than the limit of 2000$"
+    ):
+        published.publish("m", onnx_file, inspect=glance, provenance={"notes": "a" * 2_000})
+    assert tree(published.path) == before
+
+
+def test_nothing_is_published_for_an_alias_that_is_none(registry: Registry, onnx_file: Path) -> None:
+    with pytest.raises(RegistryError, match=r"'1' is not an alias"):
+        registry.publish("m", onnx_file, inspect=glance, alias="1")
+    assert tree(registry.path) == set()
+
+
+def test_what_is_too_large_is_refused_before_a_byte_is_written(
+    registry: Registry, onnx_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    monkeypatch.setattr(files, "on_step", steps.append)
+    rules = FileRules(max_version_bytes=onnx_file.stat().st_size - 1)
+    with pytest.raises(ModelRejected, match=r"larger than the limit"):
+        Registry(registry.path, rules=rules).publish("m", onnx_file, inspect=glance)
+    assert "model.onnx: opened" not in steps
+
+
 def test_external_data_comes_along(registry: Registry, tmp_path: Path) -> None:
     data, raw = models.external_data("weights.bin")
     (tmp_path / "big.onnx").write_bytes(data)
@@ -139,6 +170,9 @@ def test_external_data_comes_along(registry: Registry, tmp_path: Path) -> None:
     manifest = registry.verify("m", 1).manifest
     assert manifest is not None
     assert set(manifest.files) == {"model.onnx", "weights.bin"}
+    (line,) = registry.audit("m")
+    assert (line.details["files"], line.details["bytes"]) == (2, len(data) + len(raw))
+    assert line.details["signed"] is False
     (registry.path / "m/1/weights.bin").chmod(0o644)
     (registry.path / "m/1/weights.bin").write_bytes(bytes(len(raw)))
     with pytest.raises(RegistryError, match=r"m/1/weights.bin does not have the checksum"):
@@ -348,5 +382,10 @@ def test_another_name_of_a_model_is_no_model(registry: Registry, onnx_file: Path
     (registry.path / "Cats").symlink_to("cats")
     with pytest.raises(RegistryError, match="'Cats' is another name of a model that is there"):
         registry.publish("Cats", onnx_file, inspect=glance)
+    (registry.path / "dogs").symlink_to("/etc")
+    with pytest.raises(
+        RegistryError, match=r"cannot publish to '.*/dogs': it is a link that leaves the registry"
+    ):
+        registry.publish("dogs", onnx_file, inspect=glance)
     assert registry.versions("cats") == [1]
     assert registry.publish("cats", onnx_file, inspect=glance) == 2

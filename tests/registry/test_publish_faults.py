@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fastserve.errors import RegistryError
+from fastserve.errors import ModelRejected, RegistryError
 from fastserve.registry import Registry, chain, files, publishing
 from tests import models
 from tests.registry.conftest import SIGNATURE, glance, tree
@@ -118,6 +118,14 @@ def test_a_disk_that_is_full_at_any_page(disk: Path, onnx_file: Path, first: boo
     assert failed >= 4
     assert succeeded >= 1
     assert half >= 1
+
+
+def test_weights_that_were_cut_off_are_not_published(registry: Registry, tmp_path: Path) -> None:
+    source = with_weights(tmp_path / "source", 100)
+    os.truncate(source.with_name("weights.bin"), 399)
+    with pytest.raises(ModelRejected, match=r"in 'weights.bin', which has 399 bytes"):
+        registry.publish("m", source, inspect=glance)
+    assert tree(registry.path) == set()
 
 
 def test_a_full_disk_is_freed_by_collecting(disk: Path, tmp_path: Path, onnx_file: Path) -> None:
@@ -234,3 +242,23 @@ def test_a_staging_that_cannot_be_made_leaves_nothing(
     with pytest.raises(RegistryError, match="cannot publish"):
         registry.publish("m", onnx_file, inspect=glance)
     assert not (registry.path / "m").exists()
+
+
+@pytest.mark.parametrize(("times", "version"), [(2, 1), (1_000, None)])
+def test_a_directory_that_somebody_removes_is_made_again(
+    registry: Registry, onnx_file: Path, monkeypatch: pytest.MonkeyPatch, times: int, version: int | None
+) -> None:
+    """As a publisher does that fails in it, or a collector."""
+    removed: list[str] = []
+
+    def remove(step: str) -> None:
+        if step == "m: made" and len(removed) < times:
+            removed.append(step)
+            (registry.path / "m").rmdir()
+
+    monkeypatch.setattr(files, "on_step", remove)
+    if version is None:
+        with pytest.raises(RegistryError, match="it vanishes as soon as it is made"):
+            registry.publish("m", onnx_file, inspect=glance)
+    else:
+        assert registry.publish("m", onnx_file, inspect=glance) == version

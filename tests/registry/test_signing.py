@@ -167,6 +167,7 @@ def test_a_signed_version_is_accepted_by_any_trusted_key(
     registry: Registry, onnx_file: Path, pair: tuple[Path, Path], other: tuple[Path, Path]
 ) -> None:
     signed(registry, onnx_file, pair[0])
+    assert registry.audit("m")[0].details["signed"] is True
     for keys in ([pair[1]], [other[1], pair[1]]):
         assert Registry(registry.path, trusted=TrustedKeys.load(keys)).verify("m", 1).manifest is not None
     with pytest.raises(RegistryError, match=r"^m/1 is not signed by a trusted key$"):

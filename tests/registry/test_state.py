@@ -137,9 +137,19 @@ def test_tags(four: Registry) -> None:
     four.tag("m", 4, "stage", "prod")
     four.tag("m", 4, "note", "für Zürich")
     four.tag("m", 4, "stage", "canary")
+    four.tag("m", 2, "longest", "a" * 1024)
+    four.tag("m", 2, "area", "north")
     four.tag("m", 1, "stage", "old")
     four.tag("m", 1, "stage", None)
-    assert four.state("m").tags == {4: {"stage": "canary", "note": "für Zürich"}}
+    assert four.state("m").tags == {
+        4: {"stage": "canary", "note": "für Zürich"},
+        2: {"longest": "a" * 1024, "area": "north"},
+    }
+    content = json.loads((four.path / "m/tags.json").read_text())
+    assert [(version, list(tags)) for version, tags in content.items()] == [
+        ("2", ["area", "longest"]),
+        ("4", ["note", "stage"]),
+    ]
 
 
 def test_a_version_has_a_limited_number_of_tags(four: Registry) -> None:
