@@ -9,11 +9,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import numpy as np
 import pytest
 
 from fastserve.batching import BatchingOptions
-from fastserve.errors import RegistryError
-from fastserve.lifecycle import LifecycleOptions, Loader, Scanner, by_urgency, load_ahead, load_small
+from fastserve.errors import ModelFailed, RegistryError
+from fastserve.lifecycle import LifecycleOptions, Loaded, Loader, Scanner, by_urgency, load_ahead, load_small
+from fastserve.lifecycle.memory import NotEnoughMemory
 from fastserve.lifecycle.probe import vouch
 from fastserve.registry import Registry, VersionRecord
 from fastserve.runtime import RuntimeOptions
@@ -45,6 +47,13 @@ def loader(registry: Registry) -> Iterator[Loader]:
     yield loader
     loader.free_ahead()
     loader.close()
+
+
+def tight(registry: Registry, ahead: dict[tuple[str, int], Loaded] | None = None) -> Loader:
+    """There is room for one large version."""
+    size = (registry.path / "large" / "1" / "model.onnx").stat().st_size
+    options = OPTIONS.model_copy(update={"memory_bytes": int(size * 1.3)})
+    return Loader(registry, RuntimeOptions(), BatchingOptions(), options, threads=1, ahead=ahead)
 
 
 def test_what_takes_longer_is_left_alone(registry: Registry, loader: Loader) -> None:
@@ -138,12 +147,28 @@ def test_of_large_versions_no_further_one_is_begun_after_the_time(
 
 def test_what_is_not_kept_keeps_nothing(registry: Registry) -> None:
     """Neither memory nor a hold on the directory: there is room for one large version only."""
-    size = (registry.path / "large" / "1" / "model.onnx").stat().st_size
-    tight = OPTIONS.model_copy(update={"memory_bytes": int(size * 1.3)})
-    loader = Loader(registry, RuntimeOptions(), BatchingOptions(), tight, threads=1)
+    loader = tight(registry)
     for name in ("broken", "large"):
         loader.load_quickly(name, 1)
+    for _ in range(2):
+        loaded = loader.load("large", 1)
+        loader.free(loaded)
+        with pytest.raises(ModelFailed, match="its session is closed"):
+            loaded.runtime.run([np.zeros((1, 8), np.float32)])
+    loader.keep(loader.load("large", 1))
+    loader.free_ahead()
     held = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
     assert not [path for path in held if path.startswith(str(registry.path))]
-    loader.free(loader.load("large", 1))
     loader.close()
+
+
+def test_what_a_process_was_born_with_takes_its_room(registry: Registry) -> None:
+    parent = tight(registry)
+    child = tight(registry, {("large", 1): parent.load("large", 1)})
+    born_with = child.load("large", 1)
+    with pytest.raises(NotEnoughMemory):
+        child.load("large", 1)
+    child.free(born_with)
+    child.free(child.load("large", 1))
+    for loader in (parent, child):
+        loader.close()

@@ -7,6 +7,7 @@ import onnx
 import pytest
 
 from fastserve.batching import BatchingOptions
+from fastserve.errors import RegistryError
 from fastserve.lifecycle import LifecycleOptions, Loader
 from fastserve.registry import Registry
 from fastserve.runtime import RuntimeOptions
@@ -22,12 +23,13 @@ def loader_of(
     batching: BatchingOptions | None = None,
     runtime: RuntimeOptions | None = None,
     threads: int = 1,
+    **lifecycle: bool,
 ) -> Loader:
     """A loader of a registry that has the model `m`."""
     registry = Registry(tmp_path / "registry")
     publish(registry, "m", model)
-    options = runtime or RuntimeOptions(), batching or BatchingOptions(), LifecycleOptions(probe=False)
-    return Loader(registry, *options, threads=threads)
+    options = runtime or RuntimeOptions(), batching or BatchingOptions()
+    return Loader(registry, *options, LifecycleOptions(probe=False, **lifecycle), threads=threads)
 
 
 def test_a_batch_of_wide_rows_is_one_that_the_batch_buffer_may_hold(tmp_path: Path) -> None:
@@ -36,6 +38,28 @@ def test_a_batch_of_wide_rows_is_one_that_the_batch_buffer_may_hold(tmp_path: Pa
     loaded = loader.load("m", 1)
     assert loaded.max_batch_rows == 2**16 // (WIDTH * 4)
     loader.free(loaded)
+
+
+def test_checksums_are_compared_unless_nobody_wants_it(tmp_path: Path) -> None:
+    for verify in (True, False):
+        loader = loader_of(tmp_path / str(verify), models.scaled(), verify=verify)
+        model = tmp_path / str(verify) / "registry" / "m" / "1" / "model.onnx"
+        model.chmod(0o644)
+        model.write_bytes(models.scaled(2.5))
+        if verify:
+            with pytest.raises(RegistryError, match="does not have the checksum"):
+                loader.load("m", 1)
+        else:
+            loader.free(loader.load("m", 1))
+
+
+def test_a_model_is_the_one_that_its_manifest_tells_of(tmp_path: Path) -> None:
+    loader = loader_of(tmp_path, models.scaled(), verify=False)
+    model = tmp_path / "registry" / "m" / "1" / "model.onnx"
+    model.chmod(0o644)
+    model.write_bytes(models.scaled(width=5))
+    with pytest.raises(RegistryError, match=r"has another signature than the model: x, y$"):
+        loader.load("m", 1)
 
 
 def test_a_size_of_an_output_that_is_declared_and_not_so_is_variable(tmp_path: Path) -> None:

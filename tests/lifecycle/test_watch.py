@@ -31,6 +31,8 @@ class Watched(Scanner):
         self.looks = 0
         self.failure: Exception | None = None
         """What the next look fails with."""
+        self.deaf: Exception | None = None
+        """What whoever is told next fails with."""
         self.versions: tuple[int, ...] = ()
         self.watcher = Watcher(self, root, options, self._tell)
 
@@ -47,6 +49,9 @@ class Watched(Scanner):
         until(lambda: self.looks >= enough)
 
     def _tell(self, wishes: Mapping[str, Wish]) -> None:
+        failure, self.deaf = self.deaf, None
+        if failure is not None:
+            raise failure
         self.versions = wishes["m"].versions if "m" in wishes else ()
 
 
@@ -100,6 +105,7 @@ def test_a_version_of_other_hands_is_taken_once_it_has_settled(tmp_path: Path) -
     with watched(tmp_path, SELDOM.model_copy(update={"settle_s": 0.1})) as one:
         until(lambda: one.versions == (1,))
         (tmp_path / "m" / "2").mkdir()
+        until(lambda: tmp_path / "m" / "2" in one.waiting(), 20)
         shutil.copy(tmp_path / "m" / "1" / "model.onnx", tmp_path / "m" / "2")
         until(lambda: one.versions == (2, 1), 20)
 
@@ -139,6 +145,17 @@ def test_a_registry_that_is_not_there_is_waited_for_in_peace(
     ending.start()
     ending.join(20)
     assert not ending.is_alive(), "nobody waits an hour for it"
+
+
+def test_who_fails_as_he_is_told_is_told_again(tmp_path: Path) -> None:
+    add_version(tmp_path)
+    one = Watched(tmp_path, OFTEN)
+    one.deaf = MemoryError()
+    one.watcher.start()
+    try:
+        until(lambda: one.versions == (1,), 20)
+    finally:
+        one.watcher.stop()
 
 
 def test_whatever_happens_the_registry_stays_watched(
