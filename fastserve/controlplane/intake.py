@@ -96,7 +96,7 @@ class Intake:
             self.trouble = "it does not answer"
             raise StoreUnavailable(self.trouble) from None
         finally:
-            if not future.done() or future.cancelled():
+            if future.cancelled():
                 with suppress(ValueError):  # it is being committed
                     self._waiting.remove(waiting)
 
@@ -131,12 +131,12 @@ class Intake:
                 snapshots = [snapshot for snapshot, _ in group]
                 try:
                     taken = await loop.run_in_executor(self._writer, self._store.take_in, snapshots)
-                except BaseException as error:
+                except Exception as error:  # noqa: BLE001 - whoever waits hears of it
                     if isinstance(error, StoreUnavailable):
                         self.trouble = error.reason
-                    _fail(group, error)
-                    if not isinstance(error, Exception):
-                        raise
+                    for _, future in group:
+                        if not future.done():
+                            future.set_exception(error)
                     continue
                 self.trouble = ""
                 self._apply(taken)
@@ -156,9 +156,3 @@ class Intake:
         for worker in taken.workers.values():
             worker.seen_s = now_s
         self._fleet.workers |= taken.workers
-
-
-def _fail(group: list[_Waiting], error: BaseException) -> None:
-    for _, future in group:
-        if not future.done():
-            future.set_exception(error if isinstance(error, Exception) else StoreUnavailable("it is closing"))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text, update
 
+from fastserve.controlplane import intake
 from fastserve.controlplane.database import open_database
 from fastserve.controlplane.errors import StoreUnavailable
 from fastserve.controlplane.fleet import Fleet
@@ -37,6 +38,7 @@ class Held:
         self.go = threading.Semaphore(0)
         self._store = store
         self.fail = False
+        self.touches = 0
 
     def take_in(self, snapshots: list[Snapshot]) -> Taken:
         self.groups.append(len(snapshots))
@@ -44,6 +46,11 @@ class Held:
         if self.fail:
             raise StoreUnavailable("it is off")
         return self._store.take_in(snapshots)
+
+    def touch(self) -> None:
+        self.touches += 1
+        if self.fail:
+            raise StoreUnavailable("it is still off")
 
 
 class World:
@@ -85,19 +92,28 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-def test_what_comes_during_a_commit_is_the_next_group(play: Callable[..., None]) -> None:
+def test_what_comes_during_a_commit_is_the_next_group(
+    play: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "_MAX_GROUP", 3)
+
     async def scene(world: World) -> None:
-        first = asyncio.create_task(world.intake.submit(one(1, 1)))
+        other = one(1, 1)
+        other.deltas[0].version = 2
+        first = asyncio.create_task(world.intake.submit(other))
         await until(lambda: world.store.groups == [1])
-        others = [asyncio.create_task(world.intake.submit(one(1, n))) for n in range(2, 7)]
-        await asyncio.sleep(0)
+        others = [asyncio.create_task(world.intake.submit(one(1, n))) for n in range(2, 8)]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        others.pop().cancel()  # who has gone by then is not in it
         assert world.fleet.totals == {}, "nothing is shown that is not committed"
         world.store.go.release()
         assert await first == Answer(1)
-        await until(lambda: world.store.groups == [1, 5])
-        world.store.go.release()
+        world.store.go.release(2)
+        await until(lambda: world.store.groups == [1, 3, 2])
         assert await asyncio.gather(*others) == [Answer(1)] * 5
-        assert world.fleet.totals["m", 1].watched_rows == 60
+        assert world.fleet.totals["m", 1].watched_rows == 50
+        assert world.intake.watched == {("m", 1), ("m", 2)}
         assert len(world.fleet.workers) == 6
 
     play(scene)
@@ -117,12 +133,54 @@ def test_a_group_that_fails_changes_nothing(play: Callable[..., None]) -> None:
     play(scene)
 
 
+def test_what_waits_behind_a_group_that_fails_is_taken_in(play: Callable[..., None]) -> None:
+    async def scene(world: World) -> None:
+        world.store.fail = True
+        gone = asyncio.create_task(world.intake.submit(one(1, 1)))
+        await until(lambda: world.store.groups == [1])
+        stays = asyncio.create_task(world.intake.submit(one(1, 2)))
+        await asyncio.sleep(0)
+        gone.cancel()
+        world.store.go.release()
+        await until(lambda: world.intake.trouble == "it is off")
+        world.store.fail = False
+        world.store.go.release()
+        assert await stays == Answer(1)
+
+    play(scene)
+
+
+def test_a_database_that_was_away_is_looked_for_where_nobody_sends(play: Callable[..., None]) -> None:
+    async def scene(world: World) -> None:
+        world.store.fail = True
+        world.now_s = 100.0
+        asked = asyncio.create_task(world.intake.submit(one(1)))
+        await until(lambda: world.store.groups == [1])
+        async with asyncio.timeout(5):
+            await world.intake.look()  # what is being committed will tell
+        world.store.go.release(100)
+        with pytest.raises(StoreUnavailable):
+            await asked
+        for after_s, fail, touches, trouble in [
+            (2.9, True, 0, "it is off"),
+            (3.0, True, 1, "it is still off"),
+            (4.0, False, 2, ""),
+            (5.0, False, 2, ""),
+        ]:
+            world.now_s, world.store.fail = 100.0 + after_s, fail
+            await world.intake.look()
+            assert (world.store.touches, world.intake.trouble) == (touches, trouble), after_s
+
+    play(scene)
+
+
 def test_a_database_that_never_answers(play: Callable[..., None]) -> None:
     async def scene(world: World) -> None:
         for _ in range(3):
             with pytest.raises(StoreUnavailable, match="does not answer"):
                 await world.intake.submit(one(1))
         assert world.store.groups == [1], "the others wait no more"
+        assert world.intake.trouble == "it does not answer"
         world.store.go.release(100)
         answer = None
         while answer is None:
@@ -205,6 +263,7 @@ def test_a_control_plane_keeps_house(url: str, tmp_path: Path) -> None:
     async def scene(first: bool) -> None:
         control = Control(ControlOptions(), tmp_path / "none", open_database(url), clock)
         await control.intake.prepare()
+        assert control.intake.trouble == ""
         if first:
             await control.intake.submit(one(1))
         assert control.fleet.totals["m", 1].watched_rows == 10

@@ -160,7 +160,10 @@ def test_it_waits_for_a_database_that_is_not_there_yet(tmp_path: Path) -> None:
     control = ControlProcess(tmp_path, {"database": "postgresql+psycopg://u:hush@127.0.0.1:1/d"})
     until(lambda: "trying again" in control.log.read_text() or control.process.poll() is not None)
     one = snapshot(1, []).to_bytes()
-    assert control.post(one)[0] == 503
+    status, answer = control.post(one)
+    health = control.request("GET", "/v2/control/health")
+    assert (status, health.status) == (503, 503)
+    assert "port 1 failed" in health.json()["database"] and health.json()["database"] in str(answer["error"])
     report = control.request("GET", "/v2/control/models/m/report")
     assert report.status == 503 and "has not been read" in report.error
     assert control.stop() == 0
