@@ -32,6 +32,11 @@ def delta(rows: int, model: str = "m") -> VersionDelta:
     )
 
 
+def idle() -> VersionDelta:
+    """Of a second in which nothing was counted against the profile."""
+    return VersionDelta(model="m", version=1, codes={"503": 1}, profile=PROFILE.digest())
+
+
 def add(outbox: Outbox, at_s: float, *deltas: VersionDelta) -> None:
     span_ms = (int(at_s * 1_000) - 1_000, int(at_s * 1_000))
     now = [VersionNow(model="m", version=1, state="READY", profile=PROFILE.digest())]
@@ -78,8 +83,35 @@ def test_what_waits_is_merged_minute_by_minute() -> None:
         add(outbox, second, delta(2), delta(1, "other"))
     snapshots = drain(outbox)
     assert [rows_of(one) for one in snapshots] == [9, 18, 9]
+    assert [one.from_ms for one in snapshots] == [29_000, 59_000, 119_000]
     assert [one.to_ms for one in snapshots] == [50_000, 110_000, 140_000]
     assert [len(one.deltas) for one in snapshots] == [2, 2, 2]
+
+
+def test_beyond_the_limit_the_oldest_minutes_become_one() -> None:
+    outbox = Outbox(WHO, 3)
+    for minute in range(1, 7):
+        add(outbox, 60 * minute, delta(minute))
+    snapshots = drain(outbox)
+    assert [rows_of(one) for one in snapshots] == [1 + 2 + 3 + 4, 5, 6]
+    assert [one.from_ms for one in snapshots] == [59_000, 299_000, 359_000]
+    assert [one.to_ms for one in snapshots] == [240_000, 300_000, 360_000]
+
+
+def test_seconds_without_rows_and_another_profile_in_one_minute() -> None:
+    other = PROFILE.model_copy(update={"description": "another one"})
+    changed = delta(4)
+    changed.profile = other.digest()
+    outbox = Outbox(WHO, 10)
+    for second, one in enumerate((idle(), delta(3), idle(), changed, delta(2)), start=70):
+        add(outbox, second, one)
+    (sent,) = drain(outbox)
+    first, second_ = sent.deltas
+    assert (first.profile, first.watched_rows, first.codes) == (PROFILE.digest(), 5, {"503": 2, "200": 5})
+    assert (second_.profile, second_.watched_rows) == (other.digest(), 4)
+    sketch = PROFILE.tensors[0].sketch()
+    sketch.merge_bytes(first.states[0])
+    assert sketch.rows == 5
 
 
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=40), st.integers(2, 5), st.data())
@@ -140,9 +172,10 @@ def test_a_clock_set_back_loses_nothing() -> None:
 def test_profiles_that_do_not_fit_together_go_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     references = {one.digest(): one for one in (profiles.profile(profiles.tensor(f"x{n}")) for n in range(5))}
     largest = max(len(one.to_bytes()) for one in references.values())
-    monkeypatch.setattr(outbox_module, "MAX_SNAPSHOT_BYTES", 2 * (2 * largest + 500))
+    monkeypatch.setattr(outbox_module, "MAX_SNAPSHOT_BYTES", 2 * (3 * largest + 500))
     outbox = Outbox(WHO, 10)
     deltas = [VersionDelta(model=digest[:8], version=1, profile=digest) for digest in references]
+    deltas[0].states = [bytes(largest)]  # which takes room too
     outbox.add(Report(deltas, [], FIGURES, (0, 1_000), references))
     sent = outbox.next()
     assert sent is not None

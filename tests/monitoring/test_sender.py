@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fastserve.monitoring import sender as sender_module
 from fastserve.monitoring import transport
 from fastserve.monitoring.outbox import Report
 from fastserve.monitoring.sender import Sender
@@ -147,31 +148,65 @@ def test_a_snapshot_that_is_refused_for_good_does_not_stop_the_next(
     assert "which is dropped: deltas.0: wrong" in caplog.text
 
 
-def test_a_control_plane_of_another_release_is_asked_again_and_the_log_says_why(
-    control: ControlPlane, sender: Sender, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (
+            (409, {"error": "the snapshot has format 2"}),
+            "does not take statistics: the snapshot has format 2",
+        ),
+        ((200, {"number": 7}), "what answers in the control plane's place is no control plane"),
+    ],
+)
+def test_who_does_not_count_is_asked_again_and_the_log_says_why(
+    control: ControlPlane, sender: Sender, caplog: pytest.LogCaptureFixture, answer: Answer, said: str
 ) -> None:
-    control.answer = lambda _: (409, {"error": "the snapshot has format 2"})
+    control.answer = lambda _: answer
     sender.offer(report(delta(3)))
-    until(lambda: "does not take statistics: the snapshot has format 2" in caplog.text)
+    until(lambda: said in caplog.text)
     control.answer = lambda _: (200, {})
-    until(lambda: counted(control) == 3 and len({one.number for one in control.received}) == 1)
+    until(lambda: len(control.received) >= 2)
+    assert {one.number for one in control.received} == {1}
+    sender.offer(report(delta(4)))
+    until(lambda: counted(control) == 7)
 
 
 def test_troubles_that_take_turns_are_said_once_each(
-    control: ControlPlane, sender: Sender, caplog: pytest.LogCaptureFixture
+    control: ControlPlane, sender: Sender, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sender_module, "_RETRY_S", 0.1)
+    monkeypatch.setattr(sender_module, "_MOST_TOLD", 2)
     caplog.set_level("INFO")
     asked: list[int] = []
 
     def answer(one: Snapshot) -> Answer:
         asked.append(one.number)
-        return (200, {}) if len(asked) > 8 else (503, {"error": f"trouble {len(asked) % 2}"})
+        return (200, {}) if len(asked) > 8 else (503, {"error": f"trouble {len(asked) % 3}"})
 
     control.answer = answer
     for _ in range(3):
         sender.offer(report(delta(1)))
     until(lambda: "takes statistics again" in caplog.text)
-    assert [caplog.text.count(f"trouble {which}") for which in (0, 1)] == [1, 1]
+    # The third comes when enough was said.
+    assert [caplog.text.count(f"trouble {which}") for which in (1, 2, 0)] == [1, 1, 0]
+
+
+def test_a_trouble_that_lasts_is_told_each_time(
+    control: ControlPlane, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender_module, "_RETRY_S", 0.1)
+    caplog.set_level("INFO")
+    one = Sender(lambda: Link(path), WHO, 5, patience_s=0.25)
+    one.start()
+    for times in (1, 2):
+        before = len(control.received)
+        control.answer = lambda _: (503, {"error": "for a while"})
+        one.offer(report(delta(1)))
+        until(lambda count=times: caplog.text.count("for a while; statistics wait") == count)  # type: ignore[misc]
+        assert len(control.received) - before >= 3
+        control.answer = lambda _: (200, {})
+        until(lambda count=times: caplog.text.count("takes statistics again") == count)  # type: ignore[misc]
+    one.stop(5)
 
 
 def test_a_trouble_that_does_not_last_is_not_told(
@@ -229,12 +264,55 @@ def test_the_last_words_wait_for_a_control_plane_that_is_about_to_listen(path: P
         server.shutdown()
 
 
-def test_a_thread_that_is_stuck_is_said_to_be_behind(path: Path) -> None:
+def test_a_thread_that_is_stuck_is_said_to_be_behind_and_sends_all_at_once(
+    control: ControlPlane, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender_module, "_RETRY_S", 60.0)
+    control.answer = lambda one: (400 if one.number == 2 else 200, {"error": "which is no trouble to others"})
     one = Sender(lambda: Link(path), WHO, 5)
-    assert not one.behind
-    for _ in range(4):
-        one.offer(report(delta(1)))
-    assert one.behind
+    seen = [one.behind]
+    for minute in range(1, 5):
+        one.offer(report(delta(minute), at_s=60 * minute))
+    seen.append(one.behind)
+    one.start()
+    until(lambda: counted(control) == 10)
+    assert [each.to_ms // 60_000 for each in control.received] == [1, 2, 3, 4]
+    assert [*seen, one.behind] == [False, True, False]
+    one.stop(5)
+
+
+def test_who_has_nothing_to_send_sleeps(
+    control: ControlPlane, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Sender._work
+    woken: list[int] = []
+
+    def note(self: Sender) -> None:
+        woken.append(1)
+        work(self)
+
+    monkeypatch.setattr(Sender, "_work", note)
+    sender.offer(report(delta(3)))
+    until(lambda: counted(control) == 3)
+    time.sleep(0.1)
+    assert len(woken) == 1
+
+
+def test_what_cannot_be_helped_ends_neither_the_thread_nor_goes_on_for_ever(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def connect() -> Link:
+        tried.append(1)
+        raise ValueError("nobody thought of this")
+
+    tried: list[int] = []
+    one = Sender(connect, WHO, 5)
+    one.start()
+    one.offer(report(delta(3)))
+    until(lambda: "nobody thought of this" in caplog.text)
+    one.stop(0.3)
+    one._thread.join(5)
+    assert not one._thread.is_alive() and 2 <= len(tried) <= 6
 
 
 def test_profiles_may_be_wanted_one_after_the_other(control: ControlPlane, sender: Sender) -> None:
