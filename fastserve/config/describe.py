@@ -1,6 +1,7 @@
 """Says in words what a setting is and takes: for errors, --help and the reference file."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,6 +11,7 @@ from pydantic.fields import FieldInfo
 from fastserve.config.document import KeyPath
 from fastserve.config.schema import Config
 
+_schema = cache(Config.model_json_schema)
 _KINDS = {
     "integer": "a whole number",
     "number": "a number",
@@ -54,12 +56,11 @@ def help_text(path: KeyPath) -> str:
 
 def allowed(path: KeyPath) -> str:
     """What the setting at `path` takes, such as `a whole number from 0 to 65535`, by its JSON Schema."""
-    node: dict[str, Any] = Config.model_json_schema()
-    definitions = node["$defs"]
+    node = _schema()
     for key in path:
-        node = _resolve(node, definitions)
+        node = _resolve(node)
         node = node.get("properties", {}).get(key) or node.get("items", {})
-    return _words(_resolve(node, definitions), definitions)
+    return _words(node)
 
 
 def _kinds(field: FieldInfo) -> set[Any]:
@@ -67,20 +68,21 @@ def _kinds(field: FieldInfo) -> set[Any]:
     return {field.annotation, *get_args(field.annotation)}
 
 
-def _resolve(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+def _resolve(node: dict[str, Any]) -> dict[str, Any]:
     while "$ref" in node:
-        node = definitions[node["$ref"].rpartition("/")[2]]
+        node = _schema()["$defs"][node["$ref"].rpartition("/")[2]]
     return node
 
 
-def _words(node: dict[str, Any], definitions: dict[str, Any]) -> str:
+def _words(node: dict[str, Any]) -> str:
+    node = _resolve(node)
     if "enum" in node:
         return _either([str(value) for value in node["enum"]])
     if "anyOf" in node:
-        return _either([_words(_resolve(option, definitions), definitions) for option in node["anyOf"]])
+        return _either([_words(option) for option in node["anyOf"]])
     kind = node.get("type", "")
     if kind == "array":
-        return f"a list, each item {_words(_resolve(node['items'], definitions), definitions)}"
+        return f"a list, each item {_words(node['items'])}"
     if node.get("format") == "path":
         return "a path"
     return _KINDS.get(kind, "another value") + _range(node)
