@@ -22,7 +22,7 @@ def json_response(value: object, status: int = 200) -> Response:
     return Response(orjson.dumps(value), status, media_type="application/json")
 
 
-def body_response(request: Request, body: bytes, json_length: int, compress_min_bytes: int) -> Response:
+def body_response(request: Request, body: bytes, compress_min_bytes: int, json_length: int = -1) -> Response:
     """Answer an encoded body; headers in the order that the compiled path writes them.
 
     `json_length` is -1 when the body is JSON alone, else the bytes of JSON before the binary tensors.

@@ -50,8 +50,7 @@ class DocsRoutes:
                 served.append(self._plane.resolve(name))
             except NotReady:
                 continue
-        body = orjson.dumps(document(served))
-        return body_response(request, body, -1, self._options.compress_min_bytes)
+        return body_response(request, orjson.dumps(document(served)), self._options.compress_min_bytes)
 
     async def redirect(self, _: Request) -> Response:
         """GET /v2/docs, where MLServer has its page."""

@@ -60,7 +60,7 @@ class V1Routes:
         if not wanted.columnar:
             check_rows(outputs, served.signature, wanted.rows)
         encoded = encode(outputs, served.signature, wanted.columnar)
-        return body_response(request, encoded, -1, options.compress_min_bytes)
+        return body_response(request, encoded, options.compress_min_bytes)
 
     async def status(self, request: Request) -> Response:
         """GET /v1/models/{m}[/versions/{v}]: the state of every version."""

@@ -22,12 +22,7 @@ from fastserve.frontends.http.errors import Unsupported
 from fastserve.frontends.http.options import HttpOptions
 from fastserve.frontends.http.v2_codec import decode
 
-EXTENSIONS = [
-    "binary_tensor_data",
-    "model_configuration",
-    "parameters",
-    "statistics",
-]
+EXTENSIONS = ["binary_tensor_data", "model_configuration", "parameters", "statistics"]
 
 
 class V2Routes:
@@ -131,7 +126,7 @@ class V2Routes:
         # A model that does not keep rows apart runs alone, and its outputs are answered as they came.
         rows = wanted.rows if served.max_batch_rows else -1
         encoded, length = served.encoder.body(outputs, 0, rows, wanted.id_json, wanted.selection)
-        return body_response(request, encoded, length, options.compress_min_bytes)
+        return body_response(request, encoded, options.compress_min_bytes, length)
 
 
 def _model(suffix: str, endpoint: Any, method: str = "GET") -> list[BaseRoute]:
