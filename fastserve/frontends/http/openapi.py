@@ -239,7 +239,7 @@ def _predict(one: Served) -> Json:
     """Rows when each is answered by itself; columns when the model has none, or mixes or loses them."""
     batched = one.max_batch_rows > 0
     key, answer = ("instances", "predictions") if batched else ("inputs", "outputs")
-    columns = {spec.name: _value_schema(spec, 1 if batched else 0) for spec in one.signature.inputs}
+    columns = {spec.name: _value_schema(spec, batched) for spec in one.signature.inputs}
     row: Json = {
         "type": "object",
         "required": list(columns),
@@ -256,14 +256,13 @@ def _predict(one: Served) -> Json:
     response: Json = {"type": "object", "required": [answer], "properties": {answer: {}}}
     example = None
     if _has_example(one):
-        skip = 1 if batched else 0
-        values = {spec.name: _example_nested(spec, shape, skip) for spec, shape in _examples(one)}
+        values = {spec.name: _example_nested(spec, shape, batched) for spec, shape in _examples(one)}
         example = {key: [values] if batched else values}
     return _operation(one, "Predict", request, response, example)
 
 
-def _value_schema(spec: TensorSpec, skip: int) -> Json:
-    """Describe one value of `shape[skip:]`; a single element may stand bare."""
+def _value_schema(spec: TensorSpec, batched: bool) -> Json:
+    """Describe the value of a row, or of a whole tensor where there are none; a row of one may stand bare."""
     if spec.datatype is DataType.BYTES:
         schema: Json = {"type": "string"}
     elif spec.datatype is DataType.BOOL:
@@ -273,11 +272,11 @@ def _value_schema(spec: TensorSpec, skip: int) -> Json:
     else:
         schema = {"type": "integer"}
     bare = schema
-    for dim in reversed(spec.shape[skip:]):
+    for dim in reversed(spec.shape[batched:]):
         schema = {"type": "array", "items": schema}
         if dim >= 0:
             schema |= {"minItems": dim, "maxItems": dim}
-    return {"anyOf": [bare, schema]} if schema is not bare and _is_single(spec, skip) else schema
+    return {"anyOf": [bare, schema]} if schema is not bare and _is_single(spec, batched) else schema
 
 
 # -- examples ---------------------------------------------------------------------------------------------
@@ -296,15 +295,14 @@ def _example_value(spec: TensorSpec) -> object:
     return _EXAMPLES.get(spec.datatype, 0.5 if spec.datatype.is_float else 1)
 
 
-def _is_single(spec: TensorSpec, skip: int) -> bool:
+def _is_single(spec: TensorSpec, batched: bool) -> bool:
     """Tell whether a row is one element, which may stand bare."""
-    return skip > 0 and all(dim == 1 for dim in spec.shape[skip:])
+    return batched and all(dim == 1 for dim in spec.shape[1:])
 
 
-def _example_nested(spec: TensorSpec, shape: tuple[int, ...], skip: int) -> object:
+def _example_nested(spec: TensorSpec, shape: tuple[int, ...], batched: bool) -> object:
     value = _example_value(spec)
-    if _is_single(spec, skip):
-        return value
-    for dim in reversed(shape[skip:]):
-        value = [value] * dim
+    if not _is_single(spec, batched):
+        for dim in reversed(shape[batched:]):
+            value = [value] * dim
     return value
