@@ -148,11 +148,11 @@ class Supervisor:
         )
         self._ingest = ingest
         self._pid = os.getpid()
-        self._settled = Signal()
+        self._settled = Sign()
         self._nursery: Nursery | None = None
         self._ahead: Ahead | None = None
         """What the workers are born with: set in the process that they are forked from, not in this one."""
-        self._asked = Signal()
+        self._asked = Sign()
         """A signal has come that asks to stop."""
 
     def run(self) -> int:
@@ -284,7 +284,7 @@ def _end(slots: list[Slot], give_up_s: float) -> None:
             process.wait(_KILL_S)
 
 
-class Signal:
+class Sign:
     """A sign that children give and the parent counts."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from fastserve.app.supervisor import Signal, _own_directory
+from fastserve.app.supervisor import Sign, _own_directory
 from fastserve.errors import ConfigError
 from fastserve.lifecycle import LifecycleOptions
 from fastserve.lifecycle.probe import inspect_apart
@@ -377,7 +377,7 @@ def test_who_is_not_answered_when_the_server_waits_no_longer_may_try_elsewhere(
 
 
 def test_signs_of_children_are_counted_once() -> None:
-    sign = Signal()
+    sign = Sign()
     assert sign.given == 0
     for _ in range(3):
         sign.give()
