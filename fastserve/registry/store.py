@@ -66,6 +66,9 @@ class VersionRecord:
 class Registry:
     """A registry directory; keeps nothing in memory. Safe from any number of threads and processes.
 
+    Unless a method says otherwise it raises ModelNotFound or VersionNotFound for what is not there, and
+    RegistryError for what cannot be read.
+
     Parameters
     ----------
     rules
@@ -112,12 +115,7 @@ class Registry:
         return list(listing.passed_over(self.path))
 
     def places(self, model: str) -> dict[int, bool]:
-        """Give the numbers in a model's directory; True for a whole version, False without a model file.
-
-        Raises
-        ------
-        ModelNotFound, RegistryError
-        """
+        """Give the numbers in a model's directory; True for a whole version, False without a model file."""
         return dict(listing.places(*self._find(model)))
 
     def describe(self, model: str, version: int) -> VersionRecord:
@@ -196,22 +194,14 @@ class Registry:
     def add_profile(self, model: str, version: int, content: bytes, *, replace: bool = False) -> str:
         """Put a profile beside a published version, give its sha256; the same one again changes nothing.
 
-        Raises
-        ------
-        ModelNotFound, VersionNotFound
-        RegistryError
-            It is too large, there is one and `replace` is not said, or the registry cannot be changed.
+        RegistryError when it is too large, there is one and `replace` is not said, or nothing can be changed.
         """
         return profiles.add(self._find_version(model, version)[0].parent, version, content, replace)
 
     def profile(self, model: str, version: int) -> bytes | None:
         """Read a version's profile, the one put beside it before its own; None where there is neither.
 
-        Raises
-        ------
-        ModelNotFound, VersionNotFound
-        RegistryError
-            It is not what was written, by its checksum, or not this version's.
+        RegistryError when it is not what was written, by its checksum, or not this version's.
         """
         found = profiles.read(self._find_version(model, version)[0].parent, version)
         return None if found is None else found.content
@@ -237,11 +227,7 @@ class Registry:
     def read_audit(self, model: str) -> tuple[list[AuditLine], list[range]]:
         """Give the lines of the audit log, the oldest first, and the numbers of those that cannot be read.
 
-        Raises
-        ------
-        ModelNotFound
-        RegistryError
-            The log cannot be read at all, or is very large.
+        RegistryError when it cannot be read at all, or is very large.
         """
         directory, _ = self._find(model)
         size = _stamp(f"{directory}/{reading.LOG_FILE}")
@@ -263,14 +249,7 @@ class Registry:
         return checking.check(self._find(model)[0])
 
     def replaced(self, model: str) -> dict[int, str]:
-        """Say which versions have not the manifest that the audit log says they were published with.
-
-        Raises
-        ------
-        ModelNotFound
-        RegistryError
-            The log cannot be read.
-        """
+        """Say which versions have not the manifest that the audit log says they were published with."""
         directory, root = self._find(model)
         return checking.replaced(directory, listing.versions(directory, root))
 
