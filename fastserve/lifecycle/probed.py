@@ -32,7 +32,7 @@ _OTHERS_WRITE = 0o022
 
 
 class Marker:
-    """The file of one version, held by nobody else meanwhile; without a descriptor it forgets."""
+    """The file that remembers one version, locked meanwhile; without a descriptor nothing is remembered."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor

@@ -66,7 +66,7 @@ class AuditLog:
     def commit(
         self, event: str, details: Mapping[str, Any], apply: Callable[[], object] | None = None
     ) -> None:
-        """Log a change and make it; when `apply` raises, which it must only do unchanged, nothing happened.
+        """Log a change and make it by `apply`; where that raises it has changed nothing, and no line stays.
 
         Raises
         ------

@@ -23,7 +23,7 @@ log = logging.getLogger("fastserve.registry")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 _said = threading.Lock()
-"""Taken by who says that there are no locks, of all threads that load at once."""
+"""Taken for good by the one thread that says that there are no locks."""
 
 
 class Hold:

@@ -75,7 +75,7 @@ def damaged(directory: Path, root: Path) -> Iterator[tuple[int, str]]:
 def passed_over(path: Path) -> Iterator[tuple[str, str]]:
     """What looks like a model or a version, lies where no server looks for one, and is not `damaged`.
 
-    Where it is, from the registry, and what is the matter; sorted. What cannot be read is not in it.
+    Its place below the registry and what is the matter, sorted; without what cannot be read.
     """
     root = path.resolve()
     for entry in _visible(path):
