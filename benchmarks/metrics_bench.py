@@ -12,7 +12,7 @@ import time
 from statistics import median
 
 from benchmarks.serving.machine import describe
-from fastserve.controlplane.fleet import Drift, Fleet, VersionTotals, WorkerNow
+from fastserve.controlplane.fleet import Fleet, VersionTotals, WorkerNow
 from fastserve.controlplane.metrics import PHASES, STATISTICS, render
 from fastserve.controlplane.options import ControlOptions
 from fastserve.monitoring.comparing import FeatureComparison, Side
@@ -51,8 +51,7 @@ def fleet() -> Fleet:
         }
         codes = {"200": 10**7, "400": 12, "429": 5, "503": 1}
         made.totals[version] = VersionTotals(codes, histograms, 10**8)
-        features = [compared(number, dice) for number in range(FEATURES)]
-        made.drift[version] = Drift("data", 3_600.0, features)
+        made.drift[version] = [compared(number, dice) for number in range(FEATURES)]
     for place in range(WORKERS):
         now = [VersionNow(model=model, version=one, state="READY", queue_rows=3) for model, one in versions]
         process = ProcessFigures(pid=100 + place, resident_bytes=2**28, cpu_s=1.5, open_fds=30, threads=4)

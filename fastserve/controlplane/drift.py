@@ -3,10 +3,11 @@
 import math
 from collections.abc import Callable
 
-from fastserve.controlplane.fleet import Drift, Fleet, Version
+from fastserve.controlplane.fleet import Fleet, Version
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.spans import span_until
 from fastserve.controlplane.summary import Summaries
+from fastserve.monitoring.comparing import FeatureComparison
 
 _AGAIN_S = 15.0
 """Between two comparisons of a version: each reads the windows of an hour, and nobody looks more often."""
@@ -55,8 +56,8 @@ class DriftWatch:
             wait_s = _AGAIN_S if version in self._fleet.drift else 0.0
         return self._now_s() - self._compared_s.get(version, -math.inf) >= wait_s
 
-    def compare(self, version: Version, wall_ms: int) -> Drift | None:
-        """Compare a version's last rows with its reference; None without any. In any thread.
+    def compare(self, version: Version, wall_ms: int) -> list[FeatureComparison]:
+        """Compare a version's last rows with its reference; nothing without any. In any thread.
 
         Those of the window, from the beginning of the minute, hour or day that it begins in, as in reports.
 
@@ -64,18 +65,15 @@ class DriftWatch:
         ------
         NotWatched, StoreUnavailable
         """
-        window_s = self._options.drift_window_s
-        span = span_until(wall_ms, int(window_s * 1_000), self._options)
+        span = span_until(wall_ms, int(self._options.drift_window_s * 1_000), self._options)
         live = self._summaries.live(*version, span.start_ms, span.end_ms)
-        if not live.rows:
-            return None
-        return Drift(live.profile.source, window_s, live.features())
+        return live.features() if live.rows else []
 
-    def show(self, version: Version, found: Drift | None) -> None:
+    def show(self, version: Version, found: list[FeatureComparison]) -> None:
         """Put a comparison where `/metrics` finds it, or take it away."""
         self._compared_s[version] = self._now_s()
         self._watched.discard(version)
-        if found is None:
-            self._fleet.drift.pop(version, None)
-        else:
+        if found:
             self._fleet.drift[version] = found
+        else:
+            self._fleet.drift.pop(version, None)

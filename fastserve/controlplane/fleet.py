@@ -48,23 +48,13 @@ class WorkerNow:
 
 
 @dataclass(slots=True)
-class Drift:
-    """The last comparison of a version's live rows with its profile."""
-
-    source: str
-    """Where the reference came from: data or live."""
-    window_s: float
-    """How far back the live rows go."""
-    features: list[FeatureComparison] = field(default_factory=list)
-
-
-@dataclass(slots=True)
 class Fleet:
     """Everything that `/metrics` shows. One event loop's thread only."""
 
     totals: dict[Version, VersionTotals] = field(default_factory=dict)
     workers: dict[Place, WorkerNow] = field(default_factory=dict)
-    drift: dict[Version, Drift] = field(default_factory=dict)
+    drift: dict[Version, list[FeatureComparison]] = field(default_factory=dict)
+    """The last comparison of live rows with the profile, feature by feature in its order."""
 
     def held(self) -> Iterator[tuple[Version, VersionNow]]:
         """Give every version of every worker, as it stands there."""

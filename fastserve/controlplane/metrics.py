@@ -7,7 +7,7 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 
 from fastserve import __version__
 from fastserve.controlplane.exposition import HistogramLines, Ladder, Lines, labelled, plain
-from fastserve.controlplane.fleet import Drift, Fleet, Place, Version, VersionTotals, WorkerNow
+from fastserve.controlplane.fleet import Fleet, Place, Version, VersionTotals, WorkerNow
 from fastserve.controlplane.options import ControlOptions
 from fastserve.lifecycle.states import VersionState
 from fastserve.monitoring.comparing import FeatureComparison
@@ -116,7 +116,7 @@ def _standing(fleet: Fleet, shown: Mapping[Version, str]) -> tuple[Lines, Lines]
     return rows, state
 
 
-def _drift(found: Sequence[tuple[str, Drift]], limit: int) -> tuple[Lines, ...]:
+def _drift(found: Sequence[tuple[str, list[FeatureComparison]]], limit: int) -> tuple[Lines, ...]:
     distances = Lines(
         "gauge", "fastserve_drift_distance", "How far the live rows of a feature lie from its reference."
     )
@@ -136,9 +136,9 @@ def _drift(found: Sequence[tuple[str, Drift]], limit: int) -> tuple[Lines, ...]:
         "fastserve_features_not_exported",
         "Features left out here: the first control.metrics_max_features of the profile are shown.",
     )
-    for labels, drift in found:
-        shown = drift.features[:limit]
-        left_out.add(labels, len(drift.features) - len(shown))
+    for labels, features in found:
+        shown = features[:limit]
+        left_out.add(labels, len(features) - len(shown))
         for name, feature in zip(feature_names(shown), shown, strict=True):
             of_it = f"{labels},{labelled(feature=name)}"
             for statistic, label in _STATISTICS:

@@ -202,12 +202,12 @@ class Control:
             try:
                 found = await loop.run_in_executor(self._readers, compare, version, self._clock_ms())
             except (NotWatched, ProfileUnavailable):
-                found = None
+                found = []
             except StoreUnavailable:
                 raise
             except Exception:  # what is wrong with one version's counts keeps no other from being compared
                 log.exception("model '%s' version %d cannot be compared", *version)
-                found = None
+                found = []
             self._drift.show(version, found)
 
     def _aliases(self, model: str) -> dict[str, int]:

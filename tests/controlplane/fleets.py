@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from fastserve.controlplane.fleet import Drift, Fleet, VersionTotals, WorkerNow
+from fastserve.controlplane.fleet import Fleet, VersionTotals, WorkerNow
 from fastserve.controlplane.reporting import Report, TimePoint
 from fastserve.monitoring.comparing import FeatureComparison, Moments, Side
 from fastserve.monitoring.snapshot import HistogramDelta, ProcessFigures, VersionNow
@@ -86,7 +86,7 @@ def fleet(model: str = "flights", feature: str = "x") -> Fleet:
             ("box", 0): worker(0, holding(model, 3, "READY", 5), cpu_before_s=2.0),
             ("box", 1): worker(1, holding(model, 3, "LOADING", 2)),
         },
-        drift={(model, 3): Drift("data", 3_600.0, [number(feature), category()])},
+        drift={(model, 3): [number(feature), category()]},
     )
 
 

@@ -1,13 +1,15 @@
 """When versions are compared again for `/metrics`."""
 
 from fastserve.controlplane.drift import DriftWatch
-from fastserve.controlplane.fleet import Drift, Fleet, WorkerNow
+from fastserve.controlplane.fleet import Fleet, WorkerNow
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.rollup import Rollup
 from fastserve.controlplane.spans import HOUR_MS, MINUTE_MS
 from fastserve.controlplane.store import Store
 from fastserve.controlplane.summary import Summaries
+from fastserve.monitoring.comparing import FeatureComparison
 from fastserve.monitoring.snapshot import ProcessFigures, VersionNow
+from tests.controlplane.fleets import number
 from tests.controlplane.snapshots import NOON_MS, Clock, delta, normal, profile, snapshot
 
 VERSION = ("m", 1)
@@ -26,7 +28,7 @@ class Scene:
         now = VersionNow(model="m", version=1, state="READY", profile=profile().digest())
         self.fleet.workers["here", 0] = WorkerNow("a" * 32, 0.0, process, [now])
 
-    def compared(self, rows: bool, after_s: float, shown: Drift | None) -> bool:
+    def compared(self, rows: bool, after_s: float, shown: list[FeatureComparison]) -> bool:
         """Tell whether it is compared so long after the last time, and show what came of it."""
         self.now_s += after_s
         due = self.watch.due({VERSION} if rows else set())
@@ -36,9 +38,9 @@ class Scene:
 
 
 def test_first_rows_are_compared_at_once_and_later_ones_in_their_turn() -> None:
-    scene, found = Scene(), Drift("data", 3_600.0)
-    assert scene.compared(False, 0, None)
-    assert not scene.compared(False, 5, None)
+    scene, found = Scene(), [number()]
+    assert scene.compared(False, 0, [])
+    assert not scene.compared(False, 5, [])
     assert scene.compared(True, 5, found)
     assert not scene.compared(True, 5, found)
     assert not scene.compared(False, 5, found)
@@ -49,20 +51,20 @@ def test_first_rows_are_compared_at_once_and_later_ones_in_their_turn() -> None:
 
 def test_a_version_that_is_gone_has_no_distances() -> None:
     scene = Scene()
-    assert scene.compared(True, 0, Drift("data", 3_600.0))
+    assert scene.compared(True, 0, [number()])
     assert VERSION in scene.fleet.drift
     workers = dict(scene.fleet.workers)
     scene.fleet.workers.clear()
-    assert not scene.compared(True, 1, None)
+    assert not scene.compared(True, 1, [])
     assert VERSION not in scene.fleet.drift
     scene.fleet.workers.update(workers)
-    assert scene.compared(False, 1, None), "one that is back waits for nothing"
+    assert scene.compared(False, 1, []), "one that is back waits for nothing"
 
 
 def test_distances_go_with_the_last_rows_of_the_window() -> None:
     scene = Scene()
-    assert scene.compared(True, 0, Drift("data", 3_600.0))
-    assert scene.compared(False, 60, None)
+    assert scene.compared(True, 0, [number()])
+    assert scene.compared(False, 60, [])
     assert VERSION not in scene.fleet.drift
 
 
@@ -76,10 +78,7 @@ def test_a_window_holds_at_least_what_it_says(store: Store, clock: Clock) -> Non
     watch = DriftWatch(summaries, Fleet(), ControlOptions(drift_window_s=60), lambda: 0.0)
     for second in (595, 540, 541, 570, 599):
         found = watch.compare(VERSION, NOON_MS + second * 1_000)
-        assert found is not None
-        assert {feature.live.rows for feature in found.features} == {
-            7 * (595 - (second - 60) // 60 * 60 + 5) // 5
-        }
+        assert {feature.live.rows for feature in found} == {7 * (595 - (second - 60) // 60 * 60 + 5) // 5}
 
 
 def test_a_window_longer_than_minutes_are_kept_begins_with_a_whole_hour(store: Store, clock: Clock) -> None:
@@ -93,4 +92,4 @@ def test_a_window_longer_than_minutes_are_kept_begins_with_a_whole_hour(store: S
     rollup.forget(clock.now_ms, set())
     watch = DriftWatch(Summaries(store.database, store.profiles), Fleet(), options, lambda: 0.0)
     found = watch.compare(VERSION, clock.now_ms)
-    assert found is not None and found.features[0].live.rows == 7
+    assert found[0].live.rows == 7

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from fastserve import __version__
-from fastserve.controlplane.fleet import Drift, Fleet, VersionTotals
+from fastserve.controlplane.fleet import Fleet, VersionTotals
 from fastserve.controlplane.metrics import MAX_VERSIONS, feature_names, render
 from fastserve.controlplane.options import ControlOptions
 from fastserve.monitoring.comparing import Side
@@ -147,7 +147,7 @@ def test_odd_numbers_and_no_rows() -> None:
     made, x = fleet(), {"model": "flights", "version": "3", "feature": "x"}
     empty = Side(rows=0, missing=0, counts=(0,) * 6, outside=0)
     distances = {"psi": math.inf, "hellinger": math.nan, "wasserstein": -math.inf}
-    made.drift["flights", 3] = Drift("data", 60.0, [number(live=empty, distances=distances)])
+    made.drift["flights", 3] = [number(live=empty, distances=distances)]
     page = render(made, OPTIONS)
     assert value(page, "fastserve_drift_distance", **x, statistic="psi") == math.inf
     assert math.isnan(value(page, "fastserve_drift_distance", **x, statistic="hellinger"))
@@ -157,7 +157,7 @@ def test_odd_numbers_and_no_rows() -> None:
 
 def test_only_the_first_features_of_a_profile_are_shown() -> None:
     made = fleet()
-    made.drift["flights", 3].features = [number(f"f{place}") for place in range(12)]
+    made.drift["flights", 3] = [number(f"f{place}") for place in range(12)]
     page = render(made, ControlOptions(metrics_max_features=5))
     assert [dict(at[1])["feature"] for at in every(page, "fastserve_missing_share")] == [
         f"f{place}" for place in range(5)
@@ -231,7 +231,7 @@ def test_an_empty_fleet() -> None:
 
 def test_a_name_without_utf8_spoils_only_itself() -> None:
     made = fleet()
-    made.drift["flights", 3].features = [number("a\ud800b")]
+    made.drift["flights", 3] = [number("a\ud800b")]
     found = every(render(made, OPTIONS), "fastserve_missing_share")
     assert [dict(at[1])["feature"] for at in found] == ["a?b"]
 

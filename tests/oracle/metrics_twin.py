@@ -75,7 +75,7 @@ class Twin(Collector):
         for version, labels in self.versions():
             if version not in self.fleet.drift:
                 continue
-            features = self.fleet.drift[version].features
+            features = self.fleet.drift[version]
             left_out.add_metric(labels, 0)
             for name, feature in zip(feature_names(features), features, strict=True):
                 for statistic in STATISTICS:
