@@ -74,6 +74,15 @@ _MAX_TEXT_BYTES = 4096
 _MAX_FACTS = 100_000
 _NONE: frozenset[int] = frozenset()
 
+_OTHER_FORMATS = {
+    b"version https://git-lfs": "a pointer of Git LFS; `git lfs pull` fetches what it points to",
+    b"PK\x03\x04": "a ZIP archive, as torch.save and Keras write; export the model to ONNX",
+    b"\x80": "a Python pickle; convert the model to ONNX",
+    b"\x89HDF": "HDF5, as Keras writes; convert the model to ONNX",
+    b"\x1f\x8b": "compressed with gzip",
+}
+"""First bytes of what is published by mistake."""
+
 _NO_TEXTS: dict[int, str] = {}
 _NO_NUMBERS: dict[int, int] = {}
 _NO_ENTRIES: dict[str, str] = {}
@@ -118,7 +127,13 @@ def read_facts(path: Path, label: str) -> OnnxFacts:
         try:
             return _Walk(file.fileno(), size).run()
         except (Malformed, UnicodeDecodeError) as error:
-            raise ModelRejected(f"{label} is not an ONNX file: {error}") from error
+            raise ModelRejected(f"{label} is not an ONNX file: {_format(file.fileno()) or error}") from error
+
+
+def _format(descriptor: int) -> str:
+    """Name the format that a file which is not ONNX has, as the end of a sentence; empty when unknown."""
+    start = os.pread(descriptor, _LOOK_AHEAD_BYTES, 0)
+    return next((f"it is {what}" for magic, what in _OTHER_FORMATS.items() if start.startswith(magic)), "")
 
 
 class _Message:
