@@ -30,9 +30,10 @@ MAX_REPLY_BYTES = 4 * 2**20
 _MAX_TEXT = 500
 _TRIED_WITH = (
     " (it was tried with a row of zeros and empty strings, where dimensions vary with sizes of "
-    f"{', '.join(map(str, SIZES))}: let the graph answer those, as the one of "
-    "OneHotEncoder(handle_unknown='ignore') does)"
+    f"{', '.join(map(str, SIZES))}: one that must be another has to stand in the file)"
 )
+_UNKNOWN_CATEGORY = "Unknown Category"
+_IGNORE = "; OneHotEncoder(handle_unknown='ignore') makes a graph that answers for those it does not know"
 _NICE = 10
 _READ_BYTES = 64 * 1024
 _REPLY_S = 5.0
@@ -189,7 +190,8 @@ def _report(path: Path) -> dict[str, Any]:
         if any(words in text.lower() for words in _OUT_OF_MEMORY):
             return {"memory": True}
         if isinstance(error, ModelFailed):
-            text = f"{text[: _MAX_TEXT - len(_TRIED_WITH)]}{_TRIED_WITH}"
+            advice = _IGNORE if _UNKNOWN_CATEGORY in text else ""
+            text = f"{text[: _MAX_TEXT - len(advice + _TRIED_WITH)].rstrip('.')}{advice}{_TRIED_WITH}"
         # Where models run on a GPU, that the CPU cannot says nothing: only a crash would.
         return {"rejected": text, "final": built_in() == [Provider.CPU]}
     except (FastserveError, OSError, ValueError) as error:

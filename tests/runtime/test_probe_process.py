@@ -34,9 +34,17 @@ def test_a_row_that_does_not_run_is_told_with_what_was_tried(monkeypatch: pytest
     assert len(told) == 500
     assert told.endswith(
         "xx (it was tried with a row of zeros and empty strings, where dimensions vary with "
-        "sizes of 1, 8, 32, 224, 256, 1024: let the graph answer those, as the one of "
-        "OneHotEncoder(handle_unknown='ignore') does)"
+        "sizes of 1, 8, 32, 224, 256, 1024: one that must be another has to stand in the file)"
     )
+
+
+def test_an_encoder_that_knows_no_empty_string_is_told_how_to_be_fitted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As scikit-learn's is by default."""
+    _failing(monkeypatch, ModelFailed("Unknown Category and zeros = 0."), CPU)
+    told = probe_process._report(Path("model.onnx"))["rejected"]
+    assert "Unknown Category and zeros = 0; OneHotEncoder(handle_unknown='ignore') makes" in told
 
 
 def _failing(monkeypatch: pytest.MonkeyPatch, error: Exception, providers: list[Provider]) -> None:
