@@ -107,7 +107,6 @@ class Group:
         self._write_sources()
         self._write_totals()
         self._write_workers()
-        self._known |= self._fresh.keys()
         self._committed.totals |= self.totals
 
     def _read_known(self, snapshots: list[Snapshot]) -> None:

@@ -82,7 +82,6 @@ class Store:
     def housekeeping(self) -> Iterator[Connection]:
         """Give the one transaction that writes, to change in it what snapshots did; StoreUnavailable."""
         with self._writing() as connection:
-            self._committed.clear()
             yield connection
             self._committed.clear()
 

@@ -27,7 +27,9 @@ from tests.waiting import until
 REFERENCE = profile()
 PATH = "/v2/control/snapshots"
 BEARER = {"authorization": f"Bearer {TOKEN}"}
-NOW = [VersionNow(model="m", version=3, state="READY", profile=REFERENCE.digest())]
+NOW = [
+    VersionNow(model="m", version=3, state="READY", reason="r" * 2_000, profile=REFERENCE.digest())
+]  # which may say as much
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +155,8 @@ def _spoilt(**changes: Any) -> bytes:
         (_spoilt(format=FORMAT + 1, release="9.9.9"), 409, f"format {FORMAT + 1} (fastserve 9.9.9)"),
         (_spoilt(number=0), 400, "number"),
         (_spoilt(number=2**63), 400, "number"),
+        (_spoilt(worker=2**63), 400, "worker"),
+        (_spoilt(worker=-1), 400, "worker"),
         (_spoilt(incarnation="x"), 400, "incarnation"),
         (_spoilt(host="a\nb"), 400, "host"),
         (_spoilt(more=1), 400, "more"),

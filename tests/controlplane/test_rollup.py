@@ -82,13 +82,13 @@ def test_an_hour_is_summed_up_once_it_is_over(
     store = open_store(options)
     rollup = Rollup(store, options)
     small = profile()
-    for number in range(1, 4):
+    for number in range(3):
         to_ms = NOON_MS + number * 7 * MINUTE_MS
         clock.now_ms = to_ms
-        store.take_in([snapshot(number, [delta(small, normal(10))], to_ms=to_ms, profiles=(small,))])
-    keep_house(rollup, NOON_MS + HOUR_MS)
+        store.take_in([snapshot(number + 1, [delta(small, normal(10))], to_ms=to_ms, profiles=(small,))])
+    keep_house(rollup, NOON_MS + HOUR_MS + 2 * MINUTE_MS - 1)
     assert levels(store) == {"minute": 3, "count": 1}, "its last minutes may still be on their way"
-    keep_house(rollup, NOON_MS + HOUR_MS + 3 * MINUTE_MS)
+    keep_house(rollup, NOON_MS + HOUR_MS + 2 * MINUTE_MS)
     assert levels(store) == {"minute": 3, "hour": 1, "count": 1}
     assert rows_in(store, "hour") == 30
     clock.now_ms = NOON_MS + 2 * HOUR_MS
@@ -104,21 +104,38 @@ def test_what_is_long_gone_is_forgotten(open_store: Callable[[ControlOptions], S
     rollup = Rollup(store, options)
     small, other = profile(), profile(salt="other")
     store.take_in(
-        [snapshot(1, [delta(small, normal(10)), delta(other, normal(9), "held")], profiles=(small, other))]
+        [snapshot(1, [delta(small, normal(10)), delta(other, normal(9), version=2)], profiles=(small, other))]
     )
     keep_house(rollup, NOON_MS + 2 * DAY_MS)
     with store.database.reading() as connection:
         assert connection.scalar(select(func.count()).select_from(profiles)) == 2
     later_ms = NOON_MS + max(SOURCE_DAYS, 12) * DAY_MS
-    assert rollup.forget(later_ms, {("held", 1)}) == {("m", 1)}
+    assert rollup.forget(later_ms, {("m", 2)}) == {("m", 1)}
     with store.database.reading() as connection:
         for table in (profiles, sources, workers, windows):
             assert connection.scalar(select(func.count()).select_from(table)) == 0, table.name
-    assert store.load().totals.keys() == {("held", 1)}
+    assert store.load().totals.keys() == {("m", 2)}
     # A worker that comes back is asked for its profile, and counted on.
     clock.now_ms = later_ms
     again = snapshot(2, [delta(small, normal(10))], to_ms=later_ms)
     assert store.take_in([again]).answers[0].wanted == (small.digest(),)
+
+
+def test_who_sends_with_a_clock_of_its_own_is_remembered(store: Store) -> None:
+    one = snapshot(1, [delta(None, normal(10))], to_ms=NOON_MS - 30 * DAY_MS)
+    store.take_in([one])
+    Rollup(store, ControlOptions()).forget(NOON_MS + SOURCE_DAYS * DAY_MS, set())
+    assert store.take_in([one]).totals == {}, "it was counted before"
+
+
+@pytest.mark.parametrize("late_ms", [0, 1])
+def test_a_new_profile_waits_a_day_for_its_rows(store: Store, late_ms: int) -> None:
+    small, other = profile(), profile(salt="other")
+    both = [delta(small, normal(10)), delta(other, normal(9), "n")]
+    assert store.take_in([snapshot(1, both, profiles=(small,))]).answers[0].wanted == (other.digest(),)
+    Rollup(store, ControlOptions()).forget(NOON_MS + DAY_MS + late_ms, set())
+    wanted = (small.digest(),) if late_ms else ()
+    assert store.take_in([snapshot(1, both, profiles=(other,))]).answers[0].wanted == wanted
 
 
 def test_a_profile_goes_with_the_last_of_its_windows(

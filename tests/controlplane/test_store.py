@@ -43,7 +43,11 @@ def test_what_comes_twice_is_counted_once(store: Store) -> None:
         taken = store.take_in([first])
         assert [one.number for one in taken.answers] == [1]
         assert taken.answers[0].wanted == () and taken.answers[0].refused is None
-    store.take_in([first, snapshot(2, [delta(REFERENCE, normal(5))]), first])
+    second = snapshot(2, [delta(REFERENCE, normal(5))])
+    store.take_in([first, second, first])
+    with store.housekeeping():  # what is remembered is forgotten
+        pass
+    store.take_in([second])
     (minute,) = stored(store.database, "minute")
     assert minute.rows == 15 and rows_of(minute.state) == [15, 15]
     totals = store.load().totals["m", 1]
@@ -52,13 +56,20 @@ def test_what_comes_twice_is_counted_once(store: Store) -> None:
 
 
 def test_sources_are_counted_apart(store: Store) -> None:
-    group = [
-        snapshot(1, [delta(REFERENCE, normal(4, seed))], incarnation=seed, worker=seed, profiles=(REFERENCE,))
-        for seed in range(5)
-    ]
-    taken = store.take_in(group)
-    assert len(taken.workers) == 5 and taken.watched == {("m", 1)}
-    assert stored(store.database, "minute")[0].rows == 20
+    for number in (1, 2):
+        group = [
+            snapshot(
+                number,
+                [delta(REFERENCE, normal(4, seed), version=1 + seed % 2)],
+                incarnation=seed,
+                worker=seed,
+                profiles=(REFERENCE,),
+            )
+            for seed in range(5)
+        ]
+        taken = store.take_in(group)
+        assert len(taken.workers) == 5 and taken.watched == {("m", 1), ("m", 2)}
+    assert {one.version: one.rows for one in stored(store.database, "minute")} == {1: 24, 2: 16}
 
 
 def test_a_profile_that_is_not_known_is_asked_for(store: Store) -> None:
@@ -69,8 +80,9 @@ def test_a_profile_that_is_not_known_is_asked_for(store: Store) -> None:
     assert taken.totals["m", 1].codes == {"200": 3}, "nothing of the first is counted"
     assert stored(store.database, "minute") == []
     asking.profiles = {REFERENCE.digest(): REFERENCE.to_bytes()}
-    assert store.take_in([asking]).answers[0].wanted == ()
-    assert stored(store.database, "minute")[0].rows == 10
+    other = snapshot(1, [delta(REFERENCE, normal(2))], incarnation=3, worker=3)
+    assert [one.wanted for one in store.take_in([asking, other]).answers] == [(), ()]
+    assert stored(store.database, "minute")[0].rows == 12
 
 
 def test_a_profile_that_nothing_was_counted_against_is_not_asked_for(store: Store) -> None:
@@ -192,6 +204,8 @@ def test_totals_of_some_versions_are_found_without_a_look_at_all_of_them(
 
 
 def test_rows_sums_stay_within_63_bits(store: Store) -> None:
+    half = VersionDelta(model="n", version=1, watched_rows=2**37 + 1)
+    assert store.take_in([snapshot(1, [half, half])]).answers[0].refused is not None
     huge = VersionDelta(model="n", version=1, watched_rows=2**38)
     assert store.take_in([snapshot(1, [huge])]).answers[0].refused is None
     assert store.take_in([snapshot(2, [huge])]).answers[0].refused is not None
@@ -223,10 +237,10 @@ def test_a_batch_that_was_being_counted_is_not_counted_twice(store: Store) -> No
 @pytest.mark.parametrize(
     ("shift_ms", "own_minute"),
     [
-        (-2 * HOUR_MS, True),
-        (-4 * HOUR_MS, False),
-        (30_000, True),
-        (3 * MINUTE_MS, False),
+        (-3 * HOUR_MS, True),
+        (-3 * HOUR_MS - 1, False),
+        (MINUTE_MS, True),
+        (MINUTE_MS + 1, False),
         (-400 * 24 * HOUR_MS, False),
         (2**55, False),
     ],
@@ -259,7 +273,7 @@ def test_windows_by_count_close_when_they_are_full(store: Store) -> None:
 
 
 def test_rows_without_a_profile_are_counted_without_one(store: Store) -> None:
-    bare = VersionDelta(model="m", version=1, watched_rows=9)
+    bare = VersionDelta(model="m", version=1, watched_rows=9, profile="f" * 64)  # none that there is
     store.take_in([snapshot(1, [bare])])
     (minute,) = stored(store.database, "minute")
     assert (minute.profile, minute.rows, minute.state) == ("", 9, b"")
@@ -284,6 +298,8 @@ def test_of_two_workers_with_one_name_the_one_that_stays_is_shown(store: Store, 
     clock.now_ms += 2_000
     assert shown(4, 1) == [first]
     assert shown(3, 2) == []
+    clock.now_ms -= 11_000  # and nobody knows how long it is silent
+    assert shown(4, 2) == [second]
 
 
 def test_processor_time_of_a_place_only_grows(store: Store, clock: Clock) -> None:

@@ -218,11 +218,11 @@ def test_a_window_by_count_that_cannot_be_read_is_left_out(
 def test_a_version_whose_rows_are_still_to_come(store: Store) -> None:
     """Its profile has come, another one that its worker tells of is wanted first."""
     other = profile(salt="other")
-    both = [delta(REFERENCE, normal(5)), delta(other, normal(5), "n")]
+    both = [delta(REFERENCE, normal(5), version=4), delta(other, normal(5), "n")]
     (answer,) = store.take_in([snapshot(1, both, profiles=(REFERENCE,))]).answers
     assert answer.wanted == (other.digest(),)
     span = span_until(NOON_MS, HOUR_MS, ControlOptions())
-    report = Summaries(store.database, store.profiles).report("m", 1, span)
+    report = Summaries(store.database, store.profiles).report("m", 4, span)
     assert (report.profile, report.rows) == (REFERENCE.digest(), 0)
 
 
