@@ -14,7 +14,7 @@ from fastserve.errors import FastserveError
 from fastserve.monitoring import exact
 from fastserve.monitoring.bins import Folding
 from fastserve.monitoring.building import Described, build_profile
-from fastserve.monitoring.comparing import FeatureComparison, compare
+from fastserve.monitoring.comparing import FeatureComparison, Side, compare, finite_or_none
 from fastserve.monitoring.exact import DistinctValues, exact_distances
 from fastserve.monitoring.profile import NumberFeature, TensorProfile
 from fastserve.types import DataType, TensorSpec
@@ -138,8 +138,9 @@ def test_what_is_out_of_a_constants_range_shows() -> None:
     assert above.distances["total_variation"] == 0.5
     assert (below.distances["total_variation"], below.distances["kolmogorov_smirnov"]) == (1.0, 1.0)
     assert (above.live.outside, below.live.outside) == (2, 2)
-    # The half lies somewhere between 5 and 9.
+    # The half lies somewhere between 5 and 9, and the whole between 1 and 5.
     assert above.distances["wasserstein"] == pytest.approx(1.0)
+    assert below.distances["wasserstein"] == pytest.approx(2.0)
 
 
 def test_two_values_share_their_bins_with_what_lies_beyond() -> None:
@@ -209,6 +210,11 @@ def test_a_few_missing_values_are_chance() -> None:
     reference[::20], live[::10] = np.nan, np.nan
     (one,) = compared(reference[:, None], live[:, None])
     assert one.missing.may_be_chance
+    # Chi-square is 5.4 with one degree of freedom, and 1 + 3 standard deviations are 5.2.
+    sides = [Side(rows=100, missing=missing, counts=(), outside=0) for missing in (10, 22)]
+    for phi, chance in ((1.0, False), (1.1, True)):
+        figures = {"reference": sides[0], "live": sides[1], "phi": phi}
+        assert one.model_copy(update=figures).missing.may_be_chance is chance
     assert not one.model_copy(
         update={"live": one.live.model_copy(update={"missing": 25})}
     ).missing.may_be_chance
@@ -222,6 +228,7 @@ def test_chi_square_is_measured_by_what_chance_gives() -> None:
         return one.model_copy(update={"distances": figures, "phi": phi})
 
     assert with_figures(16.0, 8.0).excess == 2.0
+    assert with_figures(0.0, 8.0).excess == 0.0
     assert with_figures(16.0, 8.0, 4.0).excess == 0.5
     assert [with_figures(*each).excess for each in ((None, 8.0), (16.0, 0.0), (16.0, None))] == [None] * 3
     # Of eight degrees of freedom the standard deviation is half of what is expected.
@@ -233,6 +240,8 @@ def test_chi_square_is_measured_by_what_chance_gives() -> None:
 def test_without_live_rows_nothing_is_severe() -> None:
     (one,) = compared(column(1.0, 2.0, np.nan), np.empty((0, 1)))
     assert (one.missing.psi, one.severity, one.is_gone) == (None, -np.inf, False)
+    none = one.model_copy(update={"reference": one.live, "live": one.reference})
+    assert (none.missing.psi, none.missing.may_be_chance) == (None, True)
     (never,) = compared(column(np.nan, np.nan), column(np.nan))
     assert not never.is_gone
 
@@ -294,12 +303,14 @@ def test_json_has_no_number_that_json_has_not() -> None:
     largest = np.finfo(np.float64).max
     for one in compared(column(-largest, 0.0, largest), column(-largest, largest, largest), bins=2):
         json.loads(json.dumps(one.model_dump(mode="json"), allow_nan=False))
+    assert [finite_or_none(value) for value in (np.inf, -np.inf, np.nan, 1.0)] == [None, None, None, 1.0]
 
 
 def test_another_plans_sketch_is_refused() -> None:
     profile = profiled(np.arange(30.0).reshape(10, 3), DataType.FP64)
-    with pytest.raises(ValueError, match="not of the profile of 'x'"):
-        compare(profile, NumberSketch([[0.0]]))
+    for edges in ([[0.0]], [[0.0]] * 3):
+        with pytest.raises(ValueError, match="not of the profile of 'x'"):
+            compare(profile, NumberSketch(edges))
 
 
 def test_two_thousand_features_come_in_their_order() -> None:
@@ -312,13 +323,14 @@ def test_two_thousand_features_come_in_their_order() -> None:
         assert (reference.minimum, live.minimum) == (rows[:, f].min(), rows[:, -1 - f].min())
 
 
-def test_a_comparison_carries_phi() -> None:
+def test_a_comparison_carries_phi_and_role() -> None:
     rows = np.repeat(np.arange(4.0), 100)[:, None]
     profile = profiled(rows, DataType.FP64, window_rows=100, bins=4)
     feature = profile.features[0]
     assert isinstance(feature, NumberFeature)
     assert feature.phi == 100.0
-    assert compare(profile, profile.sketch())[0].phi == 100.0
+    (one,) = compare(profile.model_copy(update={"role": "output"}), profile.sketch())
+    assert (one.phi, one.phi_windows, one.role) == (100.0, 4, "output")
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=5))
