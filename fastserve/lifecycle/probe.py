@@ -127,9 +127,9 @@ class Prober:
             self._busy -= 1
             self._used_s = time.monotonic()
             if self._timer is None and not self._closed:
-                self._watch()
+                self._set_timer()
 
-    def _watch(self) -> None:
+    def _set_timer(self) -> None:
         self._timer = threading.Timer(self._idle_s, self._end_if_idle)
         self._timer.daemon = True
         self._timer.start()
@@ -141,7 +141,7 @@ class Prober:
             if self._closed or self._process is None:
                 return
             if self._busy or time.monotonic() - self._used_s < self._idle_s:
-                self._watch()
+                self._set_timer()
                 return
             process, self._process = self._process, None
         process.end()
