@@ -29,6 +29,6 @@ class ManualClock:
         """Nanoseconds now."""
         return self.now_ns
 
-    def advance(self, *, ns: int = 0, us: int = 0, ms: int = 0, s: int = 0) -> None:
+    def advance(self, *, ns: int = 0, us: int = 0, ms: int = 0) -> None:
         """Move forward by the sum of the given amounts."""
-        self.now_ns += ns + us * 1_000 + ms * 1_000_000 + s * 1_000_000_000
+        self.now_ns += ns + us * 1_000 + ms * 1_000_000

@@ -101,7 +101,7 @@ def configure_logging(options: _Settings) -> None:
             handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
         if name in _LIBRARIES:
             handler.addFilter(_not_cancelled)
-            handler.addFilter(SeldomFilter(Seldom()))
+            handler.addFilter(_SeldomFilter())
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
         logger.setLevel(at)
@@ -154,7 +154,7 @@ class Seldom:
         return f"{text} (and {more:,} times more before)" if more else text
 
 
-class SeldomFilter(logging.Filter):
+class _SeldomFilter(logging.Filter):
     """Lets a record through as often as a `Seldom` admits its text, of which the beginning is enough.
 
     For what libraries log of every request: a client may write to it as often as it likes.
@@ -162,9 +162,9 @@ class SeldomFilter(logging.Filter):
 
     _TEXT_LIMIT = 1_000
 
-    def __init__(self, seldom: Seldom) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._seldom = seldom
+        self._seldom = Seldom()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is to be logged; its text says how often it was not."""

@@ -18,6 +18,7 @@ class DistinctValues:
     """How often each value of each feature came on one side, infinities too; not thread-safe."""
 
     def __init__(self, features: int) -> None:
+        self.features = features
         self._values: list[NDArray[np.float64]] = [np.empty(0)] * features
         self._counts: list[NDArray[np.int64]] = [np.empty(0, np.int64)] * features
         self._waiting: list[Array] = []
@@ -61,14 +62,14 @@ class DistinctValues:
 
 
 def exact_distances(
-    reference: DistinctValues, live: DistinctValues, features: int
+    reference: DistinctValues, live: DistinctValues
 ) -> list[tuple[float | None, float | None]]:
     """Give each feature's Kolmogorov–Smirnov and Wasserstein distance; None without rows on one side.
 
     An infinity is a value like another to the first; the second is of the finite values.
     """
     found: list[tuple[float | None, float | None]] = []
-    for f in range(features):
+    for f in range(reference.features):
         (first, first_counts), (second, second_counts) = reference.of(f), live.of(f)
         if not first.size or not second.size:
             found.append((None, None))

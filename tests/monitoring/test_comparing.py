@@ -357,12 +357,12 @@ def test_an_infinity_is_a_value_to_kolmogorov_and_smirnov() -> None:
     values = np.arange(100.0)[:, None]
     sides[0].add(values)
     sides[1].add(np.where(values < 50, values, np.inf))
-    assert exact_distances(*sides, 1)[0] == pytest.approx((0.5, 25.0))
+    assert exact_distances(*sides)[0] == pytest.approx((0.5, 25.0))
     sides[0].add(np.full((100, 1), -np.inf))
-    assert exact_distances(*sides, 1)[0] == pytest.approx((0.5, 25.0))
+    assert exact_distances(*sides)[0] == pytest.approx((0.5, 25.0))
     only = DistinctValues(1)
     only.add(np.full((3, 1), np.inf))
-    assert exact_distances(sides[0], only, 1) == [(1.0, None)]
+    assert exact_distances(sides[0], only) == [(1.0, None)]
 
 
 @given(samples, samples)
@@ -371,7 +371,7 @@ def test_exact_distances_are_those_of_the_samples(first: NDArray[Any], second: N
     for side, sample in zip(sides, (first, second), strict=True):
         for value in sample:
             side.add(np.array([[value, np.nan]]))
-    (found, nothing) = exact_distances(*sides, 2)
+    (found, nothing) = exact_distances(*sides)
     assert nothing == (None, None)
     # SciPy's ks_2samp warns of small samples.
     either = np.union1d(first, second)

@@ -176,7 +176,7 @@ def _made_exact(
     for side, file in zip(sides, (first, second), strict=True):
         for block in _read(file, numbers, file.rows, quiet):
             side.add(block[0])
-    measured = exact_distances(*sides, width)
+    measured = exact_distances(*sides)
     # The numbers come first, and in their order.
     return [
         one.model_copy(
