@@ -28,6 +28,14 @@ LATEST_MS = 60_000
 OLDEST_MS = 3 * HOUR_MS
 """How late a snapshot may come and still be put at its own minute."""
 
+# Built once: to build a query takes longer than to run it.
+_LAST_NUMBERS = select(sources.c.incarnation, sources.c.last_number).where(
+    sources.c.incarnation.in_(bindparam("incarnations", expanding=True))
+)
+_PLACES = select(workers).where(
+    tuple_(workers.c.host, workers.c.worker).in_(bindparam("places", expanding=True))
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -233,15 +241,6 @@ class Group:
             row = {"host": host, "worker": worker, "incarnation": incarnation}
             rows.append(row | {"cpu_before_s": before_s, "cpu_s": cpu_s, "seen_ms": seen_ms})
         write_rows(self._connection, WORKERS, rows)
-
-
-# Built once: to build a query takes longer than to run it.
-_LAST_NUMBERS = select(sources.c.incarnation, sources.c.last_number).where(
-    sources.c.incarnation.in_(bindparam("incarnations", expanding=True))
-)
-_PLACES = select(workers).where(
-    tuple_(workers.c.host, workers.c.worker).in_(bindparam("places", expanding=True))
-)
 
 
 def _key(delta: VersionDelta) -> Key:

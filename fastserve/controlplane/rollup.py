@@ -10,7 +10,7 @@ from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.spans import BELOW, DAY_MS, HOUR_MS, MINUTE_MS, SPAN_MS, floor
 from fastserve.controlplane.store import Store
 from fastserve.controlplane.tables import profiles, sources, totals, windows, workers
-from fastserve.controlplane.windows import of
+from fastserve.controlplane.windows import of_key
 
 GRACE_MS = 2 * MINUTE_MS
 """After the end of an hour or a day, before it is summed up; what comes later is added to it."""
@@ -130,7 +130,7 @@ class Rollup:
         )
         found: list[ColumnElement[bool]] = []
         for row in connection.execute(full).all():
-            mine = and_(of(Key(row.model, row.version, row.profile)), table.level == "count")
+            mine = and_(of_key(Key(row.model, row.version, row.profile)), table.level == "count")
             newest_first = select(table.start_ms).where(mine).order_by(table.start_ms.desc())
             last_ms = connection.execute(newest_first.offset(keep).limit(1)).scalar_one()
             found.append(and_(mine, table.start_ms <= last_ms))

@@ -19,7 +19,7 @@ from fastserve.controlplane.rows import in_parts
 from fastserve.controlplane.spans import DAY_MS, SPAN_MS, Span, Stored, choose
 from fastserve.controlplane.states import merge_into, unpack
 from fastserve.controlplane.tables import profiles, windows
-from fastserve.controlplane.windows import of
+from fastserve.controlplane.windows import of_key
 from fastserve.controlplane.yardstick import Figures, Yardstick
 from fastserve.monitoring.comparing import FeatureComparison, compare
 from fastserve.monitoring.profile import Profile, Sketch
@@ -108,7 +108,7 @@ class Summaries:
             key = Key(model, version, live.digest)
             newest = (
                 select(table.start_ms, table.end_ms, table.rows, table.state)
-                .where(of(key), table.level == "count")
+                .where(of_key(key), table.level == "count")
                 .order_by(table.start_ms.desc())
                 .limit(limit)
             )
@@ -182,7 +182,7 @@ def _stored(connection: Connection, key: Key, start_ms: int, end_ms: int) -> lis
     """List the windows that lie in a span, without what they hold."""
     table = windows.c
     query = select(table.start_ms, table.level, table.rolled).where(
-        of(key), table.level.in_(SPAN_MS), table.start_ms >= start_ms, table.end_ms <= end_ms
+        of_key(key), table.level.in_(SPAN_MS), table.start_ms >= start_ms, table.end_ms <= end_ms
     )
     return [Stored(row.start_ms, row.level, row.rolled) for row in connection.execute(query)]
 
@@ -194,7 +194,7 @@ def _merge(connection: Connection, key: Key, chosen: Sequence[Stored], into: Seq
     for level in SPAN_MS:
         starts = [one.start_ms for one in chosen if one.level == level]
         for some in in_parts(starts):
-            found = and_(of(key), table.level == level, table.start_ms.in_(some))
+            found = and_(of_key(key), table.level == level, table.start_ms.in_(some))
             for rows, state in connection.execute(select(table.rows, table.state).where(found)):
                 try:
                     merge_into(into, unpack(state))

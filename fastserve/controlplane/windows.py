@@ -21,6 +21,15 @@ from fastserve.controlplane.tables import windows
 
 log = logging.getLogger("fastserve.controlplane")
 
+# Built once: to build a query takes longer than to run it.
+_OF_KEY = and_(*(windows.c[name] == bindparam(name) for name in Key._fields))
+_COVERING = select(windows).where(
+    _OF_KEY, or_(*(and_(windows.c.level == one, windows.c.start_ms == bindparam(one)) for one in SPAN_MS))
+)
+_NEWEST_BY_COUNT = (
+    select(windows).where(_OF_KEY, windows.c.level == "count").order_by(windows.c.start_ms.desc()).limit(1)
+)
+
 
 class Windows:
     """Windows in one transaction. One thread only."""
@@ -65,7 +74,7 @@ class Windows:
         day = self._by_time[key, "day", floor(start_ms, DAY_MS)] if level == "hour" else None
         table = windows.c
         inside = and_(
-            of(key),
+            of_key(key),
             table.level == BELOW[level],
             table.start_ms >= start_ms,
             table.start_ms < start_ms + SPAN_MS[level],
@@ -170,15 +179,6 @@ def _read(row: Row[Any]) -> Window:
     return Window(row.level, row.start_ms, row.end_ms, row.rows, row.rolled, row.state)
 
 
-def of(key: Key) -> ColumnElement[bool]:
+def of_key(key: Key) -> ColumnElement[bool]:
     """Choose the windows of one version and profile."""
     return and_(*(windows.c[name] == value for name, value in key._asdict().items()))
-
-
-_OF_KEY = and_(*(windows.c[name] == bindparam(name) for name in Key._fields))
-_COVERING = select(windows).where(
-    _OF_KEY, or_(*(and_(windows.c.level == one, windows.c.start_ms == bindparam(one)) for one in SPAN_MS))
-)
-_NEWEST_BY_COUNT = (
-    select(windows).where(_OF_KEY, windows.c.level == "count").order_by(windows.c.start_ms.desc()).limit(1)
-)
