@@ -145,8 +145,6 @@ class _Cells:
                 return self._numpy(self._cast(pyarrow().bool_()))
             except pyarrow().ArrowInvalid:
                 self._refuse_uncastable(pyarrow().bool_(), "is neither true nor false")
-        if self._is_bool:
-            return self._numpy(self._column)
         exact = self._doubles()
         self._refuse((exact != 0) & (exact != 1), "is neither 0 nor 1")
         made: Array = exact != 0

@@ -177,6 +177,27 @@ def test_a_profile_whose_counts_do_not_add_up_is_none() -> None:
         read_profile(json.dumps(facts).encode())
 
 
+@pytest.mark.parametrize(
+    ("tensor", "change", "why"),
+    [
+        (0, {"m2": -1.0}, "m2"),
+        (0, {"phi": 0.0}, "phi"),
+        (0, {"edges": [], "counts": [4]}, "edges"),
+        (0, {"counts": [4]}, "2 edges need 3 counts"),
+        (0, {"edges": [1.0, 1.0]}, "edges must rise"),
+        (1, {"categories": ["a"]}, "1 categories need as many counts"),
+        (1, {"categories": ["a", "a"]}, "categories must differ"),
+    ],
+)
+def test_what_is_no_profile(tensor: int, change: dict[str, Any], why: str) -> None:
+    tensors = [described(DataType.FP32), described(DataType.BYTES, role="output")]
+    block = [np.ones((4, 1), np.float32), objects(*"abab")]
+    facts = build_profile(tensors, lambda: [block]).model_dump(mode="json")
+    facts["tensors"][tensor]["features"][0].update(change)
+    with pytest.raises(InvalidProfile, match=why):
+        read_profile(json.dumps(facts).encode())
+
+
 def test_no_content_of_rows_becomes_a_category() -> None:
     rows = objects("x" * MAX_TEXT, "x" * (MAX_TEXT + 1), "\ud800", "ok")
     (feature,) = built(rows, DataType.BYTES)

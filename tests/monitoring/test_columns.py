@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fastserve.errors import FastserveError, InvalidProfile
+from fastserve.monitoring.cells import all_numbers, is_category
 from fastserve.monitoring.columns import map_columns, read_blocks
 from fastserve.monitoring.datafile import DataFile
 from fastserve.types import DataType, TensorSpec
@@ -221,6 +222,9 @@ def test_columns_that_cannot_be_told_apart_or_shown(tmp_path: Path) -> None:
         (DataType.INT8, ["127", "128"], 2, "out of the range of INT8"),
         (DataType.UINT8, ["-1"], 1, "out of the range of UINT8"),
         (DataType.INT32, ["ten"], 1, "'ten' is not a number"),
+        (DataType.INT32, ["1_000"], 1, "'1_000' is not a number"),
+        (DataType.INT64, ["1.0", "inf"], 2, "'inf' is out of the range of INT64"),
+        (DataType.FP32, ["x" * 41], 1, f"'{'x' * 40}' is not a number"),
         (DataType.BOOL, ["true", "0", "maybe"], 3, "'maybe' is neither true nor false"),
         (DataType.BOOL, ["true", ""], 2, "is missing, which BOOL cannot be"),
     ],
@@ -281,6 +285,7 @@ def test_rows_are_numbered_through_all_blocks(tmp_path: Path, monkeypatch: pytes
         (DataType.FP64, arrow.array([Decimal("-0.0029")], arrow.decimal256(50, 10)), [-0.0029]),
         (DataType.INT64, arrow.array([Decimal("9007199254740991.00")]), [2**53 - 1]),
         (DataType.FP64, arrow.nulls(2), [np.nan, np.nan]),
+        (DataType.FP64, arrow.array(["inf", None], arrow.large_string()), [np.inf, np.nan]),
         (DataType.INT8, ["1.0", "-128", " 5"], [1, -128, 5]),
         (DataType.INT64, arrow.array([2**63 - 1, -(2**63)], arrow.int64()), [2**63 - 1, -(2**63)]),
         (DataType.UINT64, arrow.array([2**64 - 1], arrow.uint64()), [2**64 - 1]),
@@ -292,6 +297,7 @@ def test_rows_are_numbered_through_all_blocks(tmp_path: Path, monkeypatch: pytes
         (DataType.BOOL, [1.0, 0.0], [True, False]),
         (DataType.BYTES, arrow.array(["a", None, "a"]).dictionary_encode(), ["a", None, "a"]),
         (DataType.BYTES, [7, 8], ["7", "8"]),
+        (DataType.BYTES, [True, False], ["true", "false"]),
         (DataType.BYTES, arrow.nulls(1), [None]),
     ],
 )
@@ -303,6 +309,12 @@ def test_cells_that_fit(tmp_path: Path, datatype: DataType, cells: Any, values: 
         assert found[:, 0].tolist() == values
     else:
         np.testing.assert_array_equal(found[:, 0], np.array(values, datatype.dtype))
+
+
+def test_kinds_of_columns() -> None:
+    assert all_numbers(arrow.array([" 1", None, "2.5 "])) and not all_numbers(arrow.array(["1", "x"]))
+    kinds = [is_category(arrow.array(cells).dictionary_encode().type) for cells in (["a"], [1.5])]
+    assert kinds == [True, False]
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

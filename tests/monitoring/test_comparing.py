@@ -256,6 +256,10 @@ def test_moments_without_meaning_are_none() -> None:
     (far,) = compared(1e6 + column(0.0, 1.0, 2.0), 1e15 + column(0.0, 1.0, 2.0))
     assert far.live.moments is not None
     assert (far.live.moments.mean, far.live.moments.sd) == (1e15 + 1, None)
+    both = column(1.0, 3.0, np.inf, -np.inf)
+    (known,) = compared(both, both)
+    assert known.reference.moments == known.live.moments
+    assert known.live.moments is not None and known.live.moments.sd == 2**0.5
     (one,) = compared(column(1.0), column(np.inf))
     assert one.reference.moments is not None and one.live.moments is not None
     assert (one.reference.moments.mean, one.reference.moments.sd) == (1.0, None)
@@ -391,5 +395,6 @@ def test_exact_distances_merge_block_by_block(monkeypatch: pytest.MonkeyPatch) -
         assert np.array_equal(side.of(f)[0], values)
         assert np.array_equal(side.of(f)[1], counts)
     monkeypatch.setattr(exact, "MAX_DISTINCT", 100)
+    side.add(rows)
     with pytest.raises(FastserveError, match="leave out --exact"):
-        side.add(np.arange(400.0).reshape(200, 2))
+        side.add(np.stack([np.zeros(200), np.arange(200.0)], axis=1))
