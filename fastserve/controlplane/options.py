@@ -1,8 +1,8 @@
 """Settings of the control plane; the only list of them."""
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from fastserve.monitoring.options import check_token
+from fastserve.monitoring.options import Token
 
 
 class ControlOptions(BaseModel):
@@ -21,7 +21,7 @@ class ControlOptions(BaseModel):
         description="SQLAlchemy URL, sqlite:///FILE or postgresql+psycopg://…; "
         "without it: control.db in a directory beside the registry, named as it and .control.",
     )
-    token: SecretStr | None = Field(
+    token: Token = Field(
         default=None,
         description="Bearer token of snapshots over TCP, which are refused without one; give it by the "
         "environment.",
@@ -53,8 +53,3 @@ class ControlOptions(BaseModel):
         le=10_000,
         description="Features of a version that /metrics names; the others are in the report only.",
     )
-
-    @field_validator("token")
-    @classmethod
-    def _fits_a_header(cls, token: SecretStr | None) -> SecretStr | None:
-        return check_token(token)

@@ -1,15 +1,26 @@
 """Settings of the monitoring room; the only list of them."""
 
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from fastserve.errors import ConfigError
 from fastserve.overriding import overridden
 
 OF_A_MODEL = ("enabled", "pin_rows", "max_features")
 """What a model's own `model.yaml` may set."""
+
+
+def _fits_a_header(token: SecretStr | None) -> SecretStr | None:
+    text = "-" if token is None else token.get_secret_value()
+    if not text or not text.isascii() or not text.isprintable() or text != text.strip():
+        raise ValueError("must be printable ASCII, without a space or a new line around it")
+    return token
+
+
+Token = Annotated[SecretStr | None, AfterValidator(_fits_a_header)]
+"""A bearer token, such as a header can carry; None for none."""
 
 
 class MonitoringOptions(BaseModel):
@@ -48,9 +59,7 @@ class MonitoringOptions(BaseModel):
         description="Control plane on another machine, such as http://control:8002; "
         "this server then starts none of its own.",
     )
-    control_token: SecretStr | None = Field(
-        default=None, description="Its control.token; give it by the environment."
-    )
+    control_token: Token = Field(default=None, description="Its control.token; give it by the environment.")
 
     def overridden(self, settings: dict[str, Any]) -> "MonitoringOptions":
         """Give the options of one model, whose `model.yaml` may set some of them.
@@ -74,16 +83,3 @@ class MonitoringOptions(BaseModel):
             if not parts.hostname or more or parts.port == 0:
                 raise ValueError("must be http://HOST:PORT or https://HOST:PORT, and nothing else")
         return url
-
-    @field_validator("control_token")
-    @classmethod
-    def _fits_a_header(cls, token: SecretStr | None) -> SecretStr | None:
-        return check_token(token)
-
-
-def check_token(token: SecretStr | None) -> SecretStr | None:
-    """Give a token that a header can carry; ValueError for another."""
-    text = "-" if token is None else token.get_secret_value()
-    if not text or not text.isascii() or not text.isprintable() or text != text.strip():
-        raise ValueError("must be printable ASCII, without a space or a new line around it")
-    return token
