@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fastserve.monitoring.comparing import FeatureComparison
-from fastserve.monitoring.snapshot import HistogramDelta, ProcessFigures, Snapshot, VersionNow
+from fastserve.monitoring.snapshot import HistogramDelta, ProcessFigures, Snapshot, VersionDelta, VersionNow
 
 Version = tuple[str, int]
 """Model and version; ("", 0) for requests that no model answered."""
@@ -30,6 +30,22 @@ class VersionTotals:
     codes: dict[str, int] = field(default_factory=dict)
     histograms: dict[str, HistogramDelta] = field(default_factory=dict)
     watched_rows: int = 0
+
+    def add(self, delta: VersionDelta) -> None:
+        """Count what the version did since its worker's last snapshot."""
+        self.watched_rows += delta.watched_rows
+        for code, count in delta.codes.items():
+            self.codes[code] = self.codes.get(code, 0) + count
+        for name, histogram in delta.histograms.items():
+            self.histograms.setdefault(name, HistogramDelta()).add(histogram)
+
+    def copy(self) -> "VersionTotals":
+        """Give totals that can be added to while others look at these."""
+        histograms = {
+            name: HistogramDelta.model_construct(buckets=dict(each.buckets), total=each.total)
+            for name, each in self.histograms.items()
+        }
+        return VersionTotals(dict(self.codes), histograms, self.watched_rows)
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from fastserve.controlplane.profiles import Profiles, Sketches, known_digests
 from fastserve.controlplane.rows import SOURCES, TOTALS, WORKERS, write_rows
 from fastserve.controlplane.spans import HOUR_MS
 from fastserve.controlplane.tables import profiles, sources, workers
-from fastserve.controlplane.totals import add, copy, read_totals, to_text
+from fastserve.controlplane.totals import read_totals, to_text
 from fastserve.controlplane.windows import Windows
 from fastserve.errors import InvalidRequest
 from fastserve.monitoring.profile import Profile
@@ -165,7 +165,7 @@ class Group:
             self._read_totals(versions)
         for delta in snapshot.deltas:
             version = (delta.model, delta.version)
-            add(self.totals[version], delta)
+            self.totals[version].add(delta)
             if delta.watched_rows:
                 self._windows.add(_key(delta), at_ms, delta.watched_rows, delta.states)
                 self.watched.add(version)
@@ -180,7 +180,7 @@ class Group:
         if unread:
             known |= read_totals(self._connection, unread)
         for one in versions:
-            self.totals[one] = copy(known[one]) if one in known else VersionTotals()
+            self.totals[one] = known[one].copy() if one in known else VersionTotals()
 
     def _count_worker(self, snapshot: Snapshot) -> None:
         place = (snapshot.host, snapshot.worker)

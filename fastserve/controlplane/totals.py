@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, select, tuple_
 from fastserve.controlplane.errors import StoreUnavailable
 from fastserve.controlplane.fleet import Version, VersionTotals
 from fastserve.controlplane.tables import totals
-from fastserve.monitoring.snapshot import HistogramDelta, VersionDelta
+from fastserve.monitoring.snapshot import HistogramDelta
 
 _ALL = select(totals)
 _OF_VERSIONS = _ALL.where(
@@ -48,24 +48,6 @@ def to_text(one: VersionTotals) -> str:
         return orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:  # a sum has more than 64 bits
         return json.dumps(content, separators=(",", ":"))
-
-
-def copy(one: VersionTotals) -> VersionTotals:
-    """Give totals that can be added to while others look at `one`."""
-    histograms = {
-        name: HistogramDelta.model_construct(buckets=dict(each.buckets), total=each.total)
-        for name, each in one.histograms.items()
-    }
-    return VersionTotals(dict(one.codes), histograms, one.watched_rows)
-
-
-def add(one: VersionTotals, delta: VersionDelta) -> None:
-    """Count what a version did since its worker's last snapshot."""
-    one.watched_rows += delta.watched_rows
-    for code, count in delta.codes.items():
-        one.codes[code] = one.codes.get(code, 0) + count
-    for name, histogram in delta.histograms.items():
-        one.histograms.setdefault(name, HistogramDelta()).add(histogram)
 
 
 def _parse(text: str) -> VersionTotals:
