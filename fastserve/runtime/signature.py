@@ -53,7 +53,7 @@ def signature_of(inputs: Sequence[Node], outputs: Sequence[Node]) -> Signature:
             raise ModelRejected(f"{times} outputs have the name '{name[:128]}', which an answer has once")
     batched = _is_batched(inputs, outputs)
     if batched:
-        given = tuple(replace(spec, shape=(-1, *spec.shape[1:])) for spec in given)
+        given = tuple(replace(spec, shape=(-1, *spec.shape[1:]) if spec.shape else ()) for spec in given)
     return Signature(asked, given, batched)
 
 
@@ -83,14 +83,15 @@ def _is_batched(inputs: Sequence[Node], outputs: Sequence[Node]) -> bool:
     """Tell whether dimension 0 is one variable batch: nameless, or of the same name, wherever it stands.
 
     Where the inputs leave no doubt outputs may call it otherwise, or 1, as converters of trees and
-    quantisers do: the warm-up sees whether rows stay rows.
+    quantisers do, or have no dimensions, as onnxruntime says where it knows none: the warm-up sees whether
+    rows stay rows.
     """
     firsts = [_first(node) for node in (*inputs, *outputs)]
     asked, given = firsts[: len(inputs)], firsts[len(inputs) :]
     if not inputs or any(isinstance(first, int) for first in asked):
         return False
     if len(asked) == 1 or (len(set(asked)) == 1 and asked[0]):
-        return all(isinstance(first, str) or first == 1 for first in given)
+        return all(not node.shape or isinstance(_first(node), str) or _first(node) == 1 for node in outputs)
     named = {first for first in firsts if first}
     return len(named) <= 1 and all(isinstance(first, str) for first in given)
 

@@ -82,6 +82,17 @@ def test_an_output_that_has_more_dimensions_than_it_is_declared_with(tmp_path: P
     loader.free(loaded)
 
 
+def test_an_output_of_which_nothing_is_known_is_looked_at(tmp_path: Path) -> None:
+    """As of a loop: without a shape it is no reason to run each request alone and to refuse `instances`."""
+    model = onnx.load_from_string(models.gbm())
+    model.graph.output[1].type.tensor_type.ClearField("shape")
+    loader = loader_of(tmp_path, model.SerializeToString())
+    loaded = loader.load("m", 1)
+    assert [spec.shape for spec in loaded.runtime.signature.outputs] == [(-1,), (-1, -1)]
+    assert loaded.max_batch_rows > 1
+    loader.free(loaded)
+
+
 @pytest.mark.parametrize(("operator", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
 def test_operators_that_an_empty_tensor_would_end_the_process_by(
     tmp_path: Path, operator: str, gates: int
