@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import struct
 
 from fastserve.errors import ConfigError
 
@@ -52,3 +53,9 @@ def origin(listener: socket.socket) -> str:
     """Give the URL of what listens on a socket; IPv6 addresses stand in brackets."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def waiting(listener: socket.socket) -> int:
+    """Count the connections that the kernel has let in and nobody has accepted."""
+    information = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)
+    return int(struct.unpack_from("I", information, 24)[0])  # `tcpi_unacked`, which is that of a listener

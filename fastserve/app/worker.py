@@ -17,6 +17,7 @@ from types import FrameType
 import uvicorn
 from starlette.types import ASGIApp
 
+from fastserve.app.listening import waiting
 from fastserve.app.trimming import Trimming
 from fastserve.app.watching import Post
 from fastserve.app.wiring import Lifecycle
@@ -39,6 +40,9 @@ _SWITCH_S = 0.0005
 _ACCEPTS = 16
 """Connections accepted in one turn of the loop: of each listening socket uvloop takes one, and the turn of a
 thousand busy connections lasts 0.1 s."""
+
+_ACCEPT_S = 1.0
+"""How long those may take to be accepted who have come when the server stops."""
 
 
 class Worker:
@@ -139,6 +143,16 @@ class _Server(QuietServer):
         self._plane.draining = True
         self._environment.stopping = True
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept who has come, whom the kernel would reset with the listening socket, then stop in order."""
+        assert sockets is not None
+        sockets[0].listen(0)  # who comes now is not let in: the kernel tries again in a second
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ACCEPT_S):
+                while waiting(sockets[0]):
+                    await asyncio.sleep(0)
+        await super().shutdown(sockets)
 
 
 def _on_parent_gone(loop: asyncio.AbstractEventLoop, lifeline: int) -> None:

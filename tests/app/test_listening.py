@@ -1,5 +1,7 @@
-"""Sockets that listen before any other process is there, and addresses that cannot be had."""
+"""Sockets that listen before any other process is there, how they are closed, and addresses that cannot be had."""
 
+import os
+import signal
 import socket
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +14,11 @@ from fastserve.app import gathering
 from fastserve.app.listening import bind
 from fastserve.config import Config
 from fastserve.errors import ConfigError
+from fastserve.registry import Registry
+from tests import models
+from tests.processes import children
+from tests.registries import publish
+from tests.servers import drain, running
 
 
 def test_an_address_that_cannot_be_had_is_told() -> None:
@@ -73,3 +80,25 @@ def test_where_a_control_plane_listens_is_said_as_a_browser_takes_it(
     with caplog.at_level("INFO", "fastserve.app"):
         assert gathering.control(config) == 0
     assert f"the control plane listens on {shown}" in caplog.text
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_who_has_come_when_the_server_stops_is_answered(tmp_path: Path, workers: int) -> None:
+    registry = Registry(tmp_path / "registry")
+    publish(registry, "scaled", models.scaled())
+    with (
+        running(registry.path, tmp_path, {"server": {"workers": workers}}) as server,
+        ExitStack() as connections,
+    ):
+        processes = children(server.process.pid) or [server.process.pid]
+        for pid in processes:
+            os.kill(pid, signal.SIGSTOP)
+        clients = [connections.enter_context(server.connect()) for _ in range(60)]
+        for raw in clients:
+            raw.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        server.process.terminate()
+        for pid in processes:
+            os.kill(pid, signal.SIGCONT)
+        answers = [drain(raw) for raw in clients]
+        assert server.process.wait(20) == 0
+    assert [answer[:13] for answer in answers] == [b"HTTP/1.1 200 "] * len(clients)
