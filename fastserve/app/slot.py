@@ -4,7 +4,6 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 
 from fastserve.app.child import Child
 
@@ -59,10 +58,10 @@ class Slot:
         delay_s = _BACKOFF_S[min(self.deaths - 1, len(_BACKOFF_S) - 1)]
         log.error("%s %s; starting it again in %.0f s", self.name, how, delay_s)
         self.start_at_s = now_s + delay_s
-        if delay_s > _WAIT_S:
+        # Shut twice it would be so for ever: whom it lets in later reads an end at once.
+        if delay_s > _WAIT_S and self.listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             # Refused, or sent to a sibling, until the next one listens: the port stays bound.
-            with suppress(OSError):
-                self.listener.shutdown(socket.SHUT_RDWR)
+            self.listener.shutdown(socket.SHUT_RDWR)
 
     def fill(self, process: Child, now_s: float) -> None:
         """Take a process that runs already."""

@@ -66,19 +66,27 @@ def test_what_keeps_ending_is_started_ever_more_slowly_until_it_has_lived_a_minu
         assert dies_after(1.0) == pytest.approx(1.0)
 
 
-def test_who_connects_to_a_worker_that_keeps_ending_goes_to_its_sibling_until_it_listens_again() -> None:
+@pytest.mark.parametrize(("deaths", "waited_s"), [(3, 3.0), (5, 18.0)])
+def test_who_connects_to_a_worker_that_keeps_ending_goes_to_its_sibling_until_it_listens_again(
+    deaths: int, waited_s: float
+) -> None:
     first, second = bind("127.0.0.1", 0, 128, 2)
     with first, second:
         slot = Slot("worker 0", first, lambda _slot, _lifeline: None)
-        for _ in range(3):
+        for _ in range(deaths):
             slot.tend(slot.start_at_s)
             started = process(slot)
             assert started is not None and started.wait(20)
             slot.tend(slot.start_at_s)
-        assert slot.start_at_s == 3.0
+        assert slot.start_at_s == waited_s
         assert taken(second, of=40) == 40
         first.listen()
         assert 0 < taken(second, of=40) < 40
+        second.close()
+        assert taken(first, of=0) > 0
+        with socket.create_connection(first.getsockname(), timeout=10) as client, first.accept()[0] as served:
+            served.sendall(b"x")
+            assert client.recv(1) == b"x"
 
 
 def taken(listener: socket.socket, *, of: int) -> int:
