@@ -54,6 +54,12 @@ def test_a_section_with_every_line_commented_out_means_its_defaults(write: Write
     assert load(write("server:\n#  port: 1\n")) == Config()
 
 
+def test_a_token_is_text_whatever_it_looks_like() -> None:
+    config = load(None, {"FASTSERVE_MONITORING__CONTROL_TOKEN": "[a, b]"})
+    assert config.monitoring.control_token is not None
+    assert config.monitoring.control_token.get_secret_value() == "[a, b]"
+
+
 def test_survives_the_way_to_a_worker() -> None:
     config = load(None, {"FASTSERVE_SERVER__PORT": "8001", "FASTSERVE_REGISTRY": "r"})
     assert Config.model_validate_json(config.model_dump_json()) == config

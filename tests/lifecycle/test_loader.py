@@ -23,13 +23,15 @@ def loader_of(
     batching: BatchingOptions | None = None,
     runtime: RuntimeOptions | None = None,
     threads: int = 1,
-    verify: bool = True,
+    **lifecycle: bool,
 ) -> Loader:
     """A loader of a registry that has the model `m`."""
     registry = Registry(tmp_path / "registry")
     publish(registry, "m", model)
     options = runtime or RuntimeOptions(), batching or BatchingOptions()
-    return Loader(registry, *options, LifecycleOptions(probe=False, verify=verify), threads=threads)
+    return Loader(
+        registry, *options, LifecycleOptions.model_validate({"probe": False, **lifecycle}), threads=threads
+    )
 
 
 def test_a_batch_of_wide_rows_is_one_that_the_batch_buffer_may_hold(tmp_path: Path) -> None:

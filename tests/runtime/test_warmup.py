@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from fastserve.clock import ManualClock
-from fastserve.errors import ModelFailed
+from fastserve.errors import InvalidRequest, ModelFailed
 from fastserve.runtime import Bound, OnnxRuntime, RuntimeOptions, observed, warm
 from fastserve.runtime.warmup import fit
 from fastserve.types import Array, DataType, Signature, TensorSpec
@@ -110,6 +110,12 @@ def test_when_the_budget_is_spent_the_estimate_decides() -> None:
     assert table.reason == "1024 rows would take longer than 100 ms"
     puppet = Puppet(lambda rows: MS)
     assert warm(puppet, 1024, 10, max_bucket_ms=100, clock=puppet.clock).max_rows == 1024
+    puppet = Puppet(lambda rows: 20 * MS)
+    table = warm(puppet, 1024, 10, max_bucket_ms=100, clock=puppet.clock)
+    assert [rows for rows, _ in table.buckets] == [1, 2], "whether rows stay apart must be known"
+    puppet = Puppet(lambda rows: 60 * MS + rows * MS // 20)
+    table = warm(puppet, 1024, 10, max_bucket_ms=100, clock=puppet.clock)
+    assert table.max_rows == pytest.approx((100 - 60) * 20, abs=1), "a run costs something without rows"
 
 
 @pytest.mark.parametrize("datatype", list(DataType))
@@ -176,6 +182,58 @@ def test_rows_that_are_lost_for_some_values_only() -> None:
     assert (table.max_rows, table.reason) == (0, "output 'y' of a row depends on which rows share its run")
 
 
+@pytest.mark.parametrize(
+    ("answer", "most"),
+    [
+        (lambda x: np.full(x.shape, np.nan), 4),
+        (lambda x: np.random.default_rng().standard_normal(x.shape), 4),
+        (lambda x: np.where([True, False, False], np.inf, x.mean()) + 0 * x, 0),
+        (lambda x: np.where([True, False, False], np.nan, x.mean()) + 0 * x, 0),
+    ],
+    ids=["no numbers", "drawn by lot", "mixed beside what is infinite", "mixed beside what is no number"],
+)
+def test_what_is_no_sign_of_mixing_and_what_hides_none(answer: Callable[[Array], Array], most: int) -> None:
+    class Answering(Puppet):
+        def run(self, inputs: Sequence[Array]) -> list[Array]:
+            super().run(inputs)
+            return [answer(inputs[0][:, :, 0]).astype(np.float32)]
+
+    puppet = Answering(lambda rows: rows * MS)
+    table = warm(puppet, 4, clock=puppet.clock)
+    assert table.max_rows == most
+    assert most or table.base_ns == MS, "what one row takes"
+
+
+def test_an_output_of_another_rank_is_what_the_file_says() -> None:
+    class Flat(Puppet):
+        def run(self, inputs: Sequence[Array]) -> list[Array]:
+            return [np.zeros(len(inputs[0]), np.float32)]
+
+    puppet = Flat(lambda rows: 0)
+    assert observed(puppet)[0] == puppet.signature
+
+
+@pytest.mark.parametrize("error", [ModelFailed("no"), InvalidRequest("no")])
+def test_values_that_a_model_refuses_say_nothing_and_others_are_tried(error: Exception) -> None:
+    class Picky(Puppet):
+        """Takes floats up to `most`; whether an integer is large it answers for all rows."""
+
+        most = 0
+
+        def run(self, inputs: Sequence[Array]) -> list[Array]:
+            x, k = inputs
+            if np.abs(x).max() > self.most:
+                raise error
+            return [np.full(x.shape, k.max() > 5, np.float32)]
+
+    puppet = Picky(lambda rows: 0)
+    inputs = TensorSpec("x", DataType.FP32, (-1, 1)), TensorSpec("k", DataType.INT64, (-1, 1))
+    puppet.signature = replace(puppet.signature, inputs=inputs)
+    assert warm(puppet, 4).max_rows == 4
+    puppet.most = 100
+    assert warm(puppet, 4).max_rows == 0
+
+
 def test_an_output_that_calls_the_batch_1_is_batched_all_the_same(tmp_path: Path) -> None:
     model = onnx.load_from_string(models.gbm())
     model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 1
@@ -193,7 +251,7 @@ def test_an_example_replaces_zeros(tmp_path: Path) -> None:
         return run(inputs)
 
     runtime.run = spy  # type: ignore[method-assign]
-    warm(runtime, 4, 60_000, max_bucket_ms=60_000, example=[np.ones((1, 7), np.float32)])
+    warm(runtime, 4, 60_000, max_bucket_ms=60_000, example=[np.ones((2, 7), np.float32)])
     assert {(1, 7), (2, 7), (4, 7)} <= shapes
     assert all(width == 7 for _, width in shapes)
 
