@@ -65,15 +65,15 @@ def test_what_takes_a_moment_is_loaded_in_time_and_after_it_is_known(
 ) -> None:
     done: list[str] = []
 
-    def load_ahead(model: str, version: int) -> bool:
+    def load_quickly(model: str, version: int) -> bool:
         done.append(f"{model} {version}")
         return True
 
     worker = SimpleNamespace(
         _newest=2,
         _stopping=stopping,
-        _loader=SimpleNamespace(at_hand=lambda _, version: version == 3, load_ahead=load_ahead),
-        _call=lambda wish: wish(),
+        _loader=SimpleNamespace(at_hand=lambda _, version: version == 3, load_quickly=load_quickly),
+        _loop=SimpleNamespace(call_soon_threadsafe=lambda call: call()),
         _wish=lambda _, wait: done.append(f"wishes, {wait}"),
     )
     wishes = {"m": Wish((3, 2, 1), {"champion": 1})}
@@ -93,12 +93,12 @@ def test_once_a_start_is_over_what_nobody_asked_for_is_given_back_and_garbage_is
     )
     gc.disable()
     try:
-        Lifecycle._on_settled(worker)  # type: ignore[arg-type]
+        Lifecycle._on_settled(worker, lambda: done.append("tells"))  # type: ignore[arg-type]
         assert gc.isenabled()
     finally:
         gc.enable()
         gc.unfreeze()
-    assert done == ["gives back", "gets ready to test"] and worker.settled.is_set()
+    assert done == ["gives back", "tells", "gets ready to test"] and worker.settled.is_set()
 
 
 @pytest.mark.parametrize("ends", [False, True], ids=["models load on and on", "the server ends"])
@@ -108,10 +108,10 @@ def test_garbage_is_collected_although_models_still_load(ends: bool) -> None:
     worker = SimpleNamespace(
         _loop=SimpleNamespace(call_later=lambda *timer: timers.append(timer)),
         **dict.fromkeys(("_manager", "_watcher", "_watching", "_threads", "_loader", "plane"), room),
-        _on_settled=None,
+        _on_settled=lambda _: None,
     )
     try:
-        Lifecycle.start(worker)  # type: ignore[arg-type]
+        Lifecycle.start(worker, lambda: None)  # type: ignore[arg-type]
         assert not gc.isenabled()
         if ends:
             Lifecycle.stop(worker)  # type: ignore[arg-type]
