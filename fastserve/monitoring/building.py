@@ -45,6 +45,9 @@ _SAMPLED_VALUES = 2**25
 """Of all number tensors together."""
 _COMMON_VALUES = 1_000_000
 """Of all category tensors together, before the most frequent are chosen."""
+_SLACK = 16
+"""Last bits that edges keep away from a model's answers: sums end in others with other threads, batches or
+processors, and of a forest half the rows may give one answer."""
 _WHOLE = frozenset(one for one in DataType if one.startswith(("INT", "UINT")))
 
 
@@ -247,7 +250,10 @@ class _Tensor:
                 [one.texts(most) if text else one.numbers(most) for one in self._common]
             )
         elif self._ranges is not None:
-            self._counting = _NumberCounting(self._ranges.edges(self._limits.bins))
+            spec, slack = self._described.spec, 0.0
+            if self._described.role == "output" and spec.datatype.is_float:
+                slack = _SLACK * float(np.finfo(spec.datatype.dtype).eps)
+            self._counting = _NumberCounting(self._ranges.edges(self._limits.bins, slack))
         else:
             self._counting = _CategoryCounting([(False, True)] * self._features)
         self._common, self._ranges = [], None

@@ -1,6 +1,7 @@
 """What the first pass over reference rows keeps of them, bounded whatever comes: a sample, common values."""
 
 import math
+import sys
 from collections import Counter
 from typing import Any
 
@@ -13,6 +14,7 @@ MAX_TEXT = 256
 """Longer text is nobody's category: it would be a row's content, and a profile has none in it."""
 
 _SEED = 1996
+_LARGEST = sys.float_info.max
 
 
 class RowSample:
@@ -76,19 +78,20 @@ class NumberRanges:
         self._low = list(map(min, self._low, low.tolist()))
         self._high = list(map(max, self._high, high.tolist()))
 
-    def edges(self, bins: int) -> list[tuple[float, ...]]:
+    def edges(self, bins: int, slack: float = 0.0) -> list[tuple[float, ...]]:
         """Give the edges of every feature: the range, and within it the quantiles, ties merged.
 
         The first edge lies just below the smallest value, the last is the largest: two edges of a constant.
-        Without any finite value the one edge is 0.
+        Without any finite value the one edge is 0. With `slack` no edge is nearer to a value than that part
+        of the largest magnitude, or than half way to the next value.
         """
         return [
-            _edges(self._sample.column(f), low, high, bins) if low <= high else (0.0,)
+            _edges(self._sample.column(f), low, high, bins, slack) if low <= high else (0.0,)
             for f, (low, high) in enumerate(zip(self._low, self._high, strict=True))
         ]
 
 
-def _edges(values: Array, low: Any, high: Any, bins: int) -> tuple[float, ...]:
+def _edges(values: Array, low: Any, high: Any, bins: int, slack: float) -> tuple[float, ...]:
     exact = values.astype(np.float64)
     exact = exact[np.isfinite(exact)]
     with np.errstate(over="ignore", invalid="ignore"):  # between values of 1e308 and -1e308
@@ -100,6 +103,13 @@ def _edges(values: Array, low: Any, high: Any, bins: int) -> tuple[float, ...]:
     if last < high:  # a whole number beyond 2**53, rounded down
         last = float(np.nextafter(last, np.inf))
     inner = inner[(inner > first) & (inner < last)]
+    if slack:
+        apart = slack * max(abs(first), abs(last))
+        above = np.unique(np.append(exact, last))
+        half = above[np.searchsorted(above, inner, "right")] / 2 - inner / 2
+        inner = inner + np.minimum(half, apart)
+        least = float(np.nextafter(0.0, -1.0)) if low >= 0 else -_LARGEST  # what was never negative is not
+        first, last = max(first - apart, least), min(last + apart, _LARGEST)
     return tuple(np.unique([first, *inner, last]).tolist())
 
 

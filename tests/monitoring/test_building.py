@@ -49,6 +49,27 @@ def objects(*values: Any) -> NDArray[Any]:
 floats = st.floats(width=32) | st.sampled_from([0.0, -0.0, 1.0, np.nan, np.inf, -np.inf, 1e6])
 
 
+@pytest.mark.parametrize(
+    "answers",
+    [
+        np.repeat([0.1, 0.2, 0.5, 1.0], 25),  # of a forest, as few as its trees
+        np.full(100, 0.7),
+        np.linspace(-3, 1e6, 100),
+        np.array([-3.4e38, 3.4e38]),
+    ],
+    ids=["ties", "a constant", "far apart", "the largest"],
+)
+@pytest.mark.parametrize("towards", [-np.inf, np.inf])
+def test_the_last_bits_of_answers_make_no_drift(answers: NDArray[Any], towards: float) -> None:
+    given_then = answers.astype(np.float32)[:, None]
+    given_now = np.nextafter(np.nextafter(given_then, np.float32(towards)), np.float32(towards))
+    (output,) = built(given_then, DataType.FP32, role="output")
+    counts = np.bincount(np.searchsorted(output.edges, given_now[:, 0].astype(np.float64)))
+    assert counts.tolist() == list(output.counts)[: counts.size]
+    assert output.counts[0] == output.counts[-1] == 0
+    assert output.counts == built(given_then, DataType.FP32)[0].counts
+
+
 @given(
     hnp.arrays(np.float32, st.tuples(st.integers(1, 60), st.integers(1, 4)), elements=floats),
     st.integers(1, 20),
