@@ -46,6 +46,7 @@ async def talk(port: int, *said: bytes) -> bytes:
     heard = b""
     for each in said:
         writer.write(each)
+        await asyncio.sleep(0.02)  # each is a piece of its own
         if each == ASK:
             heard += await reader.readuntil(b"here")
     with contextlib.closing(writer), contextlib.suppress(TimeoutError):
@@ -64,14 +65,23 @@ async def talk(port: int, *said: bytes) -> bytes:
         ([ASK, b"\r\n"], b"here|closed"),
         ([ASK, b"GET"], b"here|closed"),
         ([ASK, ASK], b"here|open"),
-        ([b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"], b"late|open"),
+        ([b"GET /slow HTTP/1.1\r\n", b"Host: x\r\n\r\n"], b"late|open"),
     ],
 )
 def test_a_head_has_to_come_in_time(said: list[bytes], end: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "HEAD_S", HEAD_S)
+    made: list[connection.Connection] = []
+    accept = connection.Connection.connection_made
+
+    def note(self: connection.Connection, transport: asyncio.Transport) -> None:
+        made.append(self)
+        accept(self, transport)
+
+    monkeypatch.setattr(connection.Connection, "connection_made", note)
 
     async def run() -> bytes:
         async with serving() as port:
             return await talk(port, *said)
 
     assert asyncio.run(run()).endswith(end)
+    assert [one._patience for one in made] == [None], "who has gone is not waited for"

@@ -13,7 +13,7 @@ from sqlalchemy import select, text, update
 
 from fastserve.controlplane import intake
 from fastserve.controlplane.database import open_database
-from fastserve.controlplane.errors import StoreUnavailable
+from fastserve.controlplane.errors import NotWatched, StoreUnavailable
 from fastserve.controlplane.fleet import Fleet
 from fastserve.controlplane.group import Answer
 from fastserve.controlplane.intake import Intake
@@ -23,7 +23,8 @@ from fastserve.controlplane.spans import DAY_MS
 from fastserve.controlplane.states import pack
 from fastserve.controlplane.store import Store, Taken
 from fastserve.controlplane.tables import profiles, windows
-from fastserve.monitoring.snapshot import MAX_SNAPSHOT_BYTES, Snapshot, VersionNow
+from fastserve.monitoring.snapshot import MAX_SNAPSHOT_BYTES, Snapshot, VersionDelta, VersionNow
+from fastserve.registry.state import ALIASES_FILE
 from tests.controlplane.snapshots import NOON_MS, Clock, delta, normal, profile, snapshot, states
 
 REFERENCE = profile()
@@ -278,6 +279,56 @@ def test_a_control_plane_keeps_house(url: str, tmp_path: Path) -> None:
     asyncio.run(scene(False))
 
 
+def test_which_version_is_meant(tmp_path: Path) -> None:
+    """The champion, else the newest that was watched, else the newest; and why there is nothing to tell."""
+    unwatched = VersionNow(model="m", version=4, state="READY", unwatched="it has no profile")
+    sent, clock = one(1), Clock()
+    sent.deltas += [delta(REFERENCE, normal(5), version=2), delta(None, normal(3), version=3)]
+    sent.deltas += [delta(None, normal(3), "n", version=version) for version in (5, 7)]
+    sent.deltas.append(VersionDelta(model="", version=0, codes={"404": 1}))
+    sent.now = [unwatched, VersionNow(model="n", version=7, state="READY")]
+    for version in (1, 2, 3):
+        (tmp_path / "m" / str(version)).mkdir(parents=True)
+        (tmp_path / "m" / str(version) / "model.onnx").touch()
+
+    async def scene() -> None:
+        control = Control(ControlOptions(), tmp_path, open_database(f"sqlite:///{tmp_path}/a.db"), clock)
+        with pytest.raises(StoreUnavailable, match="has not been read"):
+            control.overview()
+        with pytest.raises(StoreUnavailable, match="has not been read"):
+            await control.report("m", None, None, DAY_MS)
+        await control.intake.prepare()
+        control.ready = True
+        await control.intake.submit(sent)
+
+        async def found(alias: str | None = None) -> tuple[int, int, tuple[str, ...]]:
+            report = await control.report("m", None, alias, DAY_MS)
+            return report.version, report.rows, report.aliases
+
+        assert await found() == (2, 5, ())
+        (tmp_path / "m" / ALIASES_FILE).write_text('{"champion": 1, "best": 1, "next": 2}')
+        assert await found() == (1, 10, ("best", "champion"))
+        assert await found("next") == (2, 5, ("next",))
+        for model, version, why in [
+            ("n", None, "version 7 were watched: nobody has asked"),
+            ("m", 4, "version 4 were watched: it has no profile"),
+            ("m", 3, "there is no such version"),
+            ("o", None, "there is no such version"),
+        ]:
+            with pytest.raises(NotWatched, match=why):
+                await control.by_count(model, version, None, 10)
+        rows = {(one["model"], one["version"]): one for one in control.overview()}
+        assert list(rows) == [("m", 1), ("m", 2), ("m", 3), ("m", 4), ("n", 5), ("n", 7)]
+        assert [at for at, one in rows.items() if one["present"]] == [("m", 4), ("n", 7)]
+        assert rows["m", 4]["unwatched"] == "it has no profile"
+        clock.now_ms += 500 * DAY_MS
+        await control.keep_house()
+        assert control.fleet.totals.keys() == {("n", 7), ("", 0)}, "of others nobody asks any more"
+        control.close()
+
+    asyncio.run(scene())
+
+
 def test_windows_whose_profile_is_gone_keep_no_others_from_being_summed_up(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -294,12 +345,13 @@ def test_windows_whose_profile_is_gone_keep_no_others_from_being_summed_up(
                 connection.execute(profiles.delete().where(profiles.c.digest == REFERENCE.digest()))
         await control.keep_house()
         with database.reading() as connection:
-            hours = connection.scalars(select(windows.c.model).where(windows.c.level == "hour")).all()
-        assert hours == ([] if first else ["n"])
+            summed = select(windows.c.level, windows.c.model).where(windows.c.level.in_(("hour", "day")))
+            found = {tuple(row) for row in connection.execute(summed)}
+        assert found == (set() if first else {("hour", "n"), ("day", "n")})
         control.close()
 
     asyncio.run(scene(True))
-    clock.now_ms += 5 * 3_600_000
+    clock.now_ms += 2 * DAY_MS
     asyncio.run(scene(False))
     assert "one hour of model m is not summed up" in caplog.text
 

@@ -206,3 +206,6 @@ def test_rows_that_come_late_are_kept_until_they_are_summed_up(
     assert rows_in(store, "minute") == 50
     keep_house(rollup, clock.now_ms)
     assert (rows_in(store, "minute"), rows_in(store, "hour")) == (0, 50)
+    for days, left in ((30, 50), (402, 0)):  # no day has the hour's rows, but there is an end
+        rollup.forget(clock.now_ms + days * DAY_MS, {("m", 1)})
+        assert rows_in(store, "hour") == left

@@ -43,16 +43,16 @@ def test_what_comes_twice_is_counted_once(store: Store) -> None:
         taken = store.take_in([first])
         assert [one.number for one in taken.answers] == [1]
         assert taken.answers[0].wanted == () and taken.answers[0].refused is None
-    second = snapshot(2, [delta(REFERENCE, normal(5))])
-    store.take_in([first, second, first])
+    second, third = (snapshot(number, [delta(REFERENCE, normal(3))]) for number in (2, 3))
+    store.take_in([third, first, second, first])
     with store.housekeeping():  # what is remembered is forgotten
         pass
-    store.take_in([second])
+    store.take_in([third])
     (minute,) = stored(store.database, "minute")
-    assert minute.rows == 15 and rows_of(minute.state) == [15, 15]
+    assert minute.rows == 16 and rows_of(minute.state) == [16, 16]
     totals = store.load().totals["m", 1]
-    assert totals.codes == {"200": 15} and totals.watched_rows == 15
-    assert totals.histograms["total"] == HistogramDelta(buckets={3: 15}, total=15_000)
+    assert totals.codes == {"200": 16} and totals.watched_rows == 16
+    assert totals.histograms["total"] == HistogramDelta(buckets={3: 16}, total=16_000)
 
 
 def test_sources_are_counted_apart(store: Store) -> None:

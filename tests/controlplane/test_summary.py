@@ -125,6 +125,7 @@ def test_a_timeline_measures_as_a_comparison_does() -> None:
 def test_a_report(store: Store, clock: Clock) -> None:
     calm, wild = normal(200, 1), normal(200, 2)
     wild[:, 1] += 3.0
+    wild[:20, 1] = np.nan
     clock.now_ms = NOON_MS - 30 * MINUTE_MS
     store.take_in([snapshot(1, [delta(REFERENCE, calm)], to_ms=clock.now_ms, profiles=(REFERENCE,))])
     clock.now_ms = NOON_MS
@@ -142,9 +143,16 @@ def test_a_report(store: Store, clock: Clock) -> None:
     assert sum(point.rows for point in report.timeline) == 400
     with_rows = [point for point in report.timeline if point.rows]
     assert [point.rows for point in with_rows] == [200, 200]
-    at = [one.feature for one in report.features].index("x1")
-    first, last = (point.psi[at] or 0.0 for point in with_rows)
-    assert first < 0.5 < last
+    counted = make.sketches(REFERENCE)
+    make.count(counted, wild)
+    compared = [compare(*both) for both in zip(REFERENCE.tensors, counted, strict=True)]
+    wanted = {
+        one.feature: (one.distances["psi"], one.live.missing / 200) for each in compared for one in each
+    }
+    assert [wanted[one.feature] for one in report.features] == list(
+        zip(with_rows[1].psi, with_rows[1].missing_share, strict=True)
+    )
+    assert wanted["x1"][1] == 0.1 and report.features[0].feature == "carrier"
     assert report.timeline[0].start == report.start and report.timeline[-1].end == report.end
     assert all(point.psi == (None,) * 3 for point in report.timeline if not point.rows)
 
@@ -175,7 +183,7 @@ def test_a_clock_that_was_ahead_keeps_no_report_from_a_new_profile(store: Store,
         (clock.now_ms - HOUR_MS, clock.now_ms + MINUTE_MS),
     )
     assert summaries.live("m", 1, *span).digest == old.digest()
-    store.take_in([snapshot(2, [delta(new, normal(5))], profiles=(new,), to_ms=clock.now_ms)])
+    store.take_in([snapshot(2, [delta(new, normal(5))], profiles=(new,), to_ms=clock.now_ms + 30_000)])
     live = summaries.live("m", 1, *span)
     assert (live.digest, live.rows) == (new.digest(), 5)
     assert summaries.by_count("m", 1, 10, clock()).profile == new.digest()
@@ -183,14 +191,17 @@ def test_a_clock_that_was_ahead_keeps_no_report_from_a_new_profile(store: Store,
 
 def test_windows_by_number_of_rows(store: Store, clock: Clock) -> None:
     """The fixture's store closes a window at 100 rows; one snapshot is never torn apart."""
+    numbers, carrier = REFERENCE.tensors
+    output = carrier.model_copy(update={"role": "output"})
+    reference = REFERENCE.model_copy(update={"tensors": (numbers, output)})
     sizes = [60, 60, 250, 30]
     for number, size in enumerate(sizes, 1):
         clock.now_ms = NOON_MS + number * 1_000
         rows = normal(size, number)
         rows[:, 1] += 3.0 if number == 3 else 0.0
-        store.take_in([snapshot(number, [delta(REFERENCE, rows)], to_ms=clock.now_ms, profiles=(REFERENCE,))])
+        store.take_in([snapshot(number, [delta(reference, rows)], to_ms=clock.now_ms, profiles=(reference,))])
     found = Summaries(store.database, store.profiles).by_count("m", 1, 10, clock())
-    assert (found.profile, found.features) == (REFERENCE.digest(), ("x0", "x1", "carrier"))
+    assert (found.profile, found.features) == (reference.digest(), ("x0", "x1", "output:carrier"))
     assert [one.rows for one in found.windows] == [120, 250, 30]
     calm, wild, filling = (one.psi[1] or 0.0 for one in found.windows)
     assert max(abs(calm), abs(filling)) < 0.5 < wild
@@ -213,14 +224,21 @@ def test_a_window_by_count_that_cannot_be_read_is_left_out(
     with store.housekeeping() as connection:
         connection.execute(update(windows).where(windows.c.rows == 101).values(state=damaged))
     assert summaries.by_count("m", 1, 10, clock()).windows == (whole[0], whole[2])
+    with store.housekeeping() as connection:
+        connection.execute(update(windows).where(windows.c.level == "minute").values(state=damaged))
+    assert summaries.live("m", 1, NOON_MS, NOON_MS + MINUTE_MS).rows == 0
 
 
-def test_a_version_whose_rows_are_still_to_come(store: Store) -> None:
-    """Its profile has come, another one that its worker tells of is wanted first."""
-    other = profile(salt="other")
-    both = [delta(REFERENCE, normal(5), version=4), delta(other, normal(5), "n")]
-    (answer,) = store.take_in([snapshot(1, both, profiles=(REFERENCE,))]).answers
-    assert answer.wanted == (other.digest(),)
+def test_a_version_whose_rows_are_still_to_come(store: Store, clock: Clock) -> None:
+    """Its profiles have come, another one that its worker tells of is wanted first."""
+    other, older, of_5 = (profile(salt=salt) for salt in ("other", "older", "of another version"))
+    for source, reference in enumerate((older, REFERENCE)):
+        both = [delta(reference, normal(5), version=4), delta(other, normal(5), "n")]
+        one = snapshot(1, both, incarnation=source, worker=source, profiles=(reference,))
+        assert store.take_in([one]).answers[0].wanted == (other.digest(),)
+        clock.now_ms += 1
+    rows = delta(of_5, normal(5), version=5)
+    store.take_in([snapshot(1, [rows], incarnation=5, worker=5, profiles=(of_5,))])
     span = span_until(NOON_MS, HOUR_MS, ControlOptions())
     report = Summaries(store.database, store.profiles).report("m", 4, span)
     assert (report.profile, report.rows) == (REFERENCE.digest(), 0)
@@ -255,10 +273,13 @@ def test_sliding_spans_end_now(open_store: Callable[[ControlOptions], Store], cl
         (7 * DAY_MS, 168, 169),
         (9 * DAY_MS, 216, 240),
     ]:
-        report = summaries.report("m", 1, span_until(clock.now_ms, since_ms, options))
+        span = span_until(clock.now_ms, since_ms, options)
+        report = summaries.report("m", 1, span)
         assert least <= report.rows <= most, since_ms
         assert sum(point.rows for point in report.timeline) == report.rows
         assert len(report.timeline) <= MAX_POINTS
+        assert max(point.rows for point in report.timeline) == max(span.step_ms // HOUR_MS, 1)
+        assert (report.timeline[0].start, report.timeline[-1].end) == (report.start, report.end)
 
 
 def test_a_version_that_nobody_watched(store: Store) -> None:
