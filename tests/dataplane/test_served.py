@@ -1,6 +1,7 @@
 """One version as front ends hold it: how its rows are batched, when it stops mattering, how it goes."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -13,12 +14,12 @@ import pytest
 from fastserve.batching import BatchingOptions
 from fastserve.clock import ManualClock
 from fastserve.dataplane import Served
-from fastserve.errors import InvalidRequest, ModelFailed
+from fastserve.errors import InvalidRequest, ModelFailed, NotReady
 from fastserve.lifecycle import Loaded
 from fastserve.runtime import Bound
 from fastserve.types import Array, DataType, Signature, TensorSpec
 from fastserve_core.batching import NO_DEADLINE
-from tests.batching.bench import INLINE, asynchronous
+from tests.batching.bench import INLINE, THREADED, asynchronous
 
 LIMIT_BYTES = 2**16
 WIDE = LIMIT_BYTES // 4 // 4
@@ -53,7 +54,7 @@ class Runtime:
 
 @asynccontextmanager
 async def served(runtime: Runtime, clock: ManualClock | None = None, **options: Any) -> AsyncIterator[Served]:
-    batching = BatchingOptions(max_queue_bytes=LIMIT_BYTES, **INLINE, **options)
+    batching = BatchingOptions(**{"max_queue_bytes": LIMIT_BYTES, **INLINE, **options})
     loaded = Loaded("m", 1, runtime, 8, 1.0, 1.0, batching)
     with ThreadPoolExecutor(1) as executor:
         yield Served(loaded, asyncio.get_running_loop(), executor, clock or ManualClock(1_000))
@@ -87,6 +88,17 @@ async def test_of_shapes_beyond_the_buckets_each_request_runs_alone() -> None:
         for width in (2, 3, 4):
             await one.infer({"x": np.zeros((16, width), np.float32)}, NO_DEADLINE)
     assert runtime.runs == [8, 8, 16, 16]
+
+
+@asynchronous
+async def test_an_answer_takes_no_more_memory_than_one_may() -> None:
+    async with served(Runtime(), max_answer_bytes=LIMIT_BYTES) as one:
+        most = LIMIT_BYTES // 4
+        await one.infer({"x": np.zeros((most, 1), np.float32)}, NO_DEADLINE)
+        with pytest.raises(
+            InvalidRequest, match=rf"would take {4 * most + 4} bytes, the limit is {4 * most}"
+        ):
+            await one.infer({"x": np.zeros((most + 1, 1), np.float32)}, NO_DEADLINE)
 
 
 @asynchronous
@@ -128,3 +140,45 @@ async def test_who_has_found_it_is_waited_for() -> None:
             await one.infer(ROW, NO_DEADLINE)
         await asyncio.sleep(0.02)
         assert drained == [True]
+
+
+@pytest.mark.parametrize(("width", "failed"), [(2, False), (3, True)], ids=["in a batch", "alone"])
+@asynchronous
+async def test_what_runs_is_answered_before_it_goes_and_what_waits_until_the_server_ends(
+    width: int, failed: bool
+) -> None:
+    class Slow(Runtime):
+        def run(self, inputs: Sequence[Array]) -> list[Array]:
+            assert go_on.wait(20)
+            return super().run(inputs)
+
+    go_on = threading.Event()
+    drained: list[bool] = []
+    async with served(Slow(), max_shape_buckets=1, **THREADED) as one:
+        one._batcher(((2,),))
+        row = {"x": np.ones((1, width), np.float32)}
+        both = [asyncio.ensure_future(one.infer(row, NO_DEADLINE)) for _ in range(2)]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert sum(len(batcher.lane.entries) for batcher in one._all_batchers()) == 2
+        one.retire(lambda: drained.append(True))
+        one.close()
+        assert not drained
+        go_on.set()
+        first, second = await asyncio.gather(*both, return_exceptions=True)
+        assert isinstance(first, list) and isinstance(second, NotReady if failed else list)
+        await asyncio.sleep(0.02)
+        assert drained == [True]
+
+
+@asynchronous
+async def test_memory_of_a_burst_goes_back_from_every_shape() -> None:
+    async with served(Runtime()) as one:
+        for width in (2, 3):
+            await one.infer({"x": np.zeros((7, width), np.float32)}, NO_DEADLINE)
+        before = [batcher.ring.arrays for batcher in one._batchers.values()]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("fastserve.batching.ring._TRIM_BYTES", 0)
+            one.housekeep()
+        after = [batcher.ring.arrays for batcher in one._batchers.values()]
+        assert len(after) == 2 and not any(new is old for new, old in zip(after, before, strict=True))
