@@ -15,6 +15,7 @@ from fastserve.controlplane import committed
 from fastserve.controlplane.committed import Key
 from fastserve.controlplane.database import open_database
 from fastserve.controlplane.errors import StoreUnavailable
+from fastserve.controlplane.group import Group
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.profiles import Profiles
 from fastserve.controlplane.rollup import Rollup
@@ -204,6 +205,20 @@ def test_totals_that_others_look_at_stay_as_they_are(store: Store) -> None:
     shown = first.totals["m", 1]
     send(store, 2)
     assert shown.watched_rows == 10 and shown.codes == {"200": 10}
+
+
+def test_an_error_that_nobody_thought_of_leaves_nothing_behind(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Group) -> None:
+        raise ValueError("odd")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Group, "write", fail)
+        with pytest.raises(ValueError, match="odd"):
+            send(store, 1)
+    send(store, 1)
+    assert store.load().totals["m", 1].watched_rows == 10
 
 
 def test_memory_is_bounded(

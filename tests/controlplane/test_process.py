@@ -103,7 +103,8 @@ def test_only_this_user_may_connect(tmp_path: Path) -> None:
         assert stat.S_IMODE(control.ingest.stat().st_mode) == 0o600
         directory = tmp_path / "registry.control"
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-        assert stat.S_IMODE((directory / "control.db").stat().st_mode) == 0o600
+        modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in directory.iterdir()}
+        assert {"control.db", "control.db.lock"} <= modes.keys() and set(modes.values()) == {0o600}
 
 
 def test_a_socket_left_behind_is_replaced_and_a_live_one_is_not(tmp_path: Path) -> None:

@@ -320,6 +320,14 @@ def test_processor_time_of_a_place_only_grows(store: Store, clock: Clock) -> Non
     assert cpu_s(4, 2, 2.0) == 8.75
 
 
+def test_who_reads_sees_one_state(store: Store) -> None:
+    with store.database.reading() as connection:
+        assert read_totals(connection) == {}
+        store.take_in([snapshot(1, [delta(None, normal(1))])])
+        assert read_totals(connection) == {}
+    assert store.load().totals.keys() == {("m", 1)}
+
+
 def test_totals_go_on_after_a_restart(store: Store, database: Database, clock: Clock) -> None:
     store.take_in([snapshot(1, [delta(REFERENCE, normal(10))], profiles=(REFERENCE,))])
     again = Store(database, ControlOptions(), Profiles(), clock)
