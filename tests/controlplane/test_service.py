@@ -10,9 +10,10 @@ import pytest
 from fastserve.controlplane import service
 from fastserve.controlplane.database import open_database
 from fastserve.controlplane.errors import NotWatched, ProfileUnavailable, StoreUnavailable
-from fastserve.controlplane.fleet import Drift, Version
+from fastserve.controlplane.fleet import Version
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.service import Control
+from fastserve.monitoring.comparing import FeatureComparison, Side
 from fastserve.monitoring.snapshot import VersionNow
 from tests.controlplane.snapshots import Clock, delta, normal, profile, snapshot
 
@@ -67,9 +68,21 @@ def test_what_is_wrong_with_one_version_keeps_no_other_from_being_compared(
     control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     troubles: list[Exception] = [ValueError("odd"), ProfileUnavailable("d", "missing"), NotWatched("m", 1)]
-    found = Drift("data", 60.0)
+    side = Side(rows=1, missing=0, counts=(), outside=0)
+    found = [
+        FeatureComparison(
+            tensor="x",
+            role="input",
+            feature="x",
+            kind="number",
+            reference=side,
+            live=side,
+            distances={},
+            phi=1.0,
+        )
+    ]
 
-    def compare(version: Version, _: int) -> Drift:
+    def compare(version: Version, _: int) -> list[FeatureComparison]:
         if version == ("m", 1):
             raise troubles[0]
         return found
