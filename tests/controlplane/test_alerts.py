@@ -21,23 +21,29 @@ def rules() -> Any:
     return yaml.safe_load(found[1])
 
 
-def alerting(folder: Path, missing: dict[str, str], minute: int) -> set[str]:
-    """Features that FeatureMissing names then; their shares are in promtool's notation, one a minute."""
+SHARES = pytest.mark.parametrize(
+    ("alert", "series"),
+    [("FeatureMissing", "fastserve_missing_share"), ("FeatureOutOfRange", "fastserve_out_of_range_share")],
+)
+
+
+def alerting(folder: Path, alert: str, series: str, shares: dict[str, str], minute: int) -> set[str]:
+    """Features that an alert names then; their shares are in promtool's notation, one a minute."""
     (folder / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "docs", "rules": rules()}]}))
-    return {feature for feature, values in missing.items() if fires(folder, feature, values, minute)}
+    return {name for name, values in shares.items() if fires(folder, alert, series, name, values, minute)}
 
 
-def fires(folder: Path, feature: str, values: str, minute: int) -> bool:
+def fires(folder: Path, alert: str, series: str, feature: str, values: str, minute: int) -> bool:
     labels = {"model": "m", "version": "1", "feature": feature}
     inside = ",".join(f'{name}="{value}"' for name, value in labels.items())
     expected = {
         "eval_time": f"{minute}m",
-        "alertname": "FeatureMissing",
+        "alertname": alert,
         "exp_alerts": [{"exp_labels": labels}],
     }
     test = {
         "interval": "1m",
-        "input_series": [{"series": f"fastserve_missing_share{{{inside}}}", "values": values}],
+        "input_series": [{"series": f"{series}{{{inside}}}", "values": values}],
         "alert_rule_test": [expected],
     }
     (folder / "test.yml").write_text(yaml.safe_dump({"rule_files": ["rules.yml"], "tests": [test]}))
@@ -48,11 +54,13 @@ def fires(folder: Path, feature: str, values: str, minute: int) -> bool:
     return done.returncode == 0
 
 
-def test_values_that_are_missing_from_the_first_day_on_are_told(tmp_path: Path) -> None:
-    missing = {"gone": "1+0x120", "there": "0.1+0x120"}
-    assert alerting(tmp_path, missing, 100) == {"gone"}
+@SHARES
+def test_what_has_gone_from_the_first_day_on_is_told(tmp_path: Path, alert: str, series: str) -> None:
+    shares = {"gone": "1+0x120", "there": "0.1+0x120"}
+    assert alerting(tmp_path, alert, series, shares, 100) == {"gone"}
 
 
-def test_values_that_are_always_missing_are_not_told_after_the_first_day(tmp_path: Path) -> None:
-    missing = {"sparse": "0.7+0x1700", "gone": "0.1+0x1550 0.6+0x150"}
-    assert alerting(tmp_path, missing, 1570) == {"gone"}
+@SHARES
+def test_what_was_always_so_is_not_told_after_the_first_day(tmp_path: Path, alert: str, series: str) -> None:
+    shares = {"sparse": "0.7+0x1700", "gone": "0.1+0x1550 0.6+0x150"}
+    assert alerting(tmp_path, alert, series, shares, 1570) == {"gone"}
