@@ -4,13 +4,15 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
+import numpy as np
 import orjson
 import pytest
 
 from fastserve.batching import BatchingOptions
 from fastserve.dataplane import DataPlane
-from fastserve.errors import ModelNotFound
+from fastserve.errors import ModelNotFound, NotReady
 from fastserve.lifecycle import Loaded, Record, Route, VersionState
+from fastserve_core.batching import NO_DEADLINE
 from tests.batching.bench import asynchronous
 from tests.batching.puppet import PuppetRuntime
 
@@ -51,13 +53,29 @@ async def test_the_fast_path_knows_what_serves_now() -> None:
         names = {b"/v2/models/m/infer": one.lane, b"/v2/models/m/versions/stable/infer": one.lane}
         assert plane.fast_routes == numbers | names
         plane.route("m", Route(2))
-        plane.remove(one, lambda: None)
+        drained: list[int] = []
+        plane.remove(one, lambda: drained.append(1))
         assert plane.fast_routes == {
             b"/v2/models/m/versions/2/infer": two.lane,
             b"/v2/models/m/infer": two.lane,
         }
         plane.route("m", Route())
-        plane.remove(two, lambda: None)
+        plane.remove(two, lambda: drained.append(2))
+        assert drained == [1, 2] and not plane._retired, "nothing keeps what has gone"
         assert plane.fast_routes == {} and list(plane.served()) == [] == plane.versions("m")
         with pytest.raises(ModelNotFound):
             plane.versions("other")
+
+
+@asynchronous
+async def test_who_waits_for_a_version_that_goes_is_told_when_the_server_ends() -> None:
+    with ThreadPoolExecutor(1) as executor:
+        plane = DataPlane(cast(Any, Manager()), asyncio.get_running_loop(), executor)
+        one = plane.prepare(Loaded("m", 1, PuppetRuntime(), 8, 1.0, 1.0, BatchingOptions()))
+        plane.add(one)
+        waiting = asyncio.ensure_future(one.infer({"x": np.zeros((1, 2), np.float32)}, NO_DEADLINE))
+        await asyncio.sleep(0)
+        plane.remove(one, lambda: None)
+        plane.close()
+        with pytest.raises(NotReady):
+            await waiting
