@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fastserve.controlplane.database import only_one
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.process import _unix_listener, database_url
 from fastserve.errors import ConfigError
@@ -205,6 +206,12 @@ def test_two_do_not_work_on_one_file(tmp_path: Path) -> None:
         one.stop(signal.SIGKILL)
     with control_process(second, database=database) as one:
         assert one.request("GET", "/v2/control/health").status == 200
+
+
+def test_the_lock_ends_with_its_work(tmp_path: Path) -> None:
+    for _ in range(2):
+        with only_one(f"sqlite:///{tmp_path}/a.db"):
+            pass
 
 
 def test_a_directory_that_was_taken_away_is_made_again(tmp_path: Path) -> None:

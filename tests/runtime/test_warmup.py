@@ -204,15 +204,6 @@ def test_what_is_no_sign_of_mixing_and_what_hides_none(answer: Callable[[Array],
     assert most or table.base_ns == MS, "what one row takes"
 
 
-def test_an_output_of_another_rank_is_what_the_file_says() -> None:
-    class Flat(Puppet):
-        def run(self, inputs: Sequence[Array]) -> list[Array]:
-            return [np.zeros(len(inputs[0]), np.float32)]
-
-    puppet = Flat(lambda rows: 0)
-    assert observed(puppet)[0] == puppet.signature
-
-
 @pytest.mark.parametrize("error", [ModelFailed("no"), InvalidRequest("no")])
 def test_values_that_a_model_refuses_say_nothing_and_others_are_tried(error: Exception) -> None:
     class Picky(Puppet):
