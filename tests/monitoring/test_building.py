@@ -17,6 +17,7 @@ from fastserve.monitoring.building import Described, ProfileBuilder, build_profi
 from fastserve.monitoring.profile import CategoryFeature, NumberFeature, read_profile
 from fastserve.monitoring.sampling import MAX_TEXT, CommonValues, RowSample
 from fastserve.types import DataType, TensorSpec
+from tests.monitoring import profiles
 
 ELEC2 = Path(__file__).resolve().parents[3] / "shared" / "data" / "elec2_data.dat"
 
@@ -362,3 +363,19 @@ def test_a_sampled_profile_counts_every_row(monkeypatch: pytest.MonkeyPatch) -> 
     assert (feature.edges[-1], feature.minimum) == (rows.max(), rows.min())
     placed = np.bincount(np.searchsorted(feature.edges, rows[:, 0]), minlength=18)
     assert feature.counts == tuple(placed)
+
+
+def test_a_profile_is_of_the_models_shape() -> None:
+    fits = profiles.signature([("x", "FP32", 3), ("carrier", "FP32", 1)], [("y", "FP32", 3)])
+    profiles.profile().check(fits)
+    texts = profiles.texts().model_copy(update={"datatype": "FP32"})
+    for one, why in [
+        (profiles.tensor(width=2), "has 2 columns, the model takes 3: 'x1' is the last"),
+        (profiles.tensor("z", "output"), "is not an output of the model, which has y"),
+        (texts, "has category columns such as 'carrier'; FP32 needs numbers"),
+    ]:
+        with pytest.raises(InvalidProfile, match=why):
+            profiles.profile(one).check(fits)
+        profiles.profile(one).check(fits, [one])
+    with pytest.raises(ValueError, match="a tensor is described twice"):
+        profiles.profile(profiles.tensor(), profiles.tensor())
