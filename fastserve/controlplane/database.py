@@ -30,6 +30,7 @@ _SESSION = (
     # Of a machine that is gone the lock is free after half a minute.
     "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3"
 )
+_NO_FILE = (-1, -1)
 _WAL_LIMIT_BYTES = 16 * 2**20
 
 
@@ -83,6 +84,7 @@ class Database:
         if self._file is None or not self._is_replaced():
             return False
         self.engine.dispose()
+        self._identity = _NO_FILE  # whatever fails now: another file may get the old one's number
         try:
             if self._wal is not None and self._look("-wal") == self._wal:
                 for ending in ("-wal", "-shm"):

@@ -3,7 +3,7 @@
 import os
 import signal
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NoReturn
@@ -91,14 +91,19 @@ def test_who_has_come_when_the_server_stops_is_answered(tmp_path: Path, workers:
         ExitStack() as connections,
     ):
         processes = children(server.process.pid) or [server.process.pid]
-        for pid in processes:
-            os.kill(pid, signal.SIGSTOP)
+        send(processes, signal.SIGSTOP)
         clients = [connections.enter_context(server.connect()) for _ in range(60)]
         for raw in clients:
             raw.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
         server.process.terminate()
-        for pid in processes:
-            os.kill(pid, signal.SIGCONT)
+        send(processes, signal.SIGCONT)
         answers = [drain(raw) for raw in clients]
         assert server.process.wait(20) == 0
     assert [answer[:13] for answer in answers] == [b"HTTP/1.1 200 "] * len(clients)
+
+
+def send(processes: list[int], number: signal.Signals) -> None:
+    """Send a signal to those that are still there: what helped the workers to start ends meanwhile."""
+    for pid in processes:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
