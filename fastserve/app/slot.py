@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 
 from fastserve.app.child import Child
+from fastserve.app.running import Board
 
 log = logging.getLogger("fastserve.app")
 
@@ -31,6 +32,8 @@ class Slot:
         """What the process does: runs in the child, with the slot and the descriptor of the lifeline."""
         self.stop = stop
         """The signal that asks it to end."""
+        self.board = Board()
+        """What the process's threads run."""
         self.process: Child | None = None
         self.started_s = 0.0
         self.deaths = 0
@@ -44,7 +47,8 @@ class Slot:
         elif self.process.poll() is not None:
             code = self.process.returncode
             self.process = None
-            self._died(now_s, f"ended with code {code}")
+            ran = " and ".join(self.board.take())
+            self._died(now_s, f"ended with code {code}{ran and f' while it ran {ran}'}")
 
     def _start(self, now_s: float) -> None:
         self.started_s = now_s

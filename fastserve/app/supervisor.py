@@ -222,7 +222,7 @@ class Supervisor:
         self._let_go(slot)
         watched = self._control is not None or self._config.monitoring.control_url is not None
         post = Post(number, self._ingest, slot.listener.getsockname()[1]) if watched else None
-        worker = Worker(self._config, self._threads, post, self._settled.give, self._ahead)
+        worker = Worker(self._config, self._threads, post, self._settled.give, self._ahead, slot.board)
         try:
             # A worker that replaces a dead one lets connections wait until it can answer them.
             worker.run(slot.listener, lifeline, load_first=slot.deaths > 0)

@@ -6,8 +6,10 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from dataclasses import replace
 from functools import partial
 
+from fastserve.app.running import Board, Noted
 from fastserve.app.watching import Post, Watching
 from fastserve.config import Config
 from fastserve.dataplane import DataPlane, Served
@@ -70,7 +72,7 @@ def load_all(config: Config, threads: int, until_s: float, meanwhile: Callable[[
 class Lifecycle:
     """Everything between the registry directory and the data plane. Event-loop thread only.
 
-    `ahead` is what was loaded before this process was forked.
+    `ahead` is what was loaded before this process was forked; what models run is noted on `board`.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Lifecycle:
         post: Post | None,
         trace: BatchTrace | None,
         ahead: Ahead | None,
+        board: Board | None,
     ) -> None:
         registry, options = open_registry(config), config.lifecycle
         ahead = ahead or Ahead(Scanner(registry, options), {})
@@ -90,6 +93,7 @@ class Lifecycle:
         )
         self._loop = loop
         self._loader = loader
+        self._board = board
         self._newest, self._ahead_s = options.versions, config.server.load_ahead_s
         self._stopping = False
         self.settled = asyncio.Event()
@@ -138,6 +142,9 @@ class Lifecycle:
         """Load a version and make all that it needs to serve; on a loading thread, unless it is at hand."""
         loaded = self._loader.load(model, version)
         try:
+            if self._board is not None:
+                noted = Noted(loaded.runtime, self._board, f"model {model} version {version}")
+                loaded = replace(loaded, runtime=noted)
             served = self.plane.prepare(loaded)
             if self._watching is not None:
                 self._watching.attach(served)

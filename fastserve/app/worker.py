@@ -18,6 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from fastserve.app.listening import waiting
+from fastserve.app.running import Board
 from fastserve.app.trimming import Trimming
 from fastserve.app.watching import Post
 from fastserve.app.wiring import Lifecycle
@@ -49,7 +50,7 @@ class Worker:
     """Wires registry, lifecycle, data plane and front end, and runs them until told to stop.
 
     `post` says where statistics go, if anywhere; `on_settled` is called when every model is loaded or has
-    failed; `ahead` is what was loaded before this process was forked.
+    failed; `ahead` is what was loaded before this process was forked; what models run is noted on `board`.
     """
 
     def __init__(
@@ -59,12 +60,14 @@ class Worker:
         post: Post | None = None,
         on_settled: Callable[[], None] = lambda: None,
         ahead: Ahead | None = None,
+        board: Board | None = None,
     ) -> None:
         self._config = config
         self._threads = threads
         self._post = post
         self._on_settled = on_settled
         self._ahead = ahead
+        self._board = board
         self.server: QuietServer | None = None
         self.environment: Environment | None = None
         self.plane: DataPlane | None = None
@@ -93,6 +96,7 @@ class Worker:
             self._post,
             None if tracing is None else tracing.batches,
             self._ahead,
+            self._board,
         )
         plane = self.plane = lifecycle.plane
         http = self._config.http

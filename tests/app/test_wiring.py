@@ -33,6 +33,7 @@ def test_a_version_that_cannot_be_made_to_serve_is_let_go(tmp_path: Path, where:
     rooms = {"prepare": lambda _: None, "attach": lambda _: None, where: fail}
     worker = SimpleNamespace(
         _loader=loader,
+        _board=None,
         plane=SimpleNamespace(prepare=rooms["prepare"]),
         _watching=SimpleNamespace(attach=rooms["attach"]),
     )

@@ -1,0 +1,77 @@
+"""What a process runs, noted in memory that its parent reads when it has died."""
+
+import itertools
+import mmap
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from fastserve.runtime import Bound, Runtime
+from fastserve.types import Array
+
+_PLACES = 256
+_PLACE_BYTES = 256
+"""A model's name has 128 bytes at most."""
+
+T = TypeVar("T")
+
+
+class Board:
+    """Shared by a process and its forks: a place for each thread, which says what the thread runs."""
+
+    def __init__(self) -> None:
+        self.memory = mmap.mmap(-1, _PLACES * _PLACE_BYTES)
+        self._own = threading.local()
+        self._next = itertools.count()
+
+    def place(self) -> slice:
+        """Give this thread's place; its first byte is zero while the thread runs nothing."""
+        try:
+            own: slice = self._own.place
+        except AttributeError:
+            start = next(self._next) % _PLACES * _PLACE_BYTES
+            own = self._own.place = slice(start, start + _PLACE_BYTES)
+        return own
+
+    def take(self) -> list[str]:
+        """What threads ran that have not come back, each once; the board is empty afterwards."""
+        places = [self.memory[at : at + _PLACE_BYTES] for at in range(0, len(self.memory), _PLACE_BYTES)]
+        self.memory[:] = bytes(len(self.memory))
+        return sorted({place.split(b"\0", 1)[0].decode() for place in places} - {""})
+
+
+class Noted:
+    """A runtime whose runs are on a board for as long as they last."""
+
+    def __init__(self, runtime: Runtime, board: Board, label: str) -> None:
+        self.signature = runtime.signature
+        self.provider = runtime.provider
+        self.close = runtime.close
+        self._runtime = runtime
+        self._board = board
+        self._label = label.encode().ljust(_PLACE_BYTES, b"\0")
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        """Run the model once, as its own runtime does."""
+        memory, place = self._board.memory, self._board.place()
+        memory[place] = self._label
+        try:
+            return self._runtime.run(inputs)
+        finally:
+            memory[place.start] = 0
+
+    def bind(self, inputs: Sequence[Array]) -> Bound | None:
+        """Prepare a run over exactly these arrays, for this thread; the model may run meanwhile."""
+        memory, place, label = self._board.memory, self._board.place(), self._label
+        start = place.start
+
+        def noted(call: Callable[[], T]) -> T:
+            memory[place] = label
+            try:
+                return call()
+            finally:
+                memory[start] = 0
+
+        bound = noted(partial(self._runtime.bind, inputs))
+        return None if bound is None else partial(noted, bound)

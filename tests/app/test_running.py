@@ -1,0 +1,133 @@
+"""What is known of a process that a model has ended."""
+
+import http.client
+import os
+import platform
+import signal
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from fastserve.app.running import Board, Noted
+from fastserve.app.slot import Slot
+from fastserve.registry import Registry
+from fastserve.runtime import OnnxRuntime
+from fastserve.types import Array
+from tests import models
+from tests.registries import publish
+from tests.servers import running
+from tests.waiting import until
+
+ROWS = [np.ones((2, 3), np.float32)]
+
+
+def fake(run: Callable[[Sequence[Array]], Any]) -> Any:
+    """A runtime whose calls all do this."""
+    return SimpleNamespace(
+        signature=None,
+        provider="cpu",
+        close=None,
+        run=run,
+        bind=lambda rows: run(rows) and (lambda: run(rows)),
+    )
+
+
+def test_a_run_is_on_the_board_while_it_lasts_and_gone_however_it_ends() -> None:
+    board, seen = Board(), []
+
+    def run(_: Sequence[Array]) -> bool:
+        seen.append(board.memory[board.place()].rstrip(b"\0"))
+        if len(seen) > 3:
+            raise MemoryError
+        return True
+
+    noted = Noted(fake(run), board, "model m version 3")
+    bound = noted.bind(ROWS)
+    assert bound is not None
+    bound()
+    assert board.take() == []
+    noted.run(ROWS)
+    assert board.take() == []
+    for call in (bound, lambda: noted.run(ROWS), lambda: noted.bind(ROWS)):
+        with pytest.raises(MemoryError):
+            call()
+        assert board.take() == []
+    assert seen == [b"model m version 3"] * 6
+
+
+def test_each_thread_has_a_place_of_its_own() -> None:
+    board, go, met = Board(), threading.Event(), threading.Barrier(3)
+
+    def run(_: Sequence[Array]) -> None:
+        met.wait(20)
+        go.wait(20)
+
+    threads = [
+        threading.Thread(target=Noted(fake(run), board, label).run, args=(ROWS,))
+        for label in ("model a version 1", "model b version 2")
+    ]
+    for thread in threads:
+        thread.start()
+    met.wait(20)
+    assert board.take() == ["model a version 1", "model b version 2"]
+    go.set()
+    for thread in threads:
+        thread.join(20)
+
+
+def test_a_noted_model_answers_as_it_does_itself(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(models.scaled())
+    plain = OnnxRuntime(path)
+    noted = Noted(plain, Board(), "model m version 1")
+    bound = noted.bind(ROWS)
+    assert bound is not None and noted.signature is plain.signature and noted.provider == "cpu"
+    for answer in (noted.run(ROWS), bound()):
+        np.testing.assert_array_equal(answer[0], plain.run(ROWS)[0])
+    assert noted.bind([np.ones((0, 3), np.float32)]) is None
+
+
+def test_the_log_names_what_ran_in_a_process_that_ended(caplog: pytest.LogCaptureFixture) -> None:
+    def work(slot: Slot, _lifeline: int) -> None:
+        Noted(fake(lambda _: None), slot.board, "model good version 1").run(ROWS)
+        if slot.deaths == 0:
+            die = fake(lambda _: os.kill(os.getpid(), signal.SIGKILL))
+            Noted(die, slot.board, "model bad version 2").run(ROWS)
+
+    with socket.socket() as listener:
+        slot = Slot("worker 0", listener, work)
+        for _ in range(2):
+            slot.tend(100.0)
+            started = slot.process
+            assert started is not None and started.wait(20)
+            slot.tend(100.0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "worker 0 ended with code -9 while it ran model bad version 2; starting it again in 0 s",
+        "worker 0 ended with code 0; starting it again in 1 s",
+    ]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="elsewhere processors divide without a trap")
+@pytest.mark.parametrize("load_ahead_s", [0, 60])
+def test_a_request_that_ends_its_worker_leaves_the_models_name_in_the_log(
+    tmp_path: Path, load_ahead_s: int
+) -> None:
+    x, y = (models.tensor(name, TensorProto.INT64, ["batch", 1]) for name in "xy")
+    minus = numpy_helper.from_array(np.array([-1], np.int64), "minus")
+    divided = models.model_bytes([helper.make_node("Div", ["x", "minus"], ["y"])], [x], [y], [minus])
+    registry = Registry(tmp_path / "registry")
+    publish(registry, "divided", divided)
+    settings = {"server": {"workers": 2, "load_ahead_s": load_ahead_s}}
+    least = {"name": "x", "shape": [1, 1], "datatype": "INT64", "data": [-(2**63)]}
+    with running(registry.path, tmp_path, settings) as server:
+        with suppress(OSError, http.client.HTTPException):
+            server.request("POST", "/v2/models/divided/infer", {"inputs": [least]})
+        until(lambda: "ended with code -8 while it ran model divided version 1;" in server.log.read_text())
