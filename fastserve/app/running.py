@@ -1,7 +1,9 @@
-"""What a process runs, noted in memory that its parent reads when it has died."""
+"""What a process runs, noted in memory that its parent reads when it has died, or does not come back."""
 
 import itertools
+import math
 import mmap
+import struct
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,6 +15,9 @@ from fastserve.types import Array
 _PLACES = 256
 _PLACE_BYTES = 256
 """A model's name has 128 bytes at most."""
+_SINCE = struct.Struct("=d")
+_SINCE_AT = _PLACE_BYTES - _SINCE.size
+_LONG_S = 60.0
 
 T = TypeVar("T")
 
@@ -34,11 +39,32 @@ class Board:
             own = self._own.place = slice(start, start + _PLACE_BYTES)
         return own
 
+    def endless(self, now_s: float) -> list[str]:
+        """What has run for a minute, each run once; the parent asks again and again.
+
+        It writes when it first saw a run behind the run's label, where the next one puts zeros.
+        """
+        found = []
+        for at in range(0, len(self.memory), _PLACE_BYTES):
+            runs, was_used = self.memory[at : at + 2]
+            if not was_used:
+                break
+            (since_s,) = _SINCE.unpack_from(self.memory, at + _SINCE_AT)
+            if runs and not since_s:
+                _SINCE.pack_into(self.memory, at + _SINCE_AT, now_s)
+            elif runs and now_s - since_s >= _LONG_S:
+                _SINCE.pack_into(self.memory, at + _SINCE_AT, math.inf)
+                found.append(self._label(at))
+        return found
+
     def take(self) -> list[str]:
         """What threads ran that have not come back, each once; the board is empty afterwards."""
-        places = [self.memory[at : at + _PLACE_BYTES] for at in range(0, len(self.memory), _PLACE_BYTES)]
+        labels = {self._label(at) for at in range(0, len(self.memory), _PLACE_BYTES)}
         self.memory[:] = bytes(len(self.memory))
-        return sorted({place.split(b"\0", 1)[0].decode() for place in places} - {""})
+        return sorted(labels - {""})
+
+    def _label(self, at: int) -> str:
+        return self.memory[at : at + _SINCE_AT].split(b"\0", 1)[0].decode()
 
 
 class Noted:

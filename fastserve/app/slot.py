@@ -40,11 +40,19 @@ class Slot:
         self.start_at_s = 0.0
 
     def tend(self, now_s: float) -> None:
-        """Start the process when it is due, and notice when it has ended."""
+        """Start the process when it is due, and notice when it has ended, or a run in it does not."""
         if self.process is None:
             if now_s >= self.start_at_s:
                 self._start(now_s)
-        elif self.process.poll() is not None:
+        elif self.process.poll() is None:
+            for ran in self.board.endless(now_s):
+                log.warning(
+                    "%s (process %d) has run %s for a minute; what needs the same thread waits",
+                    self.name,
+                    self.process.pid,
+                    ran,
+                )
+        else:
             code = self.process.returncode
             self.process = None
             ran = " and ".join(self.board.take())
