@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
+from fastserve.errors import ModelFailed
 from fastserve.runtime import Bound, Runtime
 from fastserve.types import Array
 
@@ -29,6 +30,8 @@ class Board:
         self.memory = mmap.mmap(-1, _PLACES * _PLACE_BYTES)
         self._own = threading.local()
         self._next = itertools.count()
+        self.barred: dict[str, float] = {}
+        """What a process born from now on must not run, and until when on the clock of `time.monotonic`."""
 
     def place(self) -> slice:
         """Give this thread's place; its first byte is zero while the thread runs nothing."""
@@ -38,6 +41,11 @@ class Board:
             start = next(self._next) % _PLACES * _PLACE_BYTES
             own = self._own.place = slice(start, start + _PLACE_BYTES)
         return own
+
+    def check(self, label: str, now_s: float) -> None:
+        """Raise ModelFailed if this process must not run it."""
+        if now_s < self.barred.get(label, 0.0):
+            raise ModelFailed("it has ended its worker several times in a row, and is tried again later")
 
     def endless(self, now_s: float) -> list[str]:
         """What has run for a minute, each run once; the parent asks again and again.

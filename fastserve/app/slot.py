@@ -3,6 +3,7 @@
 import logging
 import signal
 import socket
+from collections import Counter
 from collections.abc import Callable
 
 from fastserve.app.child import Child
@@ -12,6 +13,10 @@ log = logging.getLogger("fastserve.app")
 
 _BACKOFF_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
 _STEADY_S = 60.0
+_FAULTS = {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV}
+_MOST_FAULTS = 3
+_BARRED_S = 300.0
+"""So long what was running at so many of a process's faults is kept from its successors."""
 _WAIT_S = 1.0
 """Who connects while no process is there waits for the next one if it comes so soon."""
 
@@ -34,6 +39,7 @@ class Slot:
         """The signal that asks it to end."""
         self.board = Board()
         """What the process's threads run."""
+        self._faults: Counter[str] = Counter()
         self.process: Child | None = None
         self.started_s = 0.0
         self.deaths = 0
@@ -44,19 +50,20 @@ class Slot:
         if self.process is None:
             if now_s >= self.start_at_s:
                 self._start(now_s)
-        elif self.process.poll() is None:
-            for ran in self.board.endless(now_s):
+        elif (code := self.process.poll()) is None:
+            for label in self.board.endless(now_s):
                 log.warning(
                     "%s (process %d) has run %s for a minute; what needs the same thread waits",
                     self.name,
                     self.process.pid,
-                    ran,
+                    label,
                 )
         else:
-            code = self.process.returncode
             self.process = None
-            ran = " and ".join(self.board.take())
-            self._died(now_s, f"ended with code {code}{ran and f' while it ran {ran}'}")
+            ran = self.board.take()
+            meanwhile = f" while it ran {' and '.join(ran)}" if ran else ""
+            self._died(now_s, f"ended with code {code}{meanwhile}")
+            self._blame(now_s, -code, ran)
 
     def _start(self, now_s: float) -> None:
         self.started_s = now_s
@@ -74,6 +81,15 @@ class Slot:
         if delay_s > _WAIT_S and self.listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             # Refused, or sent to a sibling, until the next one listens: the port stays bound.
             self.listener.shutdown(socket.SHUT_RDWR)
+
+    def _blame(self, now_s: float, number: int, ran: list[str]) -> None:
+        """Keep from the next processes what alone ran as several in a row were ended by a fault of theirs."""
+        if self.deaths == 1:
+            self._faults.clear()
+        if number in _FAULTS and len(ran) == 1:
+            self._faults.update(ran)
+            if self._faults[ran[0]] >= _MOST_FAULTS:
+                self.board.barred[ran[0]] = now_s + _BARRED_S
 
     def fill(self, process: Child, now_s: float) -> None:
         """Take a process that runs already."""

@@ -94,6 +94,7 @@ class Lifecycle:
         self._loop = loop
         self._loader = loader
         self._board = board
+        self._withdraws = options.withdraw_after_runs > 0
         self._newest, self._ahead_s = options.versions, config.server.load_ahead_s
         self._stopping = False
         self.settled = asyncio.Event()
@@ -140,11 +141,13 @@ class Lifecycle:
 
     def _load(self, model: str, version: int) -> Served:
         """Load a version and make all that it needs to serve; on a loading thread, unless it is at hand."""
+        label = f"model {model} version {version}"
+        if self._board is not None and self._withdraws:
+            self._board.check(label, time.monotonic())
         loaded = self._loader.load(model, version)
         try:
             if self._board is not None:
-                noted = Noted(loaded.runtime, self._board, f"model {model} version {version}")
-                loaded = replace(loaded, runtime=noted)
+                loaded = replace(loaded, runtime=Noted(loaded.runtime, self._board, label))
             served = self.plane.prepare(loaded)
             if self._watching is not None:
                 self._watching.attach(served)

@@ -19,14 +19,19 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fastserve.app.running import Board, Noted
 from fastserve.app.slot import Slot
+from fastserve.errors import ModelFailed
 from fastserve.registry import Registry
 from fastserve.runtime import OnnxRuntime
 from fastserve.types import Array
 from tests import models
 from tests.registries import publish
-from tests.servers import running
+from tests.servers import Server, running
 from tests.waiting import until
 
+X86_ONLY = pytest.mark.skipif(
+    platform.machine() != "x86_64", reason="elsewhere processors divide without a trap"
+)
+POISON = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "INT64", "data": [-(2**63)]}]}
 ROWS = [np.ones((2, 3), np.float32)]
 
 
@@ -39,6 +44,13 @@ def fake(run: Callable[[Sequence[Array]], Any]) -> Any:
         run=run,
         bind=lambda rows: run(rows) and (lambda: run(rows)),
     )
+
+
+def divided() -> bytes:
+    """Divides `x` INT64 [batch, 1] by -1, which ends the process where the quotient has no place."""
+    x, y = (models.tensor(name, TensorProto.INT64, ["batch", 1]) for name in "xy")
+    minus = numpy_helper.from_array(np.array([-1], np.int64), "minus")
+    return models.model_bytes([helper.make_node("Div", ["x", "minus"], ["y"])], [x], [y], [minus])
 
 
 def test_a_run_is_on_the_board_while_it_lasts_and_gone_however_it_ends() -> None:
@@ -151,19 +163,74 @@ def test_the_log_names_a_run_that_does_not_come_back_once(caplog: pytest.LogCapt
     ]
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="elsewhere processors divide without a trap")
+@pytest.mark.parametrize(
+    ("number", "labels", "lived_s", "barred"),
+    [
+        (signal.SIGFPE, ["model m version 2"], 1.0, {"model m version 2": 302.0}),
+        (signal.SIGABRT, ["model m version 2"], 1.0, {"model m version 2": 302.0}),
+        (signal.SIGKILL, ["model m version 2"], 1.0, {}),
+        (signal.SIGFPE, ["model m version 2", "model n version 1"], 1.0, {}),
+        (signal.SIGFPE, [], 1.0, {}),
+        (signal.SIGFPE, ["model m version 2"], 61.0, {}),
+    ],
+    ids=["divides", "aborts", "is killed by others", "beside another", "idle", "not in a row"],
+)
+def test_what_ends_its_worker_three_times_in_a_row_is_kept_from_the_next(
+    number: int, labels: list[str], lived_s: float, barred: dict[str, float]
+) -> None:
+    with socket.socket() as listener:
+        slot = Slot("worker 0", listener, lambda *_: None)
+        now_s = 0.0
+        for death in range(3):
+            assert not slot.board.barred
+            now_s = death * lived_s
+            for place, label in enumerate(labels):
+                slot.board.memory[place * 256 : place * 256 + len(label)] = label.encode()
+            slot.process = SimpleNamespace(poll=lambda: -number, returncode=-number)  # type: ignore[assignment]
+            slot.tend(now_s)
+            slot.started_s = now_s
+        assert slot.board.barred == barred
+
+
+def test_what_is_barred_is_refused_for_a_while() -> None:
+    board = Board()
+    board.barred["model m version 2"] = 302.0
+    board.check("model m version 1", 300.0)
+    board.check("model m version 2", 302.0)
+    with pytest.raises(ModelFailed, match="it has ended its worker several times in a row"):
+        board.check("model m version 2", 301.9)
+
+
+@X86_ONLY
 @pytest.mark.parametrize("load_ahead_s", [0, 60])
 def test_a_request_that_ends_its_worker_leaves_the_models_name_in_the_log(
     tmp_path: Path, load_ahead_s: int
 ) -> None:
-    x, y = (models.tensor(name, TensorProto.INT64, ["batch", 1]) for name in "xy")
-    minus = numpy_helper.from_array(np.array([-1], np.int64), "minus")
-    divided = models.model_bytes([helper.make_node("Div", ["x", "minus"], ["y"])], [x], [y], [minus])
     registry = Registry(tmp_path / "registry")
-    publish(registry, "divided", divided)
+    publish(registry, "divided", divided())
     settings = {"server": {"workers": 2, "load_ahead_s": load_ahead_s}}
-    least = {"name": "x", "shape": [1, 1], "datatype": "INT64", "data": [-(2**63)]}
     with running(registry.path, tmp_path, settings) as server:
         with suppress(OSError, http.client.HTTPException):
-            server.request("POST", "/v2/models/divided/infer", {"inputs": [least]})
+            server.request("POST", "/v2/models/divided/infer", POISON)
         until(lambda: "ended with code -8 while it ran model divided version 1;" in server.log.read_text())
+
+
+@X86_ONLY
+def test_a_model_that_ends_its_workers_again_and_again_does_not_take_the_others_along(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "registry")
+    publish(registry, "divided", divided())
+    publish(registry, "scaled", models.scaled())
+    ask = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1.0, 2.0, 3.0]}]}
+
+    def poisoned(server: Server) -> bool:
+        """Whether this is refused by now."""
+        with suppress(OSError, http.client.HTTPException):
+            answer = server.request("POST", "/v2/models/divided/infer", POISON)
+            return answer.status == 503 and "several times in a row" in answer.error
+        return False
+
+    with running(registry.path, tmp_path, {"server": {"workers": 2}}) as server:
+        until(lambda: poisoned(server) and server.log.read_text().count("ended with code -8") == 6)
+        for _ in range(20):
+            assert poisoned(server)
+            assert server.request("POST", "/v2/models/scaled/infer", ask).status == 200

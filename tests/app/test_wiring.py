@@ -34,6 +34,7 @@ def test_a_version_that_cannot_be_made_to_serve_is_let_go(tmp_path: Path, where:
     worker = SimpleNamespace(
         _loader=loader,
         _board=None,
+        _withdraws=True,
         plane=SimpleNamespace(prepare=rooms["prepare"]),
         _watching=SimpleNamespace(attach=rooms["attach"]),
     )
