@@ -113,8 +113,12 @@ class FeatureComparison(Stated):
         """How far the share of values out of range, or unseen, has moved.
 
         The other distances of a number take them for values of its outermost bins, which may be full anyhow.
+        A range ends at two of the reference's rows: of as many others about two leave it by chance.
         """
-        return self._moved(self.reference.outside, self.live.outside)
+        before, after = self.reference.outside, self.live.outside
+        if self.kind == "number" and self.live.rows:
+            before = max(before, min(before + 2, self.reference.rows * after // self.live.rows))
+        return self._moved(before, after)
 
     def _moved(self, before: int, after: int) -> Moved:
         reference, live = (

@@ -193,16 +193,16 @@ def test_what_is_out_of_range_has_a_figure_of_its_own() -> None:
     mask, spread = np.arange(1_000.0) % 2, np.arange(1_000.0)
     masked, same = compared(np.stack([mask, spread], axis=1), np.stack([mask * 255, spread], axis=1))
     assert masked.distances["psi"] == same.outside.psi == pytest.approx(-0.002)
-    p, q = 0.5, 1e-4
-    assert masked.severity == masked.outside.psi
-    assert masked.outside.psi == pytest.approx((p - q) * np.log(p / q) + (0.5 - 1) * np.log(0.5) - 0.002)
+    p = 0.002
+    assert masked.severity == masked.outside.psi == pytest.approx((0.5 - p) * np.log((1 - p) / p) - p)
     assert (masked.outside.may_be_chance, same.outside.may_be_chance) == (False, True)
 
 
 def test_a_few_values_out_of_a_small_reference_are_chance() -> None:
     (one,) = compared(np.arange(30.0)[:, None], np.linspace(0.0, 30.5, 1_000)[:, None])
-    assert one.live.outside == 50 and one.outside.psi is not None and one.outside.psi > 0.1
-    assert one.outside.may_be_chance
+    assert one.live.outside == 50 and one.outside.may_be_chance
+    (few,) = compared(np.arange(100.0)[:, None], column(*range(5, 100, 11), 100))
+    assert (few.live.outside, few.outside.grade) == (1, "low")
 
 
 def test_a_few_missing_values_are_chance() -> None:
