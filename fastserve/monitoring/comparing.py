@@ -113,11 +113,13 @@ class FeatureComparison(Stated):
         """How far the share of values out of range, or unseen, has moved.
 
         The other distances of a number take them for values of its outermost bins, which may be full anyhow.
-        A range ends at two of the reference's rows: of as many others about two leave it by chance.
+        By chance alone as large a share leaves as of the reference's own rows would, each compared with the
+        others: both ends of a number's range, and every category that came once.
         """
         before, after = self.reference.outside, self.live.outside
-        if self.kind == "number" and self.live.rows:
-            before = max(before, min(before + 2, self.reference.rows * after // self.live.rows))
+        if self.live.rows:
+            alone = 2 if self.kind == "number" else self.reference.counts.count(1)
+            before = max(before, min(before + alone, self.reference.rows * after // self.live.rows))
         return self._moved(before, after)
 
     def _moved(self, before: int, after: int) -> Moved:
