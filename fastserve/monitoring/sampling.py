@@ -105,9 +105,11 @@ def _edges(values: Array, low: Any, high: Any, bins: int, slack: float) -> tuple
     inner = inner[(inner > first) & (inner < last)]
     if slack:
         apart = slack * max(abs(first), abs(last))
-        above = np.unique(np.append(exact, last))
-        half = above[np.searchsorted(above, inner, "right")] / 2 - inner / 2
-        inner = inner + np.minimum(half, apart)
+        known = np.unique(np.append(exact, last))
+        at = np.searchsorted(known, inner, "right")
+        below, above = known[at - 1], known[at]
+        room = np.minimum(above / 2 - below / 2, apart)
+        inner = np.clip(inner, below + room, above - room)
         least = float(np.nextafter(0.0, -1.0)) if low >= 0 else -_LARGEST  # what was never negative is not
         first, last = max(first - apart, least), min(last + apart, _LARGEST)
     return tuple(np.unique([first, *inner, last]).tolist())

@@ -71,6 +71,13 @@ def test_the_last_bits_of_answers_make_no_drift(answers: NDArray[Any], towards: 
     assert output.counts == built(given_then, DataType.FP32)[0].counts
 
 
+def test_a_quantile_between_two_answers_is_near_neither() -> None:
+    answers = np.repeat(np.array([0.48, 0.49], np.float16), [16, 2])[:, None]
+    (output,) = built(answers, DataType.FP16, role="output")
+    apart = np.abs(np.array(output.edges)[:, None] - np.unique(answers).astype(np.float64))
+    assert len(output.edges) == 3 and apart.min() > 0.0045
+
+
 @given(
     hnp.arrays(np.float32, st.tuples(st.integers(1, 60), st.integers(1, 4)), elements=floats),
     st.integers(1, 20),
