@@ -113,8 +113,8 @@ class FeatureComparison(Stated):
         """How far the share of values out of range, or unseen, has moved.
 
         The other distances of a number take them for values of its outermost bins, which may be full anyhow.
-        By chance alone as large a share leaves as of the reference's own rows would, each compared with the
-        others: both ends of a number's range, and every category that came once.
+        By chance alone it is as large as that of the reference's rows that the others do not cover: both ends
+        of a number's range, and every category that came once.
         """
         before, after = self.reference.outside, self.live.outside
         if self.live.rows:
