@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -23,7 +24,11 @@ _MAX_ELEMENTS = 2**20
 
 
 def blank_rows(signature: Signature) -> Iterator[list[Array]]:
-    """Make rows of zeros and empty strings; where dimensions vary one of each of `SIZES`, if not huge."""
+    """Make rows of zeros and empty strings; where dimensions vary one of each of `SIZES`, if not huge.
+
+    An output without dimensions may be a scalar, and what looks like a batch one more dimension that varies:
+    it is tried as such at last.
+    """
     open_images = any(_is_open_image(spec) for spec in signature.inputs)
     for (length, side), axis in product(_TRIED, (0, 1, -1) if open_images else (0,)):
         shapes = [_filled(spec, length, side, axis, signature.batched) for spec in signature.inputs]
@@ -34,7 +39,9 @@ def blank_rows(signature: Signature) -> Iterator[list[Array]]:
             for spec, shape in zip(signature.inputs, shapes, strict=True)
         ]
         if all(dim >= 0 for spec in signature.inputs for dim in spec.shape[signature.batched :]):
-            return
+            break
+    if signature.batched and not all(spec.shape for spec in signature.outputs):
+        yield from blank_rows(replace(signature, batched=False))
 
 
 def _is_open_image(spec: TensorSpec) -> bool:

@@ -99,7 +99,8 @@ def observed(runtime: Runtime) -> tuple[Signature, list[Array]]:
     """Run a blank row: give the signature, in which what a file says of outputs and is not so is variable.
 
     PyTorch's exporter writes the length that an LSTM was traced with into its output, whatever the input's
-    may be; onnxruntime takes it for a hint.
+    may be; onnxruntime takes it for a hint. There is no batch where an output is a scalar, or where the model
+    does not run a single row.
 
     Returns
     -------
@@ -113,8 +114,11 @@ def observed(runtime: Runtime) -> tuple[Signature, list[Array]]:
     """
     signature = runtime.signature
     row, outputs = first_that_runs(signature, runtime.run)
-    told = zip(signature.outputs, outputs, strict=True)
-    return replace(signature, outputs=tuple(_as_it_came(spec, array.shape) for spec, array in told)), row
+    told = list(zip(signature.outputs, outputs, strict=True))
+    has_scalar = any(spec.shape == array.shape == () for spec, array in told)
+    batched = signature.batched and not has_scalar and all(len(array) == 1 for array in row)
+    as_they_came = tuple(_as_it_came(spec, array.shape) for spec, array in told)
+    return replace(signature, outputs=as_they_came, batched=batched), row
 
 
 def _as_it_came(spec: TensorSpec, shape: tuple[int, ...]) -> TensorSpec:

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
 from fastserve.clock import ManualClock
 from fastserve.errors import InvalidRequest, ModelFailed
@@ -94,6 +94,27 @@ def test_a_model_slower_than_the_budget_is_run_a_few_times_only() -> None:
     puppet.signature = replace(puppet.signature, batched=False)
     assert warm(puppet, 8, 2_000, clock=puppet.clock).base_ns == 20_000 * MS
     assert len(puppet.seen) <= 2
+
+
+@pytest.mark.parametrize(("window", "samples"), [(1, 1), (4, 8)])
+def test_a_scalar_has_no_rows(tmp_path: Path, window: int, samples: int) -> None:
+    """Only a run tells it from an output of which nothing is known, and that of a signal may need some samples."""
+    loudness = models.model_bytes(
+        [
+            helper.make_node("Unsqueeze", ["x", "axes"], ["signal"]),
+            helper.make_node("MaxPool", ["signal"], ["peaks"], kernel_shape=[window]),
+            helper.make_node("ReduceMean", ["peaks"], ["y"], keepdims=0),
+        ],
+        [models.tensor("x", TensorProto.FLOAT, ["samples"])],
+        [models.tensor("y", TensorProto.FLOAT, [])],
+        [numpy_helper.from_array(np.array([0, 1]), "axes")],
+    )
+    runtime = load(tmp_path, loudness)
+    assert runtime.signature.batched
+    runtime.signature, row = observed(runtime)
+    assert [array.shape for array in row] == [(samples,)]
+    assert (runtime.signature.batched, runtime.signature.outputs[0].shape) == (False, ())
+    assert warm(runtime, 8, example=row).reason == "the model has no variable batch dimension"
 
 
 def test_a_neighbour_that_takes_the_core_for_a_moment_does_not_cost_batches() -> None:
