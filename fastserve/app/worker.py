@@ -156,6 +156,7 @@ class _Server(QuietServer):
             async with asyncio.timeout(_ACCEPT_S):
                 while waiting(sockets[0]):
                     await asyncio.sleep(0)
+        await asyncio.sleep(0)  # Python's own loop makes a connection one turn after it has accepted it
         await super().shutdown(sockets)
 
 

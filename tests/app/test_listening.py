@@ -82,8 +82,13 @@ def test_where_a_control_plane_listens_is_said_as_a_browser_takes_it(
     assert f"the control plane listens on {shown}" in caplog.text
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_who_has_come_when_the_server_stops_is_answered(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize(("workers", "uvloop"), [(1, True), (2, True), (1, False)])
+def test_who_has_come_when_the_server_stops_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, uvloop: bool
+) -> None:
+    if not uvloop:
+        (tmp_path / "uvloop.py").write_text("raise ImportError")
+        monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
     registry = Registry(tmp_path / "registry")
     publish(registry, "scaled", models.scaled())
     with (
