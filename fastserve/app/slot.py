@@ -77,8 +77,10 @@ class Slot:
         delay_s = _BACKOFF_S[min(self.deaths - 1, len(_BACKOFF_S) - 1)]
         log.error("%s %s; starting it again in %.0f s", self.name, how, delay_s)
         self.start_at_s = now_s + delay_s
+        if delay_s <= _WAIT_S:
+            self.listener.listen(socket.SOMAXCONN)  # a process that was told to stop has let nobody else in
         # Shut twice it would be so for ever: whom it lets in later reads an end at once.
-        if delay_s > _WAIT_S and self.listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        elif self.listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             # Refused, or sent to a sibling, until the next one listens: the port stays bound.
             self.listener.shutdown(socket.SHUT_RDWR)
 

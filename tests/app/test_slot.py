@@ -89,6 +89,18 @@ def test_who_connects_to_a_worker_that_keeps_ending_goes_to_its_sibling_until_it
             assert client.recv(1) == b"x"
 
 
+def test_who_connects_after_a_worker_was_stopped_waits_for_the_next_one() -> None:
+    """At its end a worker lets nobody in, and the kernel tries again after 1, 3, 7 s: too late for many clients."""
+    with bind("127.0.0.1", 0, 128, 1)[0] as listener, contextlib.ExitStack() as clients:
+        slot = Slot("worker 0", listener, lambda slot, _lifeline: slot.listener.listen(0))
+        slot.tend(0.0)
+        started = process(slot)
+        assert started is not None and started.wait(20)
+        slot.tend(0.0)
+        for _ in range(10):
+            clients.enter_context(socket.create_connection(listener.getsockname(), timeout=0.5))
+
+
 def taken(listener: socket.socket, *, of: int) -> int:
     """How many of so many connections wait for this listener; all are closed."""
     for _ in range(of):
