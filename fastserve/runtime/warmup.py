@@ -122,7 +122,9 @@ def observed(runtime: Runtime) -> tuple[Signature, list[Array]]:
 
 
 def _as_it_came(spec: TensorSpec, shape: tuple[int, ...]) -> TensorSpec:
-    if len(shape) != len(spec.shape):
+    if len(shape) < len(spec.shape):
+        return spec  # it leaves out dimensions of 1, as that of the batch is in the one row that was tried
+    if len(shape) > len(spec.shape):
         return replace(spec, shape=(-1,) * len(shape))
     dims = (said if said == got else -1 for said, got in zip(spec.shape, shape, strict=True))
     return replace(spec, shape=tuple(dims))

@@ -96,6 +96,18 @@ def test_a_model_slower_than_the_budget_is_run_a_few_times_only() -> None:
     assert len(puppet.seen) <= 2
 
 
+def test_an_output_that_is_squeezed_has_the_dimensions_of_more_rows_than_one(tmp_path: Path) -> None:
+    squeezed = models.model_bytes(
+        [helper.make_node("Squeeze", ["x"], ["y"])],
+        [models.tensor("x", TensorProto.FLOAT, ["batch", 1])],
+        [models.tensor("y", TensorProto.FLOAT, ["batch"])],
+    )
+    runtime = load(tmp_path, squeezed)
+    signature, _ = observed(runtime)
+    assert (signature.batched, signature.outputs[0].shape) == (True, (-1,))
+    assert runtime.run([np.zeros((3, 1), np.float32)])[0].shape == (3,)
+
+
 @pytest.mark.parametrize(("window", "samples"), [(1, 1), (4, 8)])
 def test_a_scalar_has_no_rows(tmp_path: Path, window: int, samples: int) -> None:
     """Only a run tells it from an output of which nothing is known, and that of a signal may need some samples."""
