@@ -89,6 +89,7 @@ class Database:
             if self._wal is not None and self._look("-wal") == self._wal:
                 for ending in ("-wal", "-shm"):
                     Path(f"{self._file}{ending}").unlink(missing_ok=True)
+            self._wal = None
             _make_private(self._file)
         except (ConfigError, OSError) as error:
             raise StoreUnavailable(str(error)) from error
