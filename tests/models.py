@@ -279,6 +279,18 @@ def sequence_output() -> bytes:
 
 
 @cache
+def looping() -> bytes:
+    """`y` is `x`, INT64 [batch, 1], after as many loops as its greatest row says; 2**62 take for ever."""
+    text = """<ir_version: 8, opset_import: ["": 17]> looping (int64[batch,1] x) => (int64[batch,1] y) {
+        turns = ReduceMax<keepdims = 0>(x)
+        y = Loop<body = each (int64 turn, bool on, int64[batch,1] in) => (bool goes_on, int64[batch,1] out) {
+            goes_on = Identity(on)
+            out = Abs(in)
+        }>(turns, "", x)
+    }"""
+    return bytes(onnx.parser.parse_model(text).SerializeToString())
+
+
 def failing_on_negative() -> bytes:
     """`row` INT64 [batch, 1] picks from a table of 3 rows, `y` FP32 [batch, 2]; else the run fails."""
     table = numpy_helper.from_array(np.arange(6, dtype=np.float32).reshape(3, 2), "table")

@@ -1,11 +1,11 @@
-"""What a process runs, noted in memory that its parent reads when it has died, or does not come back."""
+"""What a process runs, noted in memory that its parent reads when it has died."""
 
 import itertools
 import math
 import mmap
 import struct
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -18,7 +18,6 @@ _PLACE_BYTES = 256
 """A model's name has 128 bytes at most."""
 _SINCE = struct.Struct("=d")
 _SINCE_AT = _PLACE_BYTES - _SINCE.size
-_LONG_S = 60.0
 
 T = TypeVar("T")
 
@@ -47,23 +46,20 @@ class Board:
         if now_s < self.barred.get(label, 0.0):
             raise ModelFailed("it has ended its worker several times in a row, and is tried again later")
 
-    def endless(self, now_s: float) -> list[str]:
-        """What has run for a minute, each run once; the parent asks again and again.
+    def running(self, now_s: float) -> Iterator[tuple[str, float]]:
+        """What threads run, and since when, as far as earlier calls have seen it; one thread asks.
 
-        It writes when it first saw a run behind the run's label, where the next one puts zeros.
+        The time is written behind the run's label, where the next run puts zeros.
         """
-        found = []
         for at in range(0, len(self.memory), _PLACE_BYTES):
             runs, was_used = self.memory[at : at + 2]
             if not was_used:
                 break
             (since_s,) = _SINCE.unpack_from(self.memory, at + _SINCE_AT)
             if runs and not since_s:
-                _SINCE.pack_into(self.memory, at + _SINCE_AT, now_s)
-            elif runs and now_s - since_s >= _LONG_S:
-                _SINCE.pack_into(self.memory, at + _SINCE_AT, math.inf)
-                found.append(self._label(at))
-        return found
+                _SINCE.pack_into(self.memory, at + _SINCE_AT, since_s := now_s)
+            if runs:
+                yield self._label(at), since_s
 
     def take(self) -> list[str]:
         """What threads ran that have not come back, each once; the board is empty afterwards."""
@@ -76,14 +72,16 @@ class Board:
 
 
 class Noted:
-    """A runtime whose runs are on a board for as long as they last."""
+    """A runtime whose runs are on a board for as long as they last, which should not be over `limit_s`."""
 
-    def __init__(self, runtime: Runtime, board: Board, label: str) -> None:
+    def __init__(self, runtime: Runtime, board: Board, label: str, limit_s: float = math.inf) -> None:
         self.signature = runtime.signature
         self.provider = runtime.provider
         self.close = runtime.close
+        self.interrupt = runtime.interrupt
         self._runtime = runtime
         self._board = board
+        self.label, self.limit_s = label, limit_s
         self._label = label.encode().ljust(_PLACE_BYTES, b"\0")
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:

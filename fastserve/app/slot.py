@@ -46,19 +46,11 @@ class Slot:
         self.start_at_s = 0.0
 
     def tend(self, now_s: float) -> None:
-        """Start the process when it is due, and notice when it has ended, or a run in it does not."""
+        """Start the process when it is due, and notice when it has ended."""
         if self.process is None:
             if now_s >= self.start_at_s:
                 self._start(now_s)
-        elif (code := self.process.poll()) is None:
-            for label in self.board.endless(now_s):
-                log.warning(
-                    "%s (process %d) has run %s for a minute; what needs the same thread waits",
-                    self.name,
-                    self.process.pid,
-                    label,
-                )
-        else:
+        elif (code := self.process.poll()) is not None:
             self.process = None
             ran = self.board.take()
             meanwhile = f" while it ran {' and '.join(ran)}" if ran else ""

@@ -3,12 +3,14 @@
 import asyncio
 import gc
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 
+from fastserve.app.overdue import Overdue
 from fastserve.app.running import Board, Noted
 from fastserve.app.watching import Post, Watching
 from fastserve.config import Config
@@ -84,7 +86,7 @@ class Lifecycle:
         post: Post | None,
         trace: BatchTrace | None,
         ahead: Ahead | None,
-        board: Board | None,
+        board: Board,
     ) -> None:
         registry, options = open_registry(config), config.lifecycle
         ahead = ahead or Ahead(Scanner(registry, options), {})
@@ -93,7 +95,7 @@ class Lifecycle:
         )
         self._loop = loop
         self._loader = loader
-        self._board = board
+        self._overdue = Overdue(board)
         self._withdraws = options.withdraw_after_runs > 0
         self._newest, self._ahead_s = options.versions, config.server.load_ahead_s
         self._stopping = False
@@ -125,6 +127,7 @@ class Lifecycle:
         self._loop.call_later(_COLLECT_AFTER_S, gc.enable)
         self._manager.start(self.plane, partial(self._on_settled, on_settled))
         self._watcher.start()
+        self._overdue.start()
         if self._watching is not None:
             self._watching.start()
 
@@ -132,6 +135,7 @@ class Lifecycle:
         """The loop is about to end."""
         self._stopping = True
         self._watcher.stop()
+        self._overdue.stop()
         if self._watching is not None:
             self._watching.stop()
         self._threads.close()
@@ -141,14 +145,15 @@ class Lifecycle:
 
     def _load(self, model: str, version: int) -> Served:
         """Load a version and make all that it needs to serve; on a loading thread, unless it is at hand."""
-        label = f"model {model} version {version}"
-        if self._board is not None and self._withdraws:
-            self._board.check(label, time.monotonic())
+        board, label = self._overdue.board, f"model {model} version {version}"
+        if self._withdraws:
+            board.check(label, time.monotonic())
         loaded = self._loader.load(model, version)
         try:
-            if self._board is not None:
-                loaded = replace(loaded, runtime=Noted(loaded.runtime, self._board, label))
-            served = self.plane.prepare(loaded)
+            limit_s = loaded.batching.max_run_ms / 1_000 or math.inf
+            noted = Noted(loaded.runtime, board, label, limit_s)
+            self._overdue.add(noted)
+            served = self.plane.prepare(replace(loaded, runtime=noted))
             if self._watching is not None:
                 self._watching.attach(served)
         except BaseException:  # such as no memory for its batch buffer: it is loaded again later

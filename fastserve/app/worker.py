@@ -67,7 +67,7 @@ class Worker:
         self._post = post
         self._on_settled = on_settled
         self._ahead = ahead
-        self._board = board
+        self._board = board or Board()
         self.server: QuietServer | None = None
         self.environment: Environment | None = None
         self.plane: DataPlane | None = None

@@ -50,6 +50,13 @@ class BatchingOptions(BaseModel):
         le=86_400_000,
         description="Deadline of a request that names none, in ms; 0 = no deadline.",
     )
+    max_run_ms: int = Field(
+        default=120_000,
+        ge=0,
+        le=86_400_000,
+        description="How long a run may take, in ms; then it is stopped and fails, and where that does not "
+        "help its worker is started anew; 0 = any time.",
+    )
     inline_max_us: int | None = Field(
         default=None,
         ge=0,

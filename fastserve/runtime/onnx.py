@@ -106,6 +106,11 @@ class OnnxRuntime:
 
         return bound
 
+    def interrupt(self) -> None:
+        """Stop the runs under way at their next operator: they fail; later ones are not concerned."""
+        if session := self._session:
+            session.interrupt()
+
     def close(self) -> None:
         """Give the session's memory back once no run and no `Bound` holds it; `run` afterwards fails."""
         self._session = None

@@ -30,6 +30,10 @@ class Runtime(Protocol):
         """Prepare a cheaper run over exactly these arrays, or None where that cannot be had."""
         ...
 
+    def interrupt(self) -> None:
+        """Stop the runs under way, which fail with ModelFailed; later ones are not concerned. Any thread."""
+        ...
+
     def close(self) -> None:
         """Give the session's memory back; `run` afterwards fails."""
         ...

@@ -8,7 +8,6 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +40,7 @@ def fake(run: Callable[[Sequence[Array]], Any]) -> Any:
         signature=None,
         provider="cpu",
         close=None,
+        interrupt=None,
         run=run,
         bind=lambda rows: run(rows) and (lambda: run(rows)),
     )
@@ -125,41 +125,6 @@ def test_the_log_names_what_ran_in_a_process_that_ended(caplog: pytest.LogCaptur
     assert [record.getMessage() for record in caplog.records] == [
         "worker 0 ended with code -9 while it ran model bad version 2; starting it again in 0 s",
         "worker 0 ended with code 0; starting it again in 1 s",
-    ]
-
-
-def test_the_log_names_a_run_that_does_not_come_back_once(caplog: pytest.LogCaptureFixture) -> None:
-    def work(slot: Slot, lifeline: int) -> None:
-        for version, pipe in ((1, short), (2, lifeline)):
-            Noted(fake(partial(wait, pipe)), slot.board, f"model m version {version}").run(ROWS)
-
-    def wait(pipe: int, _: Sequence[Array]) -> None:
-        os.read(pipe, 1)
-
-    short, go_on = os.pipe()
-    with socket.socket() as listener:
-        slot = Slot("worker 0", listener, work)
-        slot.tend(100.0)
-        until(lambda: slot.board.memory.find(b"version 1") > 0)
-        slot.tend(101.0)
-        os.write(go_on, b".")
-        until(lambda: slot.board.memory.find(b"version 2") > 0)
-        for now_s in (130.0, 161.0, 189.9):
-            slot.tend(now_s)
-        assert not caplog.records
-        for now_s in (190.0, 191.0, 400.0):
-            slot.tend(now_s)
-        started = slot.process
-        assert started is not None
-        started.send(signal.SIGKILL)
-        assert started.wait(20)
-        slot.tend(401.0)
-    os.close(short)
-    os.close(go_on)
-    place = f"worker 0 (process {started.pid})"
-    assert [record.getMessage() for record in caplog.records] == [
-        f"{place} has run model m version 2 for a minute; what needs the same thread waits",
-        "worker 0 ended with code -9 while it ran model m version 2; starting it again in 0 s",
     ]
 
 

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from fastserve.app.overdue import Overdue
+from fastserve.app.running import Board
 from fastserve.app.wiring import Lifecycle
 from fastserve.batching import BatchingOptions
 from fastserve.lifecycle import LifecycleOptions, Loader, Wish
@@ -33,7 +35,7 @@ def test_a_version_that_cannot_be_made_to_serve_is_let_go(tmp_path: Path, where:
     rooms = {"prepare": lambda _: None, "attach": lambda _: None, where: fail}
     worker = SimpleNamespace(
         _loader=loader,
-        _board=None,
+        _overdue=Overdue(Board()),
         _withdraws=True,
         plane=SimpleNamespace(prepare=rooms["prepare"]),
         _watching=SimpleNamespace(attach=rooms["attach"]),
@@ -109,7 +111,9 @@ def test_garbage_is_collected_although_models_still_load(ends: bool) -> None:
     room = SimpleNamespace(start=lambda *_: None, stop=lambda: None, close=lambda: None)
     worker = SimpleNamespace(
         _loop=SimpleNamespace(call_later=lambda *timer: timers.append(timer)),
-        **dict.fromkeys(("_manager", "_watcher", "_watching", "_threads", "_loader", "plane"), room),
+        **dict.fromkeys(
+            ("_manager", "_watcher", "_overdue", "_watching", "_threads", "_loader", "plane"), room
+        ),
         _on_settled=lambda _: None,
     )
     try:

@@ -36,6 +36,9 @@ class PuppetRuntime:
     def bind(self, inputs: Sequence[Array]) -> Callable[[], list[Array]] | None:
         return None
 
+    def interrupt(self) -> None:
+        raise NotImplementedError
+
     def close(self) -> None:
         pass
 

@@ -48,6 +48,9 @@ class Runtime:
     def bind(self, inputs: Sequence[Array]) -> Bound | None:
         return None
 
+    def interrupt(self) -> None:
+        raise NotImplementedError
+
     def close(self) -> None:
         pass
 

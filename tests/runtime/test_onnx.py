@@ -1,6 +1,7 @@
 """One loaded model: what it answers, bound and not, and how it fails."""
 
 import gc
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -240,3 +241,26 @@ def test_external_data_beside_the_model_is_read(tmp_path: Path) -> None:
 def test_the_cpu_is_called_cpu(tmp_path: Path) -> None:
     runtime = load(tmp_path, models.scaled())
     assert runtime.provider == "cpu"
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_an_interrupted_run_fails_and_later_ones_do_not(tmp_path: Path, bound: bool) -> None:
+    runtime, x = load(tmp_path, models.looping()), np.array([[3]])
+    run = runtime.bind([x]) if bound else lambda: runtime.run([x])
+    assert run is not None
+    x[0] = 2**62
+    with ThreadPoolExecutor(1) as pool:
+        endless = pool.submit(run)
+        while not endless.done():  # one that has not begun yet is a later one
+            runtime.interrupt()
+            time.sleep(0.01)
+    with pytest.raises(ModelFailed, match="it ran longer than it may"):
+        endless.result()
+    x[0] = 5
+    assert run()[0].tolist() == [[5]]
+
+
+def test_a_closed_model_can_be_interrupted(tmp_path: Path) -> None:
+    runtime = load(tmp_path, models.looping())
+    runtime.close()
+    runtime.interrupt()

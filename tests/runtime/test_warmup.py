@@ -46,6 +46,9 @@ class Puppet:
     def bind(self, inputs: Sequence[Array]) -> Bound | None:
         return None
 
+    def interrupt(self) -> None:
+        raise NotImplementedError
+
     def close(self) -> None:
         pass
 
