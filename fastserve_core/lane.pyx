@@ -189,8 +189,8 @@ cdef class Exchange:
     shared : Shared
     owner
         The protocol: `take(data)` gets all bytes that are not one plain request, `fail(error)` and
-        `compressed(response)` finish unusual answers, `answered()` is called after an answer when `attention`
-        is set.
+        `compressed(response)` finish unusual answers, `end()` tells that the request in hand is the last,
+        `answered()` is called after an answer when `attention` is set.
     state
         Has `default_headers`, the list of (name, value) that every answer starts with.
     """
@@ -301,6 +301,8 @@ cdef class Exchange:
 
     cdef void hold(self, Lane lane):
         """The request just scanned is this lane's from now on."""
+        if not self.head.kept.head.keep_alive:
+            self.owner.end()
         self.serial += 1
         self.phase = PHASE_WAITING
         self.lane = lane

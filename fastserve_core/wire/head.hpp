@@ -95,7 +95,7 @@ class HeadScanner {
     bool open_ = false, in_headers_ = false;
     bool unusual_ = false;  // well-formed, but not what the fast path takes
     bool has_host_ = false, has_json_length_ = false, has_timeout_ = false;
-    bool has_connection_ = false, plain_target_ = false, close_ = false, stay_ = false;
+    bool has_connection_ = false, plain_target_ = false, close_ = false;
 
     Span span(const char* from, const char* to) const noexcept {
         return {static_cast<uint32_t>(from - begin_), static_cast<uint32_t>(to - from)};
@@ -264,7 +264,7 @@ class HeadScanner {
     const Fault* connection(Span value) noexcept {
         const char* at = begin_ + value.at;
         const char* const end = at + value.length;
-        const bool plain = value.length == 10 && same(at, "keep-alive");
+        const bool plain = (value.length == 10 && same(at, "keep-alive")) || (value.length == 5 && same(at, "close"));
         unusual_ |= !plain || has_connection_;
         has_connection_ = true;
         while (at < end) {
@@ -274,7 +274,6 @@ class HeadScanner {
             while (at < last && (*at == ' ' || *at == '\t')) ++at;
             while (last > at && (last[-1] == ' ' || last[-1] == '\t')) --last;
             close_ |= last - at == 5 && same(at, "close");
-            stay_ |= last - at == 10 && same(at, "keep-alive");
             at = next;
         }
         return nullptr;
@@ -302,8 +301,8 @@ class HeadScanner {
     int finish(const char* end) noexcept {
         if (minor == 1 && !has_host_) return bad(fault::HOST_MISSING);
         head_length = static_cast<uint32_t>(end - begin_);
-        keep_alive = !close_ && (minor == 1 || stay_);
-        const bool framed = minor == 1 && content_length >= 0 && json_length <= content_length;
+        keep_alive = !close_ && minor == 1;
+        const bool framed = content_length >= 0 && json_length <= content_length;
         return framed && !unusual_ && infer_target() ? HEAD_FAST : HEAD_ORDINARY;
     }
 

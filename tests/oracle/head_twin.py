@@ -134,7 +134,7 @@ def finish(headers: list[tuple[bytes, bytes]], head: Head) -> None:
     if head.http_minor == 1 and not values(b"host"):
         raise Refused
     tokens = [token.strip(b" \t").lower() for value in values(b"connection") for token in value.split(b",")]
-    head.keep_alive = b"close" not in tokens and (head.http_minor == 1 or b"keep-alive" in tokens)
+    head.keep_alive = b"close" not in tokens and head.http_minor == 1
     head.chunked = bool(values(b"transfer-encoding"))
     lengths, json, timeouts = (
         values(name)
@@ -149,11 +149,13 @@ def finish(headers: list[tuple[bytes, bytes]], head: Head) -> None:
     fast = (
         head.method == b"POST"
         and FAST_TARGET.fullmatch(head.target)
-        and head.http_minor == 1
         and lengths
         and not head.chunked
         and not any(values(name) for name in (b"expect", b"upgrade", b"content-encoding"))
-        and (not values(b"connection") or [v.lower() for v in values(b"connection")] == [b"keep-alive"])
+        and (
+            not values(b"connection")
+            or [v.lower() for v in values(b"connection")] in ([b"keep-alive"], [b"close"])
+        )
         and (not json or (len(json) == 1 and number(json[0]) and int(json[0]) <= head.content_length))
         and (not timeouts or (len(timeouts) == 1 and head.timeout_us > 0))
         and len(values(b"accept-encoding")) <= 1

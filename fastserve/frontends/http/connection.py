@@ -235,6 +235,10 @@ class Connection(asyncio.Protocol):
 
     # -- what the compiled half asks for ------------------------------------------------------------------
 
+    def end(self) -> None:
+        """Close once the request in hand is answered."""
+        self._closing = self._exchange.attention = True
+
     def compressed(self, response: bytes) -> bytes:
         """The answer as the client's Accept-Encoding wants it."""
         encoding = choose(self._exchange.accept_encoding)
@@ -328,7 +332,7 @@ class Connection(asyncio.Protocol):
         elif self._phase == Phase.DISCARD:
             self._transport.close()
         else:
-            self._closing = self._exchange.attention = True
+            self.end()
             self._loop.call_later(_LAST_CALL_S, self._close_unasked)
 
     def _close_unasked(self) -> None:
