@@ -1,5 +1,5 @@
 // The JSON grammar around the numbers: a bounded cursor that takes what it is asked for or says no. It never recurses
-// and never builds a tree; strings with escapes are refused, because the ordinary path reads them.
+// and never builds a tree.
 #pragma once
 
 #include <cstdint>
@@ -39,11 +39,21 @@ class Cursor {
 
     // A string without escapes and control characters; `text` is what stands between the quotes.
     bool string(std::string_view& text) noexcept {
+        bool escaped;
+        return string(text, escaped) && !escaped;
+    }
+
+    // The same, or one with escapes, which are still to be read.
+    bool string(std::string_view& text, bool& escaped) noexcept {
         if (!take('"')) return false;
         const char* q = p;
-        while (end - q >= 8 && !has_special(load8(q))) q += 8;
-        while (q < end && *q != '"' && *q != '\\' && static_cast<uint8_t>(*q) >= 0x20) ++q;
-        if (q == end || *q != '"') return false;
+        for (escaped = false;; escaped = true, q += 2) {
+            while (end - q >= 8 && !has_special(load8(q))) q += 8;
+            while (q < end && *q != '"' && *q != '\\' && static_cast<uint8_t>(*q) >= 0x20) ++q;
+            if (q == end || *q == '"') break;
+            if (*q != '\\' || end - q < 2) return false;
+        }
+        if (q == end) return false;
         text = std::string_view(p, static_cast<size_t>(q - p));
         p = q + 1;
         return true;
@@ -81,8 +91,10 @@ class Cursor {
         do {
             while (end - p >= 8 && !has_bracket_or_quote(load8(p))) p += 8;
             if (p >= end) return false;
-            if (std::string_view text; *p == '"') {
-                if (!string(text)) return false;
+            if (*p == '"') {
+                std::string_view text;
+                bool escaped;
+                if (!string(text, escaped)) return false;
                 continue;
             }
             depth += (*p == '[') - (*p == ']');

@@ -4,10 +4,13 @@
 
 #include <cstdint>
 #include <cstring>
+#include <memory>
+#include <new>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "escapes.hpp"
 #include "json.hpp"
 #include "number.hpp"
 
@@ -111,11 +114,22 @@ struct StringRun {
     PutString put;
 };
 
+inline bool put_escaped(const StringRun& run, std::string_view text) noexcept {
+    char few[256];
+    std::unique_ptr<char[]> many;
+    if (text.size() > sizeof few) many.reset(new (std::nothrow) char[text.size()]);
+    char* const out = text.size() > sizeof few ? many.get() : few;
+    const char* const stop = out == nullptr ? nullptr : unescape(text, out);
+    return stop != nullptr && run.put(run.buffer, run.index, out, static_cast<size_t>(stop - out));
+}
+
 inline bool read_run(Cursor& cursor, StringRun& run, int64_t count) noexcept {
-    for (int64_t i = 0; i < count; ++i) {
+    for (int64_t i = 0; i < count; ++i, ++run.index) {
         std::string_view text;
+        bool escaped;
         if (i > 0 && !cursor.take(',')) return false;
-        if (!cursor.string(text) || !run.put(run.buffer, run.index++, text.data(), text.size())) return false;
+        if (!cursor.string(text, escaped)) return false;
+        if (escaped ? !put_escaped(run, text) : !run.put(run.buffer, run.index, text.data(), text.size())) return false;
     }
     return true;
 }

@@ -96,6 +96,29 @@ def test_binary_and_json_tensors_in_one_request() -> None:
         assert accepted(STRINGS, body + text, len(body)) == [[["hi", ""], ["€", "x"]], [[1.0], [2.0]]]
 
 
+@pytest.mark.parametrize("order", ["name shape datatype data", "data datatype shape name"])
+@pytest.mark.parametrize(
+    "string",
+    [
+        r'"\"\\\/\b\f\n\r\t"',
+        r'"\u0041\u00e9\u20AC\ud83d\ude00\uDBFF\uDFFF\u0000\ud7ff\ue000"',
+        r'"bé€😀\n"',
+        r'"ends with \\"',
+        r'"[\"]"',
+        '"' + r"\u0416" * 1000 + '"',
+        '"' + "x" * 254 + r'\n"',
+        '"' + "x" * 255 + r'\n"',
+    ],
+    ids=["short", "points", "mixed", "backslash", "quotes", "long", "256", "257"],
+)
+def test_strings_with_escapes(string: str, order: str) -> None:
+    members = {"name": '"s"', "shape": "[1,2]", "datatype": '"BYTES"', "data": f'["x",{string}]'}
+    s = ",".join(f'"{name}":{members[name]}' for name in order.split())
+    x = '{"name":"x","shape":[1,1],"datatype":"FP32","data":[1]}'
+    body = f'{{"inputs":[{{{s}}},{x}]}}'
+    assert accepted(STRINGS, body.encode())[0] == [["x", json.loads(string)]]
+
+
 def test_strings() -> None:
     strings = ["", "plain", "bé€😀", "x" * 1000, "\x7f", "[1,2]", "{", "a, b", "ends with ]", "1"]
     body = json.dumps(

@@ -22,7 +22,9 @@ def number(datatype: str) -> st.SearchStrategy[str]:
         return st.sampled_from(["true", "false"])
     if datatype == "BYTES":
         letters = st.characters(exclude_characters='"\\', exclude_categories=["Cs", "Cc"])
-        return st.text(letters, max_size=20).map(lambda text: f'"{text}"')
+        plain = st.text(letters, max_size=20).map(lambda text: f'"{text}"')
+        any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+        return st.one_of(plain, st.builds(json.dumps, any_text, ensure_ascii=st.booleans()))
     if datatype in WIDTHS:
         plain = st.floats(width=WIDTHS[datatype], allow_nan=False, allow_infinity=False).map(repr)  # type: ignore[arg-type]
         return st.one_of(
@@ -106,7 +108,7 @@ def good(draw: st.DrawFn) -> tuple[list[InputSpec], bytes, int]:
 FRAGMENTS = st.one_of(
     st.binary(max_size=3),
     st.sampled_from(
-        b'{ } [ ] , : " \\ 0 1 - . e5 true null NaN 1e999 [] {} "x" "data": [1] ,1 00 "id":"a", \xff'.split()
+        b'{ } [ ] , : " \\ 0 1 - . e5 true null NaN 1e999 [] {} "x" "data": [1] ,1 00 "id":"a", \xff \\n \\u00 \\ud83d \\ude00'.split()
     ),
 )
 

@@ -152,10 +152,24 @@ def test_wrong_binary_elements() -> None:
 @pytest.mark.parametrize(
     "string",
     [
-        '"a\\u0041"',
+        '"\\a"',
+        '"\\u004"',
+        '"\\u00g1"',
+        '"\\u 041"',
+        '"\\u+041"',
+        '"\\U0041"',
+        '"\\x41"',
+        '"\\ud800"',
+        '"\\udc00"',
+        '"\\ud800\\ud800"',
+        '"\\udc00\\ud800"',
+        '"\\ud800x\\udc00"',
+        '"\\ud83d\\n"',
+        '"\\ud83d\\u"',
+        '"\\ud83d\\ude0"',
+        '"\\\n"',
         '"a\nb"',
         '"a\nb, and more than eight"',
-        '"\\n"',
         '"\\"',
         '"a',
         "a",
@@ -172,7 +186,10 @@ def test_wrong_strings(string: str) -> None:
     )
 
 
-@pytest.mark.parametrize("string", [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\x80"])
+@pytest.mark.parametrize(
+    "string",
+    [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\x80", b"\xc3\\n", b"\\u00e9\xa9"],
+)
 def test_strings_that_are_not_utf8(string: bytes) -> None:
     body = b'{"inputs":[{"name":"s","shape":[1,2],"datatype":"BYTES","data":["x","%b"]},' % string
     assert (
