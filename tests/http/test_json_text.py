@@ -3,9 +3,12 @@
 import json
 import math
 import re
+import timeit
 import tracemalloc
+from time import process_time
 from unittest.mock import patch
 
+import orjson
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -96,6 +99,14 @@ def test_more_than_a_million_lists_are_refused_before_they_are_made() -> None:
         loads(b"[" + b"[1]," * 999_999 + b"[1]]", 100)
     assert len(loads(b"[" + b"[1]," * 999_998 + b"[1]]", 100)) == 999_999
     assert loads(b'"' + b"[" * 1_000_001 + b'"', 100) == "[" * 1_000_001
+
+
+def test_what_is_looked_for_beforehand_takes_little_longer_than_the_parser() -> None:
+    """With a search that tries every byte for the start of a -0, and block by block, it was thirteen times as long."""
+    rows = [[-0.1234567890123456] * 32] * 1024
+    text = json.dumps({"instances": rows}).encode()
+    whole = min(timeit.repeat(lambda: loads(text, 100), timer=process_time, number=1, repeat=9))
+    assert whole < 6 * min(timeit.repeat(lambda: orjson.loads(text), timer=process_time, number=1, repeat=9))
 
 
 @pytest.mark.parametrize("text", ['"' + "\\" * 200_001, '"' + '\\"' * 100_000, '"a' * 100_001])

@@ -13,7 +13,8 @@ from fastserve.errors import InvalidRequest
 from fastserve.frontends.http.errors import printable
 from fastserve.types import Array
 
-_MINUS_ZERO = re.compile(rb"(?<![eE])-0(?![.eE0-9])")
+_MINUS_ZERO = re.compile(rb"-0(?![.eE0-9])")
+"""1e-0 too, passed over later: a pattern that begins with plain bytes is found twenty times as fast."""
 
 _BLOCK_BYTES = 1 << 20
 _DIAGNOSIS_BYTES = 1 << 20
@@ -31,6 +32,7 @@ _SHOWN = 40
 _MAX_CONTAINERS = 1_000_000
 """Lists and objects in one document: as Python values each takes 30 times the bytes that it took to send."""
 
+_NO_BRACKET = bytes(set(range(256)) - set(b'[]{}"'))
 _STEP = np.zeros(256, np.int8)
 _STEP[list(b"[{")] = 1
 _STEP[list(b"]}")] = -1
@@ -69,9 +71,14 @@ def loads(text: bytes, max_depth: int) -> Any:
         raise _diagnose(text, error) from None
 
 
+def _unescaped(text: bytes) -> bytes:
+    """Write other bytes, as many, for the escapes in which a quote does not end a string."""
+    return text.replace(rb"\\", b"__").replace(rb"\"", b"__") if b"\\" in text else text
+
+
 def _blocks(text: bytes) -> Iterator[tuple[Array, Array]]:
     """Cut the text, whose strings may be millions, into blocks of bytes, and tell which are in a string."""
-    text = text.replace(rb"\\", b"__").replace(rb"\"", b"__")  # as long as before, and no string ends there
+    text = _unescaped(text)
     inside = False
     for start in range(0, len(text), _BLOCK_BYTES):
         block = np.frombuffer(text, np.uint8, min(_BLOCK_BYTES, len(text) - start), start)
@@ -86,6 +93,9 @@ def nesting(text: bytes) -> tuple[int, int]:
 
     A backslash outside strings is no JSON: what comes after it is not counted rightly.
     """
+    brackets = _unescaped(text).translate(None, _NO_BRACKET).replace(b'""', b"")
+    if b'"' not in brackets:  # no string has a bracket in it: nothing but brackets is left
+        text = brackets
     containers = depth = deepest = 0
     for block, within in _blocks(text):
         steps = np.where(within, 0, _STEP[block])
@@ -115,7 +125,7 @@ def _with_fractions(text: bytes) -> bytes:
 
 def _with_short_numbers(text: bytes) -> bytes:
     """Write the nearest double's own digits for every long number outside strings."""
-    plain = text.replace(rb"\\", b"__").replace(rb"\"", b"__")
+    plain = _unescaped(text)
     pieces: list[bytes] = []
     done = quotes = 0
     for found in _LONG_NUMBER.finditer(plain):
