@@ -195,7 +195,7 @@ def number_sketch(edges: Sequence[Sequence[float]]) -> NumberSketch:
 
 
 def read_profile(data: bytes, label: str = "profile.json") -> Profile:
-    """Parse a profile; `label` names it in errors.
+    """Parse a profile that rows can be counted against; `label` names it in errors.
 
     Raises
     ------
@@ -204,9 +204,14 @@ def read_profile(data: bytes, label: str = "profile.json") -> Profile:
     if len(data) > MAX_PROFILE_BYTES:
         raise InvalidProfile(f"{label} is larger than {MAX_PROFILE_BYTES} bytes")
     try:
-        return Profile.model_validate_json(data)
+        made = Profile.model_validate_json(data)
+        for tensor in made.tensors:
+            tensor.sketch()  # which knows how many categories, and of which kinds, there can be
     except ValidationError as error:
         raise InvalidProfile(f"{label} is not a profile: {place_and_problem(error)}") from error
+    except (ValueError, TypeError) as error:
+        raise InvalidProfile(f"{label} cannot be counted against: {error}") from error
+    return made
 
 
 def _check_tensor(profile: TensorProfile, signature: Signature) -> None:

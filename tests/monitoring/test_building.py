@@ -216,6 +216,7 @@ def test_a_profile_whose_counts_do_not_add_up_is_none() -> None:
         (0, {"edges": [1.0, 1.0]}, "edges must rise"),
         (1, {"categories": ["a"]}, "1 categories need as many counts"),
         (1, {"categories": ["a", "a"]}, "categories must differ"),
+        (1, {"categories": [0, 2**64]}, "fits neither int64 nor uint64"),
     ],
 )
 def test_what_is_no_profile(tensor: int, change: dict[str, Any], why: str) -> None:
