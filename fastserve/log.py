@@ -11,6 +11,8 @@ from typing import Literal, Protocol, TextIO
 
 import orjson
 
+from fastserve.text import visible
+
 # psycopg warns of what SQLAlchemy reports anyway.
 _LIBRARIES = {"uvicorn.error": "WARNING", "opentelemetry": "WARNING", "psycopg": "ERROR"}
 
@@ -46,6 +48,17 @@ class JsonFormatter(logging.Formatter):
 
 def _encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+class _TextFormatter(logging.Formatter):
+    """One line a message: what strangers wrote into it moves no cursor and begins no line of its own."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging calls it so
+        record.message = visible(record.message)
+        return super().formatMessage(record)
 
 
 class _Handler(logging.StreamHandler[TextIO]):
@@ -98,7 +111,7 @@ def configure_logging(options: _Settings) -> None:
         if options.format == "json":
             handler.setFormatter(JsonFormatter())
         else:
-            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+            handler.setFormatter(_TextFormatter())
         if name in _LIBRARIES:
             handler.addFilter(_not_cancelled)
             handler.addFilter(_SeldomFilter())

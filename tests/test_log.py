@@ -91,6 +91,14 @@ def test_a_path_that_is_not_utf_8_is_logged(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.usefixtures("logging_as_before")
+def test_names_of_strangers_write_no_lines_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Settings())
+    logging.getLogger("fastserve.lifecycle").error("output '%s'", "o\x1b[2J\n2026 INFO ready\u202e")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("ERROR   fastserve.lifecycle: output 'o\\x1b[2J\\n2026 INFO ready\\u202e'")
+
+
+@pytest.mark.usefixtures("logging_as_before")
 def test_times_are_what_collectors_read(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

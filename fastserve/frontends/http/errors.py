@@ -20,7 +20,6 @@ from fastserve.errors import (
     UnsupportedEncoding,
 )
 from fastserve.log import Seldom
-from fastserve.text import visible
 
 log = logging.getLogger("fastserve.http")
 _seldom = Seldom()
@@ -132,9 +131,9 @@ def log_failure(error: Exception) -> None:
     """Log what is not the client's doing; the rest only when asked to, and nothing thousands of times."""
     if isinstance(error, _REFUSALS):
         if log.isEnabledFor(logging.DEBUG):
-            log.debug("request refused: %s", visible(str(error)[:_SENTENCE_LIMIT]))
+            log.debug("request refused: %s", str(error)[:_SENTENCE_LIMIT])
     elif isinstance(error, FastserveError):
-        if (text := _seldom.admit(visible(str(error)[:_SENTENCE_LIMIT]))) is not None:
+        if (text := _seldom.admit(str(error)[:_SENTENCE_LIMIT])) is not None:
             log.warning("request failed: %s", text)
     elif (text := _seldom.admit(f"{type(error).__name__}: {error}")) is not None:
         log.error("request failed: %s", text, exc_info=error)
