@@ -113,12 +113,14 @@ class Loader:
 
     def _fetch(self, model: str, version: int, *, quickly: bool = False) -> Loaded:
         began_ns = monotonic_ns()
+        path = self._registry.path / model / str(version)
         with Turn(self._small) as turn:
             # Held before it is read: nothing is collected between the check and the load.
             hold = self._registry.hold(model, version)
             try:
+                files = directory.stamp(path)
                 # Before the checksums: those of a large version take long as well.
-                large = directory.size_bytes(self._registry.path / model / str(version)) >= _LARGE_BYTES
+                large = sum(size for _, size, *_ in files) >= _LARGE_BYTES
                 if large and quickly:
                     raise _TakesLong
                 if large:
@@ -134,6 +136,10 @@ class Loader:
                         if not large:
                             turn.take()
                     loaded = self._load(record, hold, size_bytes, began_ns + turn.waited_ns)
+                    # onnxruntime opens files by name: those that were checked may not be those it read.
+                    if directory.stamp(path) != files:
+                        loaded.runtime.close()
+                        raise RegistryError(f"{model}/{version} was changed while it was loaded")
             except BaseException:
                 hold.close()
                 raise

@@ -1,6 +1,7 @@
 """One version from its directory to a warm session: how its rows will run."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,7 +11,7 @@ from fastserve.batching import BatchingOptions
 from fastserve.errors import RegistryError
 from fastserve.lifecycle import LifecycleOptions, Loader
 from fastserve.registry import Registry
-from fastserve.runtime import RuntimeOptions
+from fastserve.runtime import OnnxRuntime, RuntimeOptions
 from tests import models
 from tests.registries import publish
 
@@ -53,6 +54,25 @@ def test_checksums_are_compared_unless_nobody_wants_it(tmp_path: Path) -> None:
                 loader.load("m", 1)
         else:
             loader.free(loader.load("m", 1))
+
+
+def test_a_file_that_is_put_in_the_place_of_the_checked_one_does_not_serve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = loader_of(tmp_path, models.scaled())
+    folder = tmp_path / "registry" / "m" / "1"
+
+    def swap_and_load(path: Path, *more: Any) -> OnnxRuntime:
+        (folder / ".other").write_bytes(models.scaled(2.5))
+        (folder / ".other").rename(path)
+        return OnnxRuntime(path, *more)
+
+    monkeypatch.setattr("fastserve.lifecycle.loader.OnnxRuntime", swap_and_load)
+    with pytest.raises(RegistryError, match="m/1 was changed while it was loaded"):
+        loader.load("m", 1)
+    monkeypatch.undo()
+    with pytest.raises(RegistryError, match="does not have the checksum"):
+        loader.load("m", 1)
 
 
 def test_a_model_is_the_one_that_its_manifest_tells_of(tmp_path: Path) -> None:
