@@ -110,10 +110,12 @@ def test_chunked_bodies_keep_the_connection_and_the_gate(way: Running) -> None:
 def test_trailers_say_nothing_about_the_request(way: Running) -> None:
     head = b"POST /v2/models/scaled/infer HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n"
     names = b"Content-Encoding: br\r\nX-Request-Timeout-Ms: now\r\nInference-Header-Content-Length: 0\r\n"
+    names += b"Connection: close\r\n"
     with way.connect() as connection:
         connection.raw.sendall(head + b"%x\r\n%s\r\n0\r\n" % (len(row(9.0)), row(9.0)) + names + b"\r\n")
         assert first(connection.response()) == 18.0
         assert first(connection.ask(infer(1.0))) == 2.0
+        assert status(connection.ask(b"GET /v2 HTTP/1.1\r\nHost: t\r\n\r\n")) == 200
 
 
 def test_a_chunked_body_over_the_limit(way: Running) -> None:

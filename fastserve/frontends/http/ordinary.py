@@ -4,6 +4,7 @@ import asyncio
 import re
 from typing import Any, Protocol
 
+from httptools import HttpRequestParser
 from starlette.responses import Response
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -72,6 +73,9 @@ class Ordinary(HttpToolsProtocol):
         """Give the request at the start of `data` to uvicorn's parser, exactly up to its end."""
         self._head = head
         self.cycle = None  # type: ignore[assignment]
+        if self._chunks is not None:
+            # Behind a trailer `Connection: close` the parser would swallow this request in silence.
+            self.parser = HttpRequestParser(self)
         self._chunks = ChunkScanner() if head.chunked else None
         self._remaining = 1 if head.chunked else max(head.content_length, 0)
         stop = head.head_length
