@@ -10,7 +10,8 @@ import numpy as np
 from fastserve.monitoring.building import Described, build_profile
 from fastserve.monitoring.columns import value_names
 from fastserve.monitoring.profile import Profile
-from fastserve.types import Array, Signature
+from fastserve.monitoring.sampling import MAX_TEXT
+from fastserve.types import Array, DataType, Signature
 
 _MAX_BYTES = 256 * 2**20
 
@@ -42,7 +43,7 @@ class Pinner:
         tensors = [one for _, one in (*self._inputs, *self._outputs)]
         if not signature.batched or not tensors:
             raise ValueError("no tensor has a fixed number of values a row")
-        row_bytes = sum(len(one.columns) * max(one.spec.datatype.itemsize, 8) for one in tensors)
+        row_bytes = sum(len(one.columns) * _value_bytes(one.spec.datatype) for one in tensors)
         self.wanted = max(1, min(rows, _MAX_BYTES // row_bytes))
         self.rows = 0
         self._tensors = tensors
@@ -61,7 +62,7 @@ class Pinner:
                 return
             try:
                 for kept, array in zip(self._kept, values, strict=True):
-                    kept[self.rows : self.rows + taken] = array[:taken].reshape(taken, -1)
+                    kept[self.rows : self.rows + taken] = _bounded(array[:taken].reshape(taken, -1))
             except (ValueError, IndexError):
                 return  # a batch whose outputs are not what the model says
             self.rows += taken
@@ -83,6 +84,19 @@ class Pinner:
             source="live",
             description=f"the first {self.rows} rows that were served",
         )
+
+
+def _value_bytes(datatype: DataType) -> int:
+    return MAX_TEXT if datatype is DataType.BYTES else max(datatype.itemsize, 8)
+
+
+def _bounded(values: Array) -> Array:
+    """Cut text [rows, features] that is too long for a category, to what is too long still."""
+    if values.dtype != object:
+        return values
+    cut = np.empty_like(values)
+    cut.flat[:] = [value[: MAX_TEXT + 1] for value in values.flat]
+    return cut
 
 
 def _described(

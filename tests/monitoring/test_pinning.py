@@ -9,6 +9,8 @@ import pytest
 
 from fastserve.monitoring import pinning
 from fastserve.monitoring.pinning import Pinner
+from fastserve.monitoring.profile import CategoryFeature
+from fastserve.monitoring.sampling import MAX_TEXT
 from fastserve.types import DataType, Signature, TensorSpec
 from tests.monitoring import profiles
 
@@ -67,8 +69,22 @@ def test_tensors_without_a_fixed_number_of_values_or_with_too_many_are_left_out(
             Pinner(nothing, 2, 4, lambda _: None)
 
 
+def test_text_takes_bounded_memory_however_long_it_is() -> None:
+    shape = profiles.signature([("x", "BYTES", 1)], [("y", "BYTES", 1)])
+    assert Pinner(shape, 10**9, 100, lambda _: None).wanted == pinning._MAX_BYTES // (2 * MAX_TEXT)
+    one = Pinner(shape, 3, 100, lambda _: None)
+    row = np.array([["é" * MAX_TEXT]], object)
+    one.update([row], [row], 1)
+    long = np.array([["é" * (MAX_TEXT + 1)], ["é" * 10**6]], object)
+    one.update([long], [long], 2)
+    assert [len(value) for kept in one._kept for value in kept.flat] == [256, 257, 257] * 2
+    (feature,) = one.profile().tensors[0].features
+    assert isinstance(feature, CategoryFeature)
+    assert (feature.categories, feature.counts, feature.unseen) == (("é" * MAX_TEXT,), (1,), 2)
+
+
 def test_the_rows_kept_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A value takes eight bytes at least: what is text is a reference."""
+    """A number takes eight bytes at least."""
     monkeypatch.setattr(pinning, "_MAX_BYTES", 100)
     full: list[Pinner] = []
     one = Pinner(SHAPE, 1_000, 100, full.append)
