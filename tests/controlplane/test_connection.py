@@ -85,3 +85,43 @@ def test_a_head_has_to_come_in_time(said: list[bytes], end: bytes, monkeypatch: 
 
     assert asyncio.run(run()).endswith(end)
     assert [one._patience for one in made] == [None], "who has gone is not waited for"
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "closes"),
+    [
+        ([b"GET / HTTP/1.1\r\nA: ", *[b"b" * 2**18] * 5], True),
+        ([b"GET / HTTP/1.1\r\n", *[b"a:b\r\n" * 1_000] * 5], True),
+        ([CHUNKED, b"0\r\n", *[b"a:b\r\n" * 1_000] * 5], True),
+        ([CHUNKED, *[b"1\r\nx\r\n" * 2**16] * 5], True),
+        ([CHUNKED, *[b"40000\r\n" + b"x" * 2**18 + b"\r\n"] * 9, b"0\r\n\r\n", ASK], False),
+        ([b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2359296\r\n\r\n", *[b"x" * 2**18] * 9, ASK], False),
+        ([ASK.replace(b"x", b"x" * 1_000) * 2_000, ASK], False),
+    ],
+)
+def test_what_comes_beside_bodies_is_bounded(said: list[bytes], closes: bool) -> None:
+    async def run() -> bool:
+        async with serving() as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+            async def send() -> None:
+                for each in said:
+                    writer.write(each)
+                    await writer.drain()
+
+            with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+                sending = asyncio.create_task(send())
+                asked = b"".join(said).count(b"GET")
+                heard = b""
+                while part := await reader.read(2**16):
+                    heard = heard[-7:] + part
+                    asked -= heard.count(b"\r\n\r\nhere")
+                    if not asked and not closes:
+                        await sending
+                        return False
+            return True
+
+    assert asyncio.run(asyncio.wait_for(run(), connection.HEAD_S - 5)) is closes
