@@ -104,6 +104,17 @@ def test_no_list_of_schemas_is_empty() -> None:
     assert all(found for key, found in lists(api) if key in ("prefixItems", "oneOf", "anyOf", "allOf"))
 
 
+def test_what_has_no_elements_is_not_written_out_for_them() -> None:
+    plane = PlainDataPlane()
+    plane.add("small", models.identity(1, "N", 0, 3))
+    plane.add("huge", models.identity(1, "N", 0, 2**40))
+    answer = Client(create_app(cast(DataPlane, plane), HttpOptions())).get("/openapi.json")
+    assert answer.status == 200
+    assert operation_example(answer.json(), "/v1/models/small:predict") == {"instances": [{"x": []}]}
+    media = answer.json()["paths"]["/v1/models/huge:predict"]["post"]["requestBody"]["content"]
+    assert "example" not in media["application/json"]
+
+
 def test_it_is_consistent(api: dict[str, Any]) -> None:
     assert api["openapi"] == "3.1.0"
     ids = [operation["operationId"] for _, _, operation in operations(api)]

@@ -11,7 +11,7 @@ from fastserve.types import DataType, TensorSpec
 Json = dict[str, Any]
 
 _EXAMPLE_ELEMENTS = 4_096
-"""Inputs with more elements a row get no example: the page would be megabytes of it."""
+"""Inputs with more elements a row, were sizes of 0 1, get no example: the page would be megabytes of it."""
 
 _EXAMPLES: dict[DataType, object] = {DataType.BOOL: True, DataType.BYTES: "a"}
 
@@ -283,7 +283,8 @@ def _value_schema(spec: TensorSpec, batched: bool) -> Json:
 
 
 def _has_example(one: Served) -> bool:
-    return sum(map(math.prod, one.example_shapes)) <= _EXAMPLE_ELEMENTS
+    sizes = (math.prod(max(dim, 1) for dim in shape) for shape in one.example_shapes)
+    return sum(sizes) <= _EXAMPLE_ELEMENTS
 
 
 def _examples(one: Served) -> Iterable[tuple[TensorSpec, tuple[int, ...]]]:
