@@ -148,7 +148,7 @@ def read_snapshot(data: bytes) -> Snapshot:
     except ValidationError as error:
         where, problem = first_problem(error)
         raise InvalidRequest(problem, where) from error
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise InvalidRequest(f"the snapshot's head cannot be read: {error}", "head") from error
     return snapshot
 

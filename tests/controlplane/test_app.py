@@ -151,6 +151,7 @@ def _spoilt(**changes: Any) -> bytes:
         (_headed([]), 400, "head"),
         (_headed({"format": FORMAT}), 400, "head"),
         (_headed(b"[" * 100_000), 400, "head"),
+        (_headed(b'{"format":' + b"[" * 1_000 + b"]" * 1_000 + b"}"), 400, "head"),
         (_spoilt(format=1, release="0.0.9"), 409, "format 1 (fastserve 0.0.9)"),
         (_spoilt(format=FORMAT + 1, release="9.9.9"), 409, f"format {FORMAT + 1} (fastserve 9.9.9)"),
         (_spoilt(number=0), 400, "number"),
