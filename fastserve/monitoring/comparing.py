@@ -86,8 +86,16 @@ class FeatureComparison(Stated):
 
     @property
     def excess(self) -> float | None:
-        """Chi-square over its degrees of freedom and phi: about 1 without drift; None without rows."""
+        """Chi-square over its degrees of freedom and phi: about 1 without drift; None without rows.
+
+        Of unseen categories only what chance does not give: a reference lacks some of the rare ones.
+        """
         chi_square, degrees = self.distances.get("chi_square"), self.distances.get("degrees")
+        unseen = self._outside_by_chance
+        if self.kind == "category" and unseen > self.reference.outside:
+            reference = np.array([*self.reference.counts, unseen], np.int64)
+            live = np.array([*self.live.counts, self.live.outside], np.int64)
+            chi_square = distances(reference, live, np.array([0, live.size])).chi_square.item()
         return chi_square / degrees / self.phi if chi_square is not None and degrees else None
 
     @property
@@ -116,11 +124,15 @@ class FeatureComparison(Stated):
         By chance alone it is as large as that of the reference's rows that the others do not cover: both ends
         of a number's range, and every category that came once.
         """
+        return self._moved(self._outside_by_chance, self.live.outside)
+
+    @property
+    def _outside_by_chance(self) -> int:
+        """Give the reference's rows out of range or unseen, and as many more as chance may have kept away."""
         before, after = self.reference.outside, self.live.outside
-        if self.live.rows:
-            alone = 2 if self.kind == "number" else self.reference.counts.count(1)
-            before = max(before, min(before + alone, self.reference.rows * after // self.live.rows))
-        return self._moved(before, after)
+        alone = 2 if self.kind == "number" else self.reference.counts.count(1)
+        as_live = self.reference.rows * after // max(self.live.rows, 1)
+        return max(before, min(before + alone, as_live))
 
     def _moved(self, before: int, after: int) -> Moved:
         reference, live = (

@@ -14,7 +14,7 @@ from fastserve.errors import FastserveError
 from fastserve.monitoring import exact
 from fastserve.monitoring.bins import Folding
 from fastserve.monitoring.building import Described, build_profile
-from fastserve.monitoring.comparing import FeatureComparison, Side, compare, finite_or_none
+from fastserve.monitoring.comparing import FeatureComparison, compare, finite_or_none
 from fastserve.monitoring.exact import DistinctValues, exact_distances
 from fastserve.monitoring.profile import NumberFeature, TensorProfile
 from fastserve.types import DataType, TensorSpec
@@ -191,47 +191,6 @@ def test_what_is_out_of_range_has_a_figure_of_its_own() -> None:
     assert masked.distances["psi"] == same.outside.psi == pytest.approx(-0.002)
     assert masked.severity == masked.outside.psi == pytest.approx(0.498 * np.log(499) - 0.002)
     assert (masked.outside.may_be_chance, same.outside.may_be_chance) == (False, True)
-
-
-def test_a_few_values_out_of_a_small_reference_are_chance() -> None:
-    (one,) = compared(np.arange(30.0)[:, None], np.linspace(0.0, 30.5, 1_000)[:, None])
-    assert one.live.outside == 50 and one.outside.may_be_chance
-    (few,) = compared(np.arange(100.0)[:, None], column(*range(5, 100, 11), 100))
-    assert (few.live.outside, few.outside.grade) == (1, "low")
-    (ids,) = compared(objects(*"abcdefgh"), objects(*"efghijkl"), DataType.BYTES)
-    assert ids.live.outside == 4 and ids.outside.may_be_chance
-
-
-def test_a_few_missing_values_are_chance() -> None:
-    reference, live = np.arange(1_000.0), np.arange(50.0)
-    reference[::20], live[::10] = np.nan, np.nan
-    (one,) = compared(reference[:, None], live[:, None])
-    assert one.missing.may_be_chance
-    # Chi-square is 5.4 with one degree of freedom, and 1 + 3 standard deviations are 5.2.
-    sides = [Side(rows=100, missing=missing, counts=(), outside=0) for missing in (10, 22)]
-    for phi, chance in ((1.0, False), (1.1, True)):
-        figures = {"reference": sides[0], "live": sides[1], "phi": phi}
-        assert one.model_copy(update=figures).missing.may_be_chance is chance
-    assert not one.model_copy(
-        update={"live": one.live.model_copy(update={"missing": 25})}
-    ).missing.may_be_chance
-
-
-def test_chi_square_is_measured_by_what_chance_gives() -> None:
-    (one,) = compared(column(1.0, 2.0, 3.0), column(1.0, 2.0))
-
-    def with_figures(chi_square: float | None, degrees: float | None, phi: float = 1.0) -> FeatureComparison:
-        figures = {"chi_square": chi_square, "degrees": degrees}
-        return one.model_copy(update={"distances": figures, "phi": phi})
-
-    assert with_figures(16.0, 8.0).excess == 2.0
-    assert with_figures(0.0, 8.0).excess == 0.0
-    assert with_figures(16.0, 8.0, 4.0).excess == 0.5
-    assert [with_figures(*each).excess for each in ((None, 8.0), (16.0, 0.0), (16.0, None))] == [None] * 3
-    # Of eight degrees of freedom the standard deviation is half of what is expected.
-    assert [with_figures(chi, 8.0).may_be_chance for chi in (8.0, 20.0, 20.1)] == [True, True, False]
-    assert [with_figures(chi, 8.0, 2.0).may_be_chance for chi in (40.0, 40.1)] == [True, False]
-    assert with_figures(None, None).may_be_chance
 
 
 def test_without_live_rows_nothing_is_severe() -> None:
