@@ -166,12 +166,10 @@ def _feature(place: int, feature: FeatureComparison, mine: list[Slot], times: _T
         ("overdispersion φ", feature.phi if feature.phi_windows else None),
         ("chi-square / degrees / φ", feature.excess),
     ]
-    yield '<p class="soft">' + ", ".join(
-        f"{word} {short(value)}" for word, value in found if value is not None
-    )
-    if not feature.phi_windows:
-        yield "; φ was not measured and counts as 1"
-    yield f"; {feature.live.rows:,} live rows, {feature.live.infinite:,} infinite</p>"
+    figures = ", ".join(f"{word} {short(value)}" for word, value in found if value is not None)
+    unmeasured = "" if feature.phi_windows else "φ was not measured and counts as 1"
+    live = f"{feature.live.rows:,} live rows, {feature.live.infinite:,} infinite"
+    yield f'<p class="soft">{"; ".join(filter(None, (figures, unmeasured, live)))}</p>'
     yield '<div class="plots"><figure>'
     if mine:
         yield from _bars(feature, mine)

@@ -80,15 +80,15 @@ def worst(psi: float | None, name: str) -> FeatureComparison:
 
 
 def test_a_table_with_the_worst_first(call: Run, plane: Plane) -> None:
-    url = plane.tells(report(worst(0.5, "wind"), category("carrier"), worst(None, "dew")))
-    done = call("monitor", "report", "flights", "--control", url)
+    found = report(worst(0.5, "wind"), category("carrier"), worst(-0.0004, "rain"), worst(None, "dew"))
+    done = call("monitor", "report", "flights", "--control", plane.tells(found))
     assert (done.returncode, done.stderr) == (0, "")
     title, span, heads, *rows = done.stdout.splitlines()
     assert title.strip() == "flights version 3 (champion)"
     assert "12,345 live rows, 2013-07-01 00:00 to 2013-07-02 00:00 UTC; 1,000 reference rows" in span
     assert heads.split() == ["FEATURE", "ROLE", "PSI", "JS", "KS", "MISSING", "OUTSIDE", "MEAN", "LIVE"]
-    assert [row.split()[0] for row in rows] == ["wind", "carrier", "dew"]
-    wind, carrier, dew = rows
+    assert [row.split()[0] for row in rows] == ["wind", "carrier", "rain", "dew"]
+    wind, carrier, rain, dew = rows
     assert wind.split()[1:5] == ["input", "0.500", "0.200", "0.120"]
     assert "0.0% → 10.0%" in wind
     assert "0.0% → 25.0%" in wind
@@ -96,6 +96,7 @@ def test_a_table_with_the_worst_first(call: Run, plane: Plane) -> None:
     assert wind.rstrip().endswith("▁▁▃▅█▅▃")  # below, four bins, above, missing
     assert carrier.split()[4] == "–"
     assert "0.0% → 7.0%" in carrier
+    assert rain.split()[2] == "0.000"
     assert dew.split()[2] == "–"
 
 

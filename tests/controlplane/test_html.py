@@ -249,6 +249,7 @@ def test_a_phi_that_nobody_measured_is_no_figure() -> None:
     assert words in page and "overdispersion" not in page
     page = render_html(report(number(phi=1.5, phi_windows=20)))
     assert words not in page and "overdispersion φ 1.5" in page
+    assert f'<p class="soft">{words}; 100 live rows' in render_html(report(number(distances={})))
 
 
 def test_a_reference_of_live_rows_is_said() -> None:

@@ -215,7 +215,7 @@ def _print(found: "Sequence[FeatureComparison]") -> None:
         [
             one.feature,
             one.kind,
-            *(figure(one.distances[name], ".4f") for name in names),
+            *(figure(one.distances[name], "z.4f") for name in names),
             figure(one.distances["wasserstein"], ".4g"),  # in the column's unit: millionths or millions
             figure(one.distances["chi_square"], ".1f"),
             figure(one.distances["degrees"], ".0f"),

@@ -39,7 +39,7 @@ def _cells(feature: FeatureComparison) -> list[str | Text]:
     return [
         feature.feature,
         feature.role,
-        text(figure(found.get("psi"), ".3f"), style=_STYLES.get(feature.grade, "")),
+        text(figure(found.get("psi"), "z.3f"), style=_STYLES.get(feature.grade, "")),
         figure(found.get("jensen_shannon"), ".3f"),
         figure(found.get("kolmogorov_smirnov"), ".3f"),
         text(
