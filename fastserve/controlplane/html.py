@@ -129,7 +129,7 @@ def _summary(shown: Sequence[FeatureComparison], bars: Sequence[list[Slot]]) -> 
     yield '<p data-script hidden><label>Only features with <input id="filter" type="search"></label></p>'
     yield '<div class="wide"><table id="summary"><caption>'
     yield f"PSI from {SOME} is worth a look, from {HIGH} another population. "
-    yield "Nothing is marked that chance alone may give. "
+    yield "Nothing is marked that chance alone easily gives. "
     yield "Missing, out of range and mean: reference → live.</caption>"
     yield f"<thead><tr>{heads}</tr></thead><tbody>"
     for place, (feature, mine) in enumerate(zip(shown, bars, strict=True)):
