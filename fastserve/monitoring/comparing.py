@@ -122,7 +122,8 @@ class FeatureComparison(Stated):
 
         The other distances of a number take them for values of its outermost bins, which may be full anyhow.
         By chance alone it is as large as that of the reference's rows that the others do not cover: both ends
-        of a number's range, and every category that came once.
+        of a number's range, and every category that came once. Where more categories came than are kept, the
+        rarest of these came by chance more often than the others: the square root of their counts is chance.
         """
         return self._moved(self._outside_by_chance, self.live.outside)
 
@@ -130,7 +131,11 @@ class FeatureComparison(Stated):
     def _outside_by_chance(self) -> int:
         """Give the reference's rows out of range or unseen, and as many more as chance may have kept away."""
         before, after = self.reference.outside, self.live.outside
-        alone = 2 if self.kind == "number" else self.reference.counts.count(1)
+        counts = self.reference.counts
+        rarest = min(filter(None, counts), default=1)
+        seldom = (rarest, rarest + 1) if before else (1,)
+        by_times = (int(counts.count(times) * math.sqrt(times)) for times in seldom)
+        alone = 2 if self.kind == "number" else max(by_times)
         as_live = self.reference.rows * after // max(self.live.rows, 1)
         return max(before, min(before + alone, as_live))
 

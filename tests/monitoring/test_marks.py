@@ -33,6 +33,21 @@ def test_categories_that_the_reference_happens_to_lack_are_no_drift(live_rows: i
         assert moved.outside.grade != "low" and (moved.grade != "low" or live_rows == 1_000)
 
 
+@pytest.mark.parametrize(("rows", "least"), [(5_000, 1), (6_000, 2)])
+def test_who_was_kept_by_chance_among_too_many_categories_is_no_alarm(rows: int, least: int) -> None:
+    """Of 3,000 the 1,000 that came most often are kept; in other rows they come less often."""
+    rng, shares = np.random.default_rng(0), np.arange(1, 3_001) ** -0.7
+    reference, live = (
+        rng.choice(3_000, (size, 1), p=shares / shares.sum()).astype(str).astype(object)
+        for size in (rows, 1_000)
+    )
+    (one,) = compared(reference, live, DataType.BYTES)
+    assert (min(one.reference.counts), one.outside.grade) == (least, "low")
+    assert one.live.outside / 1_000 > one.reference.outside / rows + 0.15
+    before, after = (objects(*letters * 100) for letters in ("aaaaabbbbc", "aaaabbcccc"))
+    assert compared(before, after, DataType.BYTES, max_categories=2)[0].outside.grade == "high"
+
+
 def test_a_few_missing_values_are_chance() -> None:
     reference, live = np.arange(1_000.0), np.arange(50.0)
     reference[::20], live[::10] = np.nan, np.nan
