@@ -65,8 +65,8 @@ def find_models(directory: Path) -> list[Importable]:
     try:
         root = directory.resolve(strict=True)
         found = list(_find_one(root, root)) or list(_find_tree(root))
-    except (OSError, RuntimeError) as error:  # RuntimeError: a link that points to itself
-        raise RegistryError(f"{directory} cannot be read: {getattr(error, 'strerror', error)}") from error
+    except OSError as error:
+        raise RegistryError(f"{directory} cannot be read: {error.strerror}") from error
     if not found:
         raise RegistryError(
             f"{directory} holds no ONNX model: looked for <model>/<version>/{MODEL_FILE} (Triton, TF "
@@ -90,11 +90,9 @@ def _find_one(directory: Path, root: Path) -> Iterator[Importable]:
     file_name = _file_name(directory, root) if versions else MODEL_FILE
     for version, path in versions:
         file = _onnx_file(path / file_name, root)
-        if file is None:
-            log.info("%s is not imported: it has no %s", _shown(path), file_name)
-            continue
-        provenance = {"imported_from": _shown(file), "source_version": version}
-        yield Importable(directory.name, file, provenance, (version, ""))
+        if file is not None:
+            provenance = {"imported_from": _shown(file), "source_version": version}
+            yield Importable(directory.name, file, provenance, (version, ""))
 
 
 def _find_tree(root: Path) -> Iterator[Importable]:
@@ -185,9 +183,8 @@ def _mlflow(directory: Path, root: Path, *, required: bool) -> Importable | None
         if required:
             has = ", ".join(sorted(str(name)[:64] for name in flavors)[:10]) or "none"
             raise RegistryError(f"{label} has no ONNX flavour; its flavours are: {has}")
-        log.info("%s is not imported: it has no ONNX flavour", _shown(directory))
         return None
-    data = onnx.get("data", MODEL_FILE)
+    data = onnx.get("data")
     if not isinstance(data, str) or not all(map(is_file_name, data.split("/"))):
         raise RegistryError(f"{label}: flavors.onnx.data is not a path inside the model's directory")
     file = _onnx_file(directory / data, root)
@@ -205,11 +202,11 @@ def _mlflow_name(directory: Path, root: Path) -> str:
     if directory == root or directory.name != _MLFLOW3_DIRECTORY:
         return directory.name
     meta = directory.parent / _MLFLOW3_FILE
-    if directory.parent.is_relative_to(root) and files.is_regular_inside(meta, root):
+    if files.is_regular_inside(meta, root):
         name = _yaml(meta, root).get("name")
         if isinstance(name, str):
             return name
-    return directory.parent.name if directory.parent != root else directory.name
+    return directory.parent.name
 
 
 def _yaml(path: Path, root: Path) -> dict[Any, Any]:
@@ -234,9 +231,7 @@ def _shown(path: Path) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Make a YAML value one that JSON has: dates become text."""
+    """Make a YAML value one that JSON has: what is no mapping and not plain, such as a date, becomes text."""
     if isinstance(value, dict):
         return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_plain(inner) for inner in value]
     return value if value is None or isinstance(value, str | bool | int | float) else str(value)

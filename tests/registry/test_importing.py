@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fastserve.errors import RegistryError
-from fastserve.registry import Registry
+from fastserve.registry import Registry, importing
 from fastserve.registry.importing import find_models
 from tests import models
 from tests.registry.conftest import glance
@@ -105,9 +105,10 @@ def test_a_triton_repository(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
         'parameters {key: "default_model_filename: \\"model.onnx\\"" } default_model_filename : "best.onnx"',
         'name: "#" # default_model_filename: "model.onnx"\ndefault_model_filename: "best.onnx"',
         'my_default_model_filename: "model.onnx"\ndefault_model_filename:\n  "best.onnx"',
+        b'# caf\xe9\ndefault_model_filename: "best.onnx"',
     ],
 )
-def test_a_configuration_as_protobuf_reads_it(tmp_path: Path, text: str) -> None:
+def test_a_configuration_as_protobuf_reads_it(tmp_path: Path, text: str | bytes) -> None:
     put(tmp_path / "m/1/model.onnx")
     put(tmp_path / "m/1/best.onnx")
     put(tmp_path / "m/config.pbtxt", text)
@@ -151,7 +152,9 @@ def test_an_mlflow_model(tmp_path: Path) -> None:
     json.dumps(one.provenance)
 
 
-def test_the_runs_of_mlflow_2_become_versions_in_their_order(tmp_path: Path) -> None:
+def test_the_runs_of_mlflow_2_become_versions_in_their_order(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for run, day in (("aaa", "09"), ("bbb", "07"), ("ccc", "08")):
         content = MLMODEL_2.replace("2024-07-08", f"2024-07-{day}")
         mlflow(tmp_path / "mlruns/1" / run / "artifacts/flights", content)
@@ -160,6 +163,9 @@ def test_the_runs_of_mlflow_2_become_versions_in_their_order(tmp_path: Path) -> 
     assert found(tmp_path / "mlruns") == [
         ("flights", f"1/{run}/artifacts/flights/model.onnx") for run in ("bbb", "ccc", "aaa")
     ]
+    mlflow(tmp_path / "mlruns/1/eee/artifacts/models/flights")
+    assert len(find_models(tmp_path)) == 4, "in a folder of a run's artifacts, and of the whole store"
+    assert caplog.text == ""
 
 
 def test_the_store_of_mlflow_3(tmp_path: Path) -> None:
@@ -169,6 +175,9 @@ def test_the_store_of_mlflow_3(tmp_path: Path) -> None:
     assert (one.name, one.provenance["source_version"]) == ("flights", "m-5f1")
     assert one.provenance["mlflow"]["mlflow_version"] == "3.1.0"
     assert found(tmp_path / "1/models/m-5f1") == [("flights", "artifacts/model.onnx")]
+    assert found(tmp_path / "1/models/m-5f1/artifacts") == [("artifacts", "model.onnx")]
+    put(tmp_path / "1/models/m-5f1/meta.yaml", "name: 7\n")
+    assert found(tmp_path) == [("m-5f1", "1/models/m-5f1/artifacts/model.onnx")]
 
 
 def test_dates_that_yaml_reads_as_such_become_text(tmp_path: Path) -> None:
@@ -181,6 +190,11 @@ def test_dates_that_yaml_reads_as_such_become_text(tmp_path: Path) -> None:
     ("content", "words"),
     [
         (MLMODEL_SKLEARN, "no ONNX flavour; its flavours are: python_function, sklearn"),
+        ("flavors: [onnx]", "no ONNX flavour; its flavours are: none"),
+        (
+            "flavors: {" + ", ".join(f"{letter * 99}: 1" for letter in "abcdefghijkl") + "}",
+            f"its flavours are: {', '.join(letter * 64 for letter in 'abcdefghij')}$",
+        ),
         ("flavors: [1", "not valid YAML"),
         ("- a\n", "must be a mapping"),
         ("a: &a [x]\nb: [*a, *a]\n", r"aliases \(\*name\) are not allowed"),
@@ -233,23 +247,55 @@ def test_a_configuration_that_leads_elsewhere(tmp_path: Path) -> None:
         find_models(tmp_path / "repository/m")
 
 
-def test_links_out_of_the_directory_are_not_followed(tmp_path: Path) -> None:
+def test_links_out_of_the_directory_are_not_followed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     outside, inside = tmp_path / "outside", tmp_path / "repository"
     put(outside / "m/1/model.onnx")
+    put(outside / "config.pbtxt", 'default_model_filename: "other.onnx"')
     mlflow(outside / "flow")
+    mlflow(inside / "real")
+    mlflow(inside / "sly", MLMODEL_2.replace("data: model.onnx", "data: sub/model.onnx"))
+    (inside / "sly/sub").symlink_to(outside / "m/1")
     put(inside / "good/1/model.onnx")
     (inside / "good/2").symlink_to(outside / "m/1")
     (inside / "good/3").mkdir()
     (inside / "good/3/model.onnx").symlink_to(outside / "m/1/model.onnx")
     (inside / "good/4").symlink_to(inside / "good/1")
+    (inside / "good/5").mkdir()
+    (inside / "good/5/model.onnx").symlink_to(outside / "m/1")
+    (inside / "good/config.pbtxt").symlink_to(outside / "config.pbtxt")
     (inside / "whole").symlink_to(outside / "m")
     (inside / "flow").symlink_to(outside / "flow")
     (inside / "circle").symlink_to(inside)
     (inside / "itself").symlink_to(inside / "itself")
-    assert found(inside) == [("good", "good/1/model.onnx"), ("good", "good/4/model.onnx")]
+    (inside / "newest.onnx").symlink_to("good/1/model.onnx")
+    assert found(inside) == [
+        ("good", "good/1/model.onnx"),
+        ("good", "good/4/model.onnx"),
+        ("real", "real/model.onnx"),
+    ]
+    assert "sly/MLmodel names 'sub/model.onnx', which is not a file inside" in caplog.text
+    assert "newest.onnx" not in caplog.text
 
 
-@pytest.mark.parametrize("made", [(), ("m/model.onnx",), ("m/v1/model.onnx",), ("m/1/model.pt",)])
+def test_a_tree_without_end_is_given_up_in_few_words(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "z/1/model.onnx")
+    for number in range(50):
+        (tmp_path / f"{number}").mkdir()
+    assert found(tmp_path) == [("z", "z/1/model.onnx")]
+    assert caplog.text.count("no ONNX model is in it") == 20
+    monkeypatch.setattr(importing, "_MAX_DIRECTORIES", 50)
+    with pytest.raises(RegistryError, match="has more than 50 directories; name one inside it"):
+        find_models(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [(), ("m/model.onnx",), ("m/v1/model.onnx",), ("m/1/model.pt",), ("others/m/1/model.onnx",)],
+)
 def test_nothing_there_says_what_was_looked_for(tmp_path: Path, made: tuple[str, ...]) -> None:
     for name in made:
         put(tmp_path / name)
