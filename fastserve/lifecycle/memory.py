@@ -8,7 +8,6 @@ from pathlib import Path
 from fastserve.errors import FastserveError
 from fastserve.lifecycle import directory
 from fastserve.registry import VersionRecord
-from fastserve.registry.manifest import PROFILE_FILE
 from fastserve.runtime.cgroups import MEMBERSHIPS, ROOT, groups, read
 
 _MEMINFO = Path("/proc/meminfo")
@@ -51,7 +50,7 @@ def _left(version: int, group: Path) -> int | None:
     try:
         used = int(read(group / usage))
         # Cached files are given back when memory is asked for.
-        return max(0, int(read(group / limit)) - used + int(_field(group / "memory.stat", cached) or 0))
+        return int(read(group / limit)) - used + int(_field(group / "memory.stat", cached) or 0)
     except ValueError:
         return None
 
@@ -134,5 +133,5 @@ def _need_bytes(size_bytes: int) -> int:
 
 def _size_bytes(record: VersionRecord) -> int:
     if record.manifest is not None:
-        return sum(file.bytes for name, file in record.manifest.files.items() if name != PROFILE_FILE)
+        return sum(file.bytes for file in record.manifest.files.values())
     return directory.size_bytes(record.path.parent)

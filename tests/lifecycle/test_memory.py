@@ -85,6 +85,9 @@ def test_what_the_limit_leaves(tmp_path: Path) -> None:
         load(room, record(tmp_path, "b", 50))
     room.give(first)
     load(room, record(tmp_path, "c", 50))
+    room.keep(100 * MIB)
+    with pytest.raises(NotEnoughMemory, match="and 0 MiB are free"):
+        load(room, record(tmp_path, "d", 50))
 
 
 def test_a_load_that_fails_gives_its_memory_back(tmp_path: Path) -> None:
@@ -117,6 +120,9 @@ def test_loads_side_by_side_do_not_share_what_is_free(tmp_path: Path) -> None:
         load(room, more)
         free = 56 * MIB
         with pytest.raises(NotEnoughMemory, match="56 MiB are free"):
+            load(room, more)
+        free = 20 * MIB
+        with pytest.raises(NotEnoughMemory, match="20 MiB are free"):
             load(room, more)
     free = 200 * MIB
     load(room, record(tmp_path, "b", 120))

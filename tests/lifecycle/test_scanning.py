@@ -186,6 +186,23 @@ def test_what_is_being_written_when_the_server_starts_is_on_its_way(look: Look) 
         look.pass_s(1)
 
 
+def test_nobody_waits_for_what_is_put_away(look: Look) -> None:
+    look.publish()
+    look.registry.archive("m", 1, True)
+    assert look.scanner.scan() == {"m": Wish((), coming=False)}
+
+
+def test_a_directory_without_a_model_file_never_counts(look: Look) -> None:
+    look.publish()
+    plan = look.drop(2)
+    (plan / "model.onnx").rename(plan / "model.plan")
+    for _ in range(3):
+        assert look.versions() == (1,)
+        look.pass_s(60)
+    shutil.rmtree(plan)
+    assert look.versions() == (1,)
+
+
 def test_nobody_waits_for_what_is_being_written_where_its_model_cannot_be_read(look: Look) -> None:
     directory = look.drop(7)
     look.wall_s = os.stat(directory / "model.onnx").st_ctime
@@ -241,10 +258,11 @@ def test_a_bare_model_with_a_link_that_leads_nowhere_counts_so_that_its_reason_i
         look.registry.verify("m", 7)
 
 
-def test_a_clock_set_back_only_means_waiting(look: Look) -> None:
-    look.drop(7)
-    look.wall_s = LONG_AGO_S
-    assert look.versions() == ()
+def test_a_clock_that_is_set_only_means_waiting(look: Look) -> None:
+    directory = look.drop(7)
+    for wall_s in (LONG_AGO_S, os.stat(directory / "model.onnx").st_ctime, 2.0**33):
+        look.wall_s = wall_s
+        assert look.versions() == ()
     look.pass_s(2.1)
     assert look.versions() == (7,)
 
@@ -262,6 +280,19 @@ def test_a_copy_with_manifest_counts_when_every_file_has_its_size(look: Look, tm
     assert look.versions() == ()
     assert look.scanner.unsettled()
     (whole / "model.onnx").write_bytes(content)
+    assert look.versions() == (1,)
+
+
+def test_a_copy_whose_manifest_came_before_its_weights_waits_for_them(look: Look) -> None:
+    model, weights = models.external_data("weights.bin")
+    look.file.write_bytes(model)
+    (look.file.parent / "weights.bin").write_bytes(weights)
+    look.publish()
+    copied = look.registry.path / "m/1/weights.bin"
+    away = copied.rename(look.file.parent / "away")
+    look.wall_s = os.stat(copied.parent / "model.onnx").st_ctime
+    assert look.versions() == ()
+    away.rename(copied)
     assert look.versions() == (1,)
 
 
