@@ -73,10 +73,7 @@ def rollback(directory: Path, alias: str) -> tuple[int | None, int]:
     with changing(directory) as (log, state):
         now = state.aliases.get(alias)
         first = log.certain_from()
-        was = history(log.lines(first), alias)
-        if was and was[-1] == now:
-            was.pop()
-        for version in reversed(was):
+        for version in reversed(history(log.lines(first), alias)):
             if not is_version(version) or version == now or version in state.archived:
                 continue
             if _is_there(directory, version):
@@ -181,10 +178,7 @@ def put(
     log: AuditLog, directory: Path, state: ModelState, event: str, details: Mapping[str, Any]
 ) -> ModelState:
     """Commit one event and the one file that it changes, nothing if it changes none; give the new state."""
-    new = after(state, event, details)
-    if new == state:
-        return state
-    old = contents(state)
+    new, old = after(state, event, details), contents(state)
     for name, data in contents(new).items():
         if data != old[name]:
             log.commit(event, details, partial(replace, directory / name, data))

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any, NoReturn, cast
@@ -13,6 +14,7 @@ import pytest
 from fastserve.clock import NS_PER_S
 from fastserve.errors import ModelRejected, RegistryError
 from fastserve.lifecycle import LoadThreads
+from fastserve.registry import Registry
 from tests.waiting import until
 
 
@@ -40,21 +42,30 @@ def fail(error: Exception, *_: object, **__: object) -> NoReturn:
     raise error
 
 
-def make(loop: Loop, load: Callable[[str, int], Any], *, slots: int = 1, polite: bool = False) -> Any:
-    registry = SimpleNamespace(record=partial(fail, RegistryError("it is read-only")))
+def make(
+    loop: Loop,
+    load: Callable[[str, int], Any],
+    *,
+    registry: object = SimpleNamespace(record=partial(fail, RegistryError("it is read-only"))),
+    at_hand: bool = True,
+    slots: int = 1,
+    polite: bool = False,
+) -> Any:
     free = partial(fail, ZeroDivisionError())
     given = cast(Any, loop), cast(Any, registry)
-    return LoadThreads(*given, load, free, at_hand=lambda *_: True, slots=slots, polite=polite)
+    return LoadThreads(*given, load, free, at_hand=lambda *_: at_hand, slots=slots, polite=polite)
 
 
 @pytest.mark.parametrize("error", [ModelRejected("it is broken"), ZeroDivisionError()])
-def test_a_load_that_fails_or_crashes_is_told(error: Exception) -> None:
+def test_a_load_that_fails_or_crashes_is_told(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     loop = Loop()
     told: list[object] = []
     threads = make(loop, partial(fail, error))
     threads.load("m", 1, told.append)
     loop.run_one()
     assert told == [error]
+    crashed = "model m version 1: loading it crashed" in caplog.text
+    assert crashed == isinstance(error, ZeroDivisionError), "what a model lacks is no fault of the server"
     assert threads.at_hand("m", 1) is None, "a load will say what is wrong with it"
     threads.close()
 
@@ -70,6 +81,24 @@ def test_a_free_that_crashes_is_done_and_an_audit_line_is_none_of_its_failures(
     threads.record("m", "loaded", 1, "")
     loop.run_one()
     assert "model m: 'loaded' is not in the audit log: it is read-only" in caplog.text
+    threads.close()
+
+
+def test_what_is_not_at_hand_is_not_loaded_on_the_loops_own_thread() -> None:
+    threads = make(Loop(), partial(fail, AssertionError()), at_hand=False)
+    assert threads.at_hand("m", 1) is None
+    threads.close()
+
+
+def test_an_audit_line_says_what_happened_and_in_which_process(tmp_path: Path) -> None:
+    loop, registry = Loop(), Registry(tmp_path)
+    (tmp_path / "m").mkdir()
+    threads = make(loop, lambda *_: None, registry=registry)
+    threads.record("m", "load-failed", 3, "it is broken")
+    loop.run_one()
+    (line,) = registry.audit("m")
+    assert line.event == "load-failed"
+    assert line.details == {"version": 3, "reason": "it is broken", "pid": os.getpid()}
     threads.close()
 
 

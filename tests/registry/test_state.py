@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fastserve.errors import ModelNotFound, RegistryError, VersionNotFound
-from fastserve.registry import ModelState, Registry, files
+from fastserve.registry import ModelState, Registry, changes, files
 from tests.registry.conftest import replay, versions
 
 
@@ -65,6 +65,10 @@ def test_what_changes_nothing_leaves_no_line(four: Registry) -> None:
             lambda r: r.set_alias("m", "champion", 9),
             r"'champion' cannot point to version 9 .*it has 1, 2, 3, 4",
         ),
+        (
+            lambda r: versions(r, *range(5, 12)) and r.set_alias("m", "champion", 99),
+            r"which is not there; it has …, 4, 5, 6, 7, 8, 9, 10, 11$",
+        ),
         (lambda r: r.set_alias("m", "champion", 2), r"version 2 of model 'm' is archived"),
         (lambda r: r.set_alias("m", "3", 3), r"a number means a version"),
         (lambda r: r.set_alias("m", "../x", 3), r"is not an alias"),
@@ -85,6 +89,7 @@ def test_what_changes_nothing_leaves_no_line(four: Registry) -> None:
         (lambda r: r.tag("m", 1, "x", "a" * 1025), r"the tag 'x' takes a value of at most 1024"),
         (lambda r: r.record("m", "alias", version=1, reason="", pid=1), r"'alias' cannot be recorded"),
         (lambda r: r.record("m", "publish", version=1, reason="", pid=1), r"'publish' cannot be recorded"),
+        (lambda r: r.record("m", "audit-broken", version=1, reason="", pid=1), r"cannot be recorded"),
     ],
 )
 def test_what_is_refused_changes_nothing(four: Registry, change: Any, message: str) -> None:
@@ -131,6 +136,9 @@ def test_archiving_and_unloading(four: Registry) -> None:
     four.archive("m", 2, False)
     four.set_loaded("m", True)
     assert four.state("m") == ModelState(archived=frozenset({1}))
+    (four.path / "m/aliases.json").write_text('{"champion": 1}')
+    four.archive("m", 1, False)
+    assert four.state("m") == ModelState({"champion": 1}), "a file that was written by hand is mended"
 
 
 def test_tags(four: Registry) -> None:
@@ -193,6 +201,9 @@ def test_rolling_back_from_an_alias_that_was_taken_away_or_set_by_hand(four: Reg
     (four.path / "m/aliases.json").write_text('{"champion": 4}')
     four.set_alias("m", "champion", 3)
     assert four.rollback("m", "champion") == (3, 4)
+    (four.path / "m/aliases.json").write_text('{"champion": 2}')
+    four.remove_alias("m", "champion")
+    assert four.rollback("m", "champion") == (None, 2)
 
 
 def test_events_that_change_nothing(four: Registry) -> None:
@@ -205,17 +216,22 @@ def test_events_that_change_nothing(four: Registry) -> None:
     assert four.state("m") == ModelState()
 
 
-def test_what_is_said_of_versions_that_are_gone_is_forgotten(four: Registry) -> None:
-    four.archive("m", 1, True)
-    four.archive("m", 2, True)
+def test_what_is_said_of_versions_that_are_gone_is_forgotten(
+    four: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "_FORGET_AT_ONCE", 1)
+    for version in (1, 2, 3):
+        four.archive("m", version, True)
     four.tag("m", 1, "stage", "old")
     four.tag("m", 4, "stage", "prod")
-    (four.path / "m/1/model.onnx").unlink()
-    (four.path / "m/1").rmdir()
+    for version in (1, 2, 3):
+        (four.path / f"m/{version}/model.onnx").unlink()
+    for version in (1, 2):
+        (four.path / f"m/{version}").rmdir()
     four.gc(4, "m", dry_run=True)
-    assert four.state("m").archived == {1, 2}
+    assert four.state("m").archived == {1, 2, 3}
     four.gc(4, "m")
-    assert four.state("m") == ModelState(archived=frozenset({2}), tags={4: {"stage": "prod"}})
+    assert four.state("m") == ModelState(archived=frozenset({3}), tags={4: {"stage": "prod"}})
     assert replay(four.audit("m")) == four.state("m")
 
 
@@ -295,6 +311,24 @@ def test_a_full_disk_changes_nothing(four: Registry, monkeypatch: pytest.MonkeyP
     assert four.check_audit("m") == []
 
 
+def test_a_disk_that_is_full_for_the_change_alone_changes_nothing(
+    four: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    four.set_alias("m", "champion", 3)
+    state, lines, before = four.state("m"), four.audit("m"), sorted(os.listdir(four.path / "m"))
+
+    def full(step: str) -> None:
+        if step == "aliases.json: written":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files, "on_step", full)
+    with pytest.raises(RegistryError, match=r"model 'm' cannot be changed: No space left on device$"):
+        four.set_alias("m", "champion", 4)
+    assert (four.state("m"), four.audit("m")) == (state, lines)
+    assert sorted(os.listdir(four.path / "m")) == before
+    assert four.check_audit("m") == []
+
+
 def test_a_change_in_its_place_stands_though_the_disk_promises_nothing(
     four: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -318,7 +352,7 @@ def test_a_change_in_its_place_stands_though_the_disk_promises_nothing(
 def test_a_registry_that_may_only_be_read(four: Registry) -> None:
     (four.path / "m").chmod(0o555)
     try:
-        with pytest.raises(RegistryError, match=r"model 'm' cannot be changed: Permission denied"):
+        with pytest.raises(RegistryError, match=r"cannot be changed: Permission denied \(its directory must"):
             four.set_alias("m", "champion", 4)
     finally:
         (four.path / "m").chmod(0o755)
