@@ -96,7 +96,7 @@ class _Handler(logging.StreamHandler[TextIO]):
     def _has_room(self) -> bool:
         try:
             descriptor = self.stream.fileno()
-        except (OSError, ValueError):  # it is no file
+        except ValueError:  # it is no file, or closed
             return True
         room = select.poll()
         room.register(descriptor, select.POLLOUT)
