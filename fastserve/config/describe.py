@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args
 
 from pydantic import BaseModel, SecretStr
@@ -64,8 +65,9 @@ def allowed(path: KeyPath) -> str:
 
 
 def _kinds(field: FieldInfo) -> set[Any]:
-    """The type of a setting, and those that its union or tuple is of."""
-    return {field.annotation, *get_args(field.annotation)}
+    """The type of a setting, and those that its union is of."""
+    kind = field.annotation
+    return {kind, *get_args(kind)} if isinstance(kind, UnionType) else {kind}
 
 
 def _resolve(node: dict[str, Any]) -> dict[str, Any]:

@@ -96,14 +96,8 @@ def _wrong_alone(file: _Layers) -> list[str]:
     try:
         Config.model_validate(file.values)
     except ValidationError as error:
-        # A section's own rule is about several settings, of which the environment may give some.
-        sections = [path for path, field in describe.settings() if describe.section_of(field)]
-        wrong = [
-            one
-            for one in error.errors(include_url=False)
-            if (path := tuple(map(str, one["loc"]))) in file.origins
-            and not (one["type"] == "value_error" and path in sections)
-        ]
+        # A rule of our own may be about several settings, of which the environment may give some.
+        wrong = [one for one in error.errors(include_url=False) if one["type"] != "value_error"]
     numbers = [path for path, field in describe.settings() if is_number(field)]
     for path in numbers:  # pydantic takes true for 1, since the environment has nothing but text
         if isinstance(value := file.value(path), bool):
@@ -125,12 +119,12 @@ def _environment_key(name: str) -> KeyPath | None:
 
 
 def _environment_value(key: KeyPath, text: str) -> Any:
-    """Lists, mappings and null are written as YAML; everything else is text that pydantic converts."""
+    """Lists and null are written as YAML; everything else is text that pydantic converts."""
     if text == "null":
         return None
     field = dict(describe.settings()).get(key)
     is_text = field is not None and describe.is_text(field)  # such as a token, of any characters
-    return document.flow(text) if text.startswith(("[", "{")) and not is_text else text
+    return document.flow(text) if text.startswith("[") and not is_text else text
 
 
 def _sentences(errors: list[ErrorDetails], layers: _Layers) -> list[str]:
@@ -150,8 +144,6 @@ def _sentence(error: ErrorDetails, layers: _Layers) -> str:
     if error["type"] == "value_error":
         reason = str(error.get("ctx", {}).get("error", error["msg"]))
         return f"{origin}{name}: {reason}"
-    if error["type"] == "missing":
-        return f"{origin}'{name}' must be given: {describe.allowed(path)}"
     if describe.is_secret(path):
         return f"{origin}{name} is something else (not shown), but it takes {describe.allowed(path)}"
     got = repr(error["input"])
@@ -167,6 +159,4 @@ def nearest(path: KeyPath) -> str | None:
     for names, cutoff in ((siblings, 0.6), (anywhere, 0.75)):
         if close := difflib.get_close_matches(path[-1], names, n=1, cutoff=cutoff):
             return ".".join(names[close[0]])
-    if close := difflib.get_close_matches(".".join(path), [".".join(key) for key in known], n=1, cutoff=0.7):
-        return close[0]
     return None

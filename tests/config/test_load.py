@@ -75,6 +75,16 @@ def test_survives_the_way_to_a_worker() -> None:
         ("FASTSERVE_SERVER__HOST", "0", lambda c: c.server.host == "0"),
         ("FASTSERVE_REGISTRY", "null", lambda c: c.registry is None),
         ("FASTSERVE_REGISTRY", "[old] models", lambda c: c.registry == Path("[old] models")),
+        (
+            "FASTSERVE_LIFECYCLE__REQUIRE_SIGNATURE",
+            "[a.pem, b.pem]",
+            lambda c: c.lifecycle.require_signature == (Path("a.pem"), Path("b.pem")),
+        ),
+        (
+            "FASTSERVE_LIFECYCLE__ALLOWED_DOMAINS",
+            "[com.acme]",
+            lambda c: c.lifecycle.allowed_domains == ("com.acme",),
+        ),
         ("FASTSERVE_CONTROL__TOKEN", "{x}" * 8, lambda c: c.control.token.get_secret_value() == "{x}" * 8),
     ],
 )
@@ -98,7 +108,10 @@ def test_what_an_orchestrator_puts_beside_a_service_of_this_name_is_not_ours() -
         ("server: {prot: 1}", "'server.prot' is not a setting; did you mean 'server.port'?"),
         ("batchng: {}", "'batchng' is not a setting; did you mean 'batching'?"),
         ("workers: 2", "'workers' is not a setting; did you mean 'server.workers'?"),
+        ("control: {hots: x}", "'control.hots' is not a setting; did you mean 'control.host'?"),
+        ("host: x", "'host' is not a setting; did you mean 'server.host'?"),
         ("http: {zzzz: 1}", "'http.zzzz' is not a setting"),
+        ("monitoring: {zz: 1}", "'monitoring.zz' is not a setting"),
         (
             "server: {port: 70000}",
             "server.port is 70000, but it takes a whole number from 0 to 65535",
@@ -152,6 +165,9 @@ def test_mistakes_in_the_environment_and_the_flags() -> None:
     assert message(None, {"FASTSERVE_HTTP__MAX_BODY_BYTES": "[1"}).startswith(
         "FASTSERVE_HTTP__MAX_BODY_BYTES: http.max_body_bytes is '[1', but it takes a whole number"
     )
+    assert message(None, {"FASTSERVE_LIFECYCLE__REQUIRE_SIGNATURE": "[1]"}) == (
+        "FASTSERVE_LIFECYCLE__REQUIRE_SIGNATURE: lifecycle.require_signature.0 is 1, but it takes a path"
+    )
     assert message(None, None, {"--workers": (("server", "workers"), 0)}) == (
         "--workers: server.workers is 0, but it takes a whole number from 1 to 1024"
     )
@@ -176,15 +192,19 @@ def test_of_very_many_mistakes_the_first_are_told(write: Write) -> None:
     lines = message(write("".join(f"unknown_{n}: 1\n" for n in range(5_000)))).splitlines()
     assert len(lines) == 21
     assert lines[-1] == "and 4,980 settings more are wrong"
+    assert len(message(write("".join(f"unknown_{n}: 1\n" for n in range(20)))).splitlines()) == 20
 
 
 def test_long_values_are_cut(write: Write) -> None:
     assert len(message(write(f"server: {{port: {'x' * 10_000}}}"))) < 200
 
 
-def test_a_value_under_what_is_no_section() -> None:
+def test_a_value_under_what_is_no_section(write: Write) -> None:
     text = message(None, {"FASTSERVE_SERVER__PORT__X": "1"})
     assert text.startswith("FASTSERVE_SERVER__PORT__X: server.port is {'x'")
+    assert message(write("server: 3"), {"FASTSERVE_SERVER__PORT": "1"}).startswith(
+        "c.yaml line 1: server is 3"
+    )
 
 
 def test_what_a_flag_overrides_must_be_right_too(tmp_path: Path) -> None:
