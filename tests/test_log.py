@@ -179,10 +179,12 @@ def test_nobody_waits_for_who_does_not_read_the_log(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.usefixtures("logging_as_before")
 def test_a_log_that_nobody_can_read_any_more_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    reader, writer = os.pipe()
+    (reader, writer), lines = os.pipe(), 0
     with contextlib.suppress(BrokenPipeError), open(writer, "w", encoding="utf-8") as written:
         monkeypatch.setattr(sys, "stderr", written)
         configure_logging(Settings())
         os.close(reader)
-        for _ in range(2):
+        while lines < 2:
             logging.getLogger("fastserve.app").info("as into `head`, which has ended")
+            lines += 1
+    assert lines == 2
