@@ -66,7 +66,7 @@ def allowed(path: KeyPath) -> str:
 
 def _kinds(field: FieldInfo) -> set[Any]:
     """The type of a setting, and those that its union is of."""
-    kind = field.annotation
+    kind: Any = field.annotation
     return {kind, *get_args(kind)} if isinstance(kind, UnionType) else {kind}
 
 
