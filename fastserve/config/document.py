@@ -45,7 +45,7 @@ def read(path: Path) -> Document:
     if len(data) > MAX_BYTES:
         raise ConfigError(f"{path} is larger than the limit of {MAX_BYTES} bytes for a configuration")
     try:
-        return parse(data.decode("utf-8-sig"), str(path))
+        return parse(data.decode(), str(path))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text (byte {error.start})") from error
 
@@ -68,7 +68,7 @@ def parse(text: str, name: str) -> Document:
         lines = dict(_keys(node, (), name))
         return Document(loader.construct_document(node), lines)
     except yaml.MarkedYAMLError as error:
-        raise ConfigError(f"{name}{_at(error.problem_mark)}: {error.problem or error.context}") from error
+        raise ConfigError(f"{name}{_at(error.problem_mark)}: {error.problem}") from error
     except (yaml.YAMLError, *_OF_CONSTRUCTORS) as error:
         raise ConfigError(f"{name} is not valid YAML: {' '.join(str(error).split())[:200]}") from error
     except RecursionError as error:

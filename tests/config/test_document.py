@@ -31,6 +31,7 @@ def test_nothing_means_defaults(text: str) -> None:
         ("a: &n {c: 1}\nb:\n  <<: *n", "x line 3: "),
         ("8000: a", "x line 1: the key '8000' is not text"),
         ("? [a]\n: b", "x line 1: the key 'a list' is not text"),
+        ("? !!str [a]\n: b", "x line 1: the key 'a list' is not text"),
         ("a: [", "x line 1: "),
         ("a: b: c", "x line 1: "),
         ("a: 1\n---\nb: 2", "x line 2: "),

@@ -74,7 +74,7 @@ def test_survives_the_way_to_a_worker() -> None:
         ("FASTSERVE_LOG__LEVEL", "debug", lambda c: c.log.level == "debug"),
         ("FASTSERVE_SERVER__HOST", "0", lambda c: c.server.host == "0"),
         ("FASTSERVE_REGISTRY", "null", lambda c: c.registry is None),
-        ("FASTSERVE_REGISTRY", "[old] models", lambda c: c.registry == Path("[old] models")),
+        ("FASTSERVE_REGISTRY", "[old]", lambda c: c.registry == Path("[old]")),
         (
             "FASTSERVE_LIFECYCLE__REQUIRE_SIGNATURE",
             "[a.pem, b.pem]",
