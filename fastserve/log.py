@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import select
 import sys
 import time
@@ -73,31 +74,42 @@ class _Handler(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
         """Write it while there is room; when there is again, how many were not."""
         try:
-            if self._lost and self._has_room():
-                gap = {"name": "fastserve.log", "levelno": logging.WARNING, "levelname": "WARNING"}
-                gap["msg"] = f"{self._lost} lines are missing here: nobody read the log"
-                begun, self._cut, self._lost = self._cut, False, 0
-                self._write(self.terminator * begun + self.format(logging.makeLogRecord(gap)))
-            self._write(self.format(record))
+            if not (self._catch_up() and self._write(self.format(record))):
+                self._lost += 1
         except Exception:  # noqa: BLE001 - as every handler does
             self.handleError(record)
 
-    def _write(self, line: str) -> None:
-        line += self.terminator
-        size = _PIECE if line.isascii() else _PIECE // 4
-        for start in range(0, len(line), size):
-            if not self._has_room():
-                self._lost += 1
-                self._cut = self._cut or start > 0
-                return
-            self.stream.write(line[start : start + size])
-            self.stream.flush()
+    def _catch_up(self) -> bool:
+        """Tell how many lines are missing, if any; False while there is no room for that either."""
+        if self._lost:
+            gap = {"name": "fastserve.log", "levelno": logging.WARNING, "levelname": "WARNING"}
+            gap["msg"] = f"{self._lost} lines are missing here: nobody took them"
+            if not self._write(self.terminator * self._cut + self.format(logging.makeLogRecord(gap))):
+                return False
+            self._lost = 0
+        return True
 
-    def _has_room(self) -> bool:
+    def _write(self, line: str) -> bool:
+        """Write past the stream's buffer, which would keep what failed and try again; False: not all."""
+        line += self.terminator
         try:
             descriptor = self.stream.fileno()
-        except ValueError:  # it is no file, or closed
+        except (OSError, ValueError):  # it is no file
+            self.stream.write(line)
             return True
+        rest = memoryview(line.encode(self.stream.encoding, "backslashreplace"))
+        while rest:
+            try:
+                written = os.write(descriptor, rest[:_PIECE]) if self._has_room(descriptor) else 0
+            except OSError:  # the disk is full, or the reader is gone
+                written = 0
+            if not written:
+                return False
+            self._cut, rest = True, rest[written:]
+        self._cut = False
+        return True
+
+    def _has_room(self, descriptor: int) -> bool:
         room = select.poll()
         room.register(descriptor, select.POLLOUT)
         return bool(room.poll(0 if self._lost else _PATIENCE_MS))

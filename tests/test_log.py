@@ -7,11 +7,13 @@ import json
 import logging
 import os
 import re
+import resource
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -170,7 +172,7 @@ def test_nobody_waits_for_who_does_not_read_the_log(monkeypatch: pytest.MonkeyPa
         assert os.read(reader, 8_192).endswith(b"y")
         log.info("read again")
         end, gap, last = os.read(reader, 8_192).decode().split("\n", 2)
-        assert end == "" and "2 lines are missing here" in gap and "read again" in last
+        assert end == "" and "1 lines are missing here" in gap and "read again" in last
         thread = threading.Thread(target=log.info, args=("%s", "€" * 20_000), daemon=True)
         thread.start()
         thread.join(20)
@@ -188,3 +190,26 @@ def test_a_log_that_nobody_can_read_any_more_ends_nothing(monkeypatch: pytest.Mo
             logging.getLogger("fastserve.app").info("as into `head`, which has ended")
             lines += 1
     assert lines == 2
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_a_log_goes_on_behind_what_a_full_disk_did_not_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with (tmp_path / "log").open("w") as written:
+        monkeypatch.setattr(sys, "stderr", written)
+        configure_logging(Settings(format="json"))
+        log = logging.getLogger("fastserve.app")
+        log.info("first")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (written.tell() + 40, limits[1]))
+        try:
+            for number in range(3):
+                log.info("line %d", number)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        log.info("last")
+    first, torn, gap, last = (tmp_path / "log").read_text().splitlines()
+    assert len(torn) == 40
+    said = [json.loads(line)["message"] for line in (first, gap, last)]
+    assert said == ["first", "3 lines are missing here: nobody took them", "last"]

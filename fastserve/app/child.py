@@ -87,8 +87,7 @@ def fork(work: Callable[[], None]) -> int:
 
     Only from a process with one thread: the child has none but the one that forks.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     # A signal to stop waits until the child has handlers of its own.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
     try:
@@ -162,6 +161,12 @@ def leave(_number: int, _frame: FrameType | None) -> None:
 def end_process(code: int) -> NoReturn:
     """End this process now: a thread may be inside a model's load, where the interpreter's own end aborts."""
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     os._exit(code)
+
+
+def _flush() -> None:
+    """Have what was printed written, unless its reader is gone or a disk is full: processes start and end."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()

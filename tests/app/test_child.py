@@ -57,6 +57,19 @@ def test_what_waits_to_be_printed_is_none_of_a_childs_business(
     assert (tmp_path / "out").read_text() == "once\n"
 
 
+def test_what_cannot_be_printed_keeps_no_child_from_its_start_and_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    full = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115 - closing it fails
+    monkeypatch.setattr(sys, "stderr", full)
+    print("nowhere", file=full)
+    child = Child.start(lambda _: None)
+    assert child.wait(20) and child.returncode == 0
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="No space left"):
+        full.close()
+
+
 def test_what_a_dead_child_leaves_behind_is_buried_and_its_own_children_are_not() -> None:
     if (pid := os.fork()) == 0:  # a process of its own: this one's other children are none of its business
         os._exit(_bury())
