@@ -61,11 +61,23 @@ def _open_standard_streams() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
+def _flush() -> None:
+    """Have what was said on stdout written, or fail now: the interpreter's own end would, with code 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where the rest goes
+        raise
+
+
 def main() -> None:
     """Run the command line; the exit code is 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     _open_standard_streams()
     try:
-        app(prog_name="fastserve")
+        try:
+            app(prog_name="fastserve")
+        finally:
+            _flush()
     except ConfigError as error:
         complain(error)
         sys.exit(2)

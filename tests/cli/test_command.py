@@ -32,6 +32,23 @@ def test_a_server_whose_standard_streams_are_closed(tmp_path: Path, closed: str)
         assert process.wait(30) == 0
 
 
+@pytest.mark.parametrize(
+    "arguments", [("--version",), ("models", "list", "--json", "--registry", "."), ("--help",)]
+)
+def test_what_cannot_be_printed_is_told_with_exit_code_1(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    buffered = {name: value for name, value in environment().items() if name != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fastserve.cli", *arguments],
+            cwd=tmp_path,
+            env=buffered,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert (done.returncode, done.stderr) == (1, "fastserve: [Errno 28] No space left on device\n")
+
+
 def is_live(port: int) -> bool:
     with contextlib.suppress(OSError):
         return request(port, "GET", "/v2/health/live").status == 200
