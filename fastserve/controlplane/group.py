@@ -12,9 +12,9 @@ from fastserve.controlplane.committed import Committed, Key
 from fastserve.controlplane.errors import ProfileUnavailable
 from fastserve.controlplane.fleet import Place, Version, VersionTotals, WorkerNow, patience_s
 from fastserve.controlplane.profiles import Profiles, Sketches, known_digests
-from fastserve.controlplane.rows import SOURCES, TOTALS, WORKERS, write_rows
+from fastserve.controlplane.rows import write_rows
 from fastserve.controlplane.spans import HOUR_MS
-from fastserve.controlplane.tables import profiles, sources, workers
+from fastserve.controlplane.tables import profiles, sources, totals, workers
 from fastserve.controlplane.totals import read_totals, to_text
 from fastserve.controlplane.windows import Windows
 from fastserve.errors import InvalidRequest
@@ -225,14 +225,14 @@ class Group:
             }
             for incarnation, one in self._counted.items()
         ]
-        write_rows(self._connection, SOURCES, rows)
+        write_rows(self._connection, sources, rows)
 
     def _write_totals(self) -> None:
         rows = [
             {"model": model, "version": version, "content": to_text(one), "changed_ms": self._now_ms}
             for (model, version), one in self.totals.items()
         ]
-        write_rows(self._connection, TOTALS, rows)
+        write_rows(self._connection, totals, rows)
 
     def _write_workers(self) -> None:
         rows = []
@@ -240,7 +240,7 @@ class Group:
             incarnation, before_s, cpu_s, seen_ms = self._places[host, worker]
             row = {"host": host, "worker": worker, "incarnation": incarnation}
             rows.append(row | {"cpu_before_s": before_s, "cpu_s": cpu_s, "seen_ms": seen_ms})
-        write_rows(self._connection, WORKERS, rows)
+        write_rows(self._connection, workers, rows)
 
 
 def _key(delta: VersionDelta) -> Key:

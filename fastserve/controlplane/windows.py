@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, or_, sel
 from fastserve.controlplane.committed import Committed, Key, Window
 from fastserve.controlplane.errors import StateDamaged
 from fastserve.controlplane.profiles import Profiles, Sketches
-from fastserve.controlplane.rows import WINDOWS, write_rows
+from fastserve.controlplane.rows import write_rows
 from fastserve.controlplane.spans import BELOW, DAY_MS, HOUR_MS, MINUTE_MS, SPAN_MS, floor
 from fastserve.controlplane.states import merge_into, pack, unpack
 from fastserve.controlplane.tables import windows
@@ -97,7 +97,7 @@ class Windows:
             (key, window) for key, each in self._by_count.items() for window in each if window.changed
         ]
         rows = [self._row(key, window) for key, window in changed]
-        write_rows(self._connection, WINDOWS, rows)
+        write_rows(self._connection, windows, rows)
         for (_, window), row in zip(changed, rows, strict=True):
             window.written(row["state"])
         for each in self._by_count.values():
