@@ -20,8 +20,8 @@ from fastserve.controlplane.spans import DAY_MS, SPAN_MS, Span, Stored, choose
 from fastserve.controlplane.states import merge_into, unpack
 from fastserve.controlplane.tables import profiles, windows
 from fastserve.controlplane.windows import of_key
-from fastserve.controlplane.yardstick import Figures, Yardstick
-from fastserve.monitoring.comparing import FeatureComparison, compare
+from fastserve.monitoring.bins import Bins, measure
+from fastserve.monitoring.comparing import FeatureComparison, compare, finite_or_none
 from fastserve.monitoring.profile import Profile, Sketch
 
 log = logging.getLogger("fastserve.controlplane")
@@ -113,7 +113,7 @@ class Summaries:
                 .limit(limit)
             )
             found = list(connection.execute(newest))
-        yardstick = Yardstick(live.profile)
+        bins = [Bins(tensor) for tensor in live.profile.tensors]
         points = []
         for start_ms, end_ms, rows, state in reversed(found):
             for sketch in live.sketches:
@@ -122,7 +122,7 @@ class Summaries:
                 merge_into(live.sketches, unpack(state))
             except StateDamaged:
                 continue
-            points.append(_point(start_ms, end_ms, rows, yardstick.measure(live.sketches)))
+            points.append(time_point(start_ms, end_ms, rows, bins, live.sketches))
         names = tuple(
             one.name if tensor.role == "input" else f"output:{one.name}"
             for tensor in live.profile.tensors
@@ -164,14 +164,14 @@ class Summaries:
         by_step = {
             step: list(some) for step, some in groupby(chosen, lambda one: one.start_ms // span.step_ms)
         }
-        yardstick = Yardstick(live.profile)
+        bins = [Bins(tensor) for tensor in live.profile.tensors]
         one_step = [tensor.sketch() for tensor in live.profile.tensors]
         points = []
         for step in range(span.start_ms // span.step_ms, math.ceil(span.end_ms / span.step_ms)):
             total = _merge(connection, key, by_step.get(step, []), one_step)
             start_ms = max(step * span.step_ms, span.start_ms)
             end_ms = min((step + 1) * span.step_ms, span.end_ms)
-            points.append(_point(start_ms, end_ms, total, yardstick.measure(one_step)))
+            points.append(time_point(start_ms, end_ms, total, bins, one_step))
             live.rows += total
             for sketch, whole in zip(one_step, live.sketches, strict=True):
                 whole.merge_bytes(sketch.take())
@@ -206,9 +206,18 @@ def _merge(connection: Connection, key: Key, chosen: Sequence[Stored], into: Seq
     return total
 
 
-def _point(start_ms: int, end_ms: int, rows: int, figures: tuple[Figures, Figures]) -> TimePoint:
-    psi, missing = figures
-    return TimePoint(start=_time(start_ms), end=_time(end_ms), rows=rows, psi=psi, missing_share=missing)
+def time_point(
+    start_ms: int, end_ms: int, rows: int, bins: Sequence[Bins], sketches: Sequence[Sketch]
+) -> TimePoint:
+    """Say how far a window is from the profile that the bins are of; gives the same psi as `compare`."""
+    psi: list[float | None] = []
+    missing: list[float | None] = []
+    for folded, sketch in zip(bins, sketches, strict=True):
+        found = measure(folded.reference, folded.of(sketch), folded.offsets)
+        psi += map(finite_or_none, found.psi.tolist())
+        missing += [count / sketch.rows if sketch.rows else None for count in sketch.missing.tolist()]
+    start, end = _time(start_ms), _time(end_ms)
+    return TimePoint(start=start, end=end, rows=rows, psi=tuple(psi), missing_share=tuple(missing))
 
 
 def _sorted(point: TimePoint, order: Sequence[int]) -> TimePoint:

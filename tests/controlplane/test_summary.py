@@ -27,10 +27,10 @@ from fastserve.controlplane.spans import (
 )
 from fastserve.controlplane.states import pack
 from fastserve.controlplane.store import Store
-from fastserve.controlplane.summary import Summaries
+from fastserve.controlplane.summary import Summaries, time_point
 from fastserve.controlplane.tables import profiles, windows
-from fastserve.controlplane.yardstick import Yardstick
 from fastserve.errors import InvalidRequest
+from fastserve.monitoring.bins import Bins
 from fastserve.monitoring.comparing import compare
 from tests.controlplane import snapshots as make
 from tests.controlplane.snapshots import NOON_MS, Clock, delta, normal, profile, roll_up, snapshot
@@ -107,19 +107,20 @@ def test_what_is_no_since(text: str) -> None:
 
 def test_a_timeline_measures_as_a_comparison_does() -> None:
     reference = profile(features=5, bins=6)
+    bins = [Bins(tensor) for tensor in reference.tensors]
     for rows in (normal(300, 1, 5, 0.7), np.array([[np.nan, np.inf, -np.inf, 9.0, 0.1]])):
         counted = make.sketches(reference)
         make.count(counted, rows)
-        psi, missing = Yardstick(reference).measure(counted)
+        point = time_point(NOON_MS, NOON_MS + MINUTE_MS, len(rows), bins, counted)
         compared = [
             one
             for tensor, sketch in zip(reference.tensors, counted, strict=True)
             for one in compare(tensor, sketch)
         ]
-        assert list(psi) == [one.distances["psi"] for one in compared]
-        assert list(missing) == [one.live.missing / one.live.rows for one in compared]
-    empty = Yardstick(reference).measure(make.sketches(reference))
-    assert empty == ((None,) * 6, (None,) * 6)
+        assert list(point.psi) == [one.distances["psi"] for one in compared]
+        assert list(point.missing_share) == [one.live.missing / one.live.rows for one in compared]
+    empty = time_point(NOON_MS, NOON_MS + MINUTE_MS, 0, bins, make.sketches(reference))
+    assert (empty.psi, empty.missing_share) == ((None,) * 6, (None,) * 6)
 
 
 def test_a_report(store: Store, clock: Clock) -> None:
