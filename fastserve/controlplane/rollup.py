@@ -1,7 +1,5 @@
 """Keeps the database small: minutes become hours, hours become days, and what is old goes."""
 
-from dataclasses import dataclass
-
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select
 
 from fastserve.controlplane.committed import Key
@@ -19,15 +17,6 @@ SOURCE_DAYS = 7
 _VACUUM_PAGES = 2_000
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
-    """An hour or a day to sum up."""
-
-    key: Key
-    level: str
-    start_ms: int
-
-
 class Rollup:
     """Housekeeping, in short transactions between which snapshots are taken in. The store's thread only."""
 
@@ -35,11 +24,16 @@ class Rollup:
         self._store = store
         self._options = options
 
-    def due(self, level: str, now_ms: int) -> list[Due]:
-        """List the hours, or the days, that are over and have parts not in them yet; StoreUnavailable."""
+    def due(self, level: str, now_ms: int) -> list[tuple[Key, int]]:
+        """List the hours, or days, that are over and have parts not in them yet, and when they began.
+
+        Raises
+        ------
+        StoreUnavailable
+        """
         span_ms = SPAN_MS[level]
         table = windows.c
-        start = (table.start_ms - table.start_ms % span_ms).label("start")
+        start = table.start_ms - table.start_ms % span_ms
         query = (
             select(table.model, table.version, table.profile, start)
             .where(table.level == BELOW[level], table.rolled.is_(False))
@@ -47,12 +41,9 @@ class Rollup:
             .distinct()
         )
         with self._store.database.reading() as connection:
-            return [
-                Due(Key(row.model, row.version, row.profile), level, row.start)
-                for row in connection.execute(query)
-            ]
+            return [(Key(*key), start_ms) for *key, start_ms in connection.execute(query)]
 
-    def roll(self, due: Due) -> None:
+    def roll(self, key: Key, level: str, start_ms: int) -> None:
         """Sum up one hour or day.
 
         Raises
@@ -62,7 +53,7 @@ class Rollup:
         StoreUnavailable
         """
         with self._store.touching() as found:
-            found.roll(due.key, due.level, due.start_ms)
+            found.roll(key, level, start_ms)
 
     def forget(self, now_ms: int, held: set[Version]) -> set[Version]:
         """Delete what is older than the options keep, and give its pages back.

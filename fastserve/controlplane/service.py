@@ -168,11 +168,12 @@ class Control:
         loop = asyncio.get_running_loop()
         now_ms = self._clock_ms()
         for level in ("hour", "day"):
-            for due in await loop.run_in_executor(self._writer, self._rollup.due, level, now_ms):
+            due = await loop.run_in_executor(self._writer, self._rollup.due, level, now_ms)
+            for key, start_ms in due:
                 try:
-                    await loop.run_in_executor(self._writer, self._rollup.roll, due)
+                    await loop.run_in_executor(self._writer, self._rollup.roll, key, level, start_ms)
                 except ProfileUnavailable as error:
-                    log.warning("one %s of model %s is not summed up: %s", level, due.key.model, error)
+                    log.warning("one %s of model %s is not summed up: %s", level, key.model, error)
         held = self.fleet.present()
         for gone in await loop.run_in_executor(self._writer, self._rollup.forget, now_ms, held):
             self.fleet.totals.pop(gone, None)

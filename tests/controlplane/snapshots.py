@@ -122,8 +122,8 @@ def snapshot(
 def roll_up(rollup: Rollup, now_ms: int) -> None:
     """Sum up the hours and then the days that are over."""
     for level in ("hour", "day"):
-        for due in rollup.due(level, now_ms):
-            rollup.roll(due)
+        for key, start_ms in rollup.due(level, now_ms):
+            rollup.roll(key, level, start_ms)
 
 
 def normal(rows: int, seed: int = 0, features: int = 2, shift: float = 0.0) -> Rows:

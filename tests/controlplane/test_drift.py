@@ -87,8 +87,8 @@ def test_a_window_longer_than_minutes_are_kept_begins_with_a_whole_hour(store: S
     clock.now_ms = NOON_MS + 30 * MINUTE_MS
     store.take_in([snapshot(1, [delta(reference, normal(7))], to_ms=clock.now_ms, profiles=(reference,))])
     clock.now_ms += 3 * HOUR_MS
-    for due in rollup.due("hour", clock.now_ms):
-        rollup.roll(due)
+    for key, start_ms in rollup.due("hour", clock.now_ms):
+        rollup.roll(key, "hour", start_ms)
     rollup.forget(clock.now_ms, set())
     watch = DriftWatch(Summaries(store.database, store.profiles), Fleet(), options, lambda: 0.0)
     found = watch.compare(VERSION, clock.now_ms)

@@ -105,9 +105,9 @@ def test_late_minutes_reach_hours_and_days(
     assert_equal(summaries.live(name, 1, *everything), whole)
     clock.now_ms += 2 * DAY_MS
     for level in ("hour", "day"):
-        for due in rollup.due(level, clock.now_ms):
+        for key, start_ms in rollup.due(level, clock.now_ms):
             for _ in range(2):  # what is in it already is not added again
-                rollup.roll(due)
+                rollup.roll(key, level, start_ms)
         assert rollup.due(level, clock.now_ms) == []
     assert_equal(summaries.live(name, 1, *everything), whole)
     # With the minutes and hours gone, the days alone say the same.
