@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 
 from fastserve.controlplane.app import create_app
 from fastserve.controlplane.connection import Connection
-from fastserve.controlplane.database import Database, only_one, open_database
+from fastserve.controlplane.database import only_one, open_database
 from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.service import Control
 from fastserve.errors import ConfigError
@@ -59,9 +59,9 @@ def run(
     """
     url = database_url(options, registry)
     with only_one(url):
-        database = open_database(url)
+        control = Control(options, registry, open_database(url))
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(_serve(options, registry, database, listener, ingest, lifeline, stop))
+            runner.run(_serve(control, listener, ingest, lifeline, stop))
 
 
 def database_url(options: ControlOptions, registry: Path) -> str:
@@ -88,16 +88,14 @@ def database_url(options: ControlOptions, registry: Path) -> str:
 
 
 async def _serve(
-    options: ControlOptions,
-    registry: Path,
-    database: Database,
+    control: Control,
     listener: socket.socket | None,
     ingest: Path | None,
     lifeline: int | None,
     stop: Sequence[signal.Signals],
 ) -> None:
-    control = Control(options, registry, database)
-    token = options.token.get_secret_value() if options.token is not None else ""
+    secret = control.options.token
+    token = "" if secret is None else secret.get_secret_value()
     with _unix_listener(ingest) as local:
         servers = []
         if listener is not None:
