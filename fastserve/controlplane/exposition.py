@@ -6,7 +6,9 @@ escaped once for all samples that share them.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Literal
 
 from prometheus_client import generate_latest
@@ -63,17 +65,14 @@ class Ladder:
         bounds = [float(2**power) for power in powers]
         self.endings = [f',le="{name}"}} ' for name in (*(one / units for one in bounds), "+Inf")]
         """The end of each bucket's labels."""
-        self._slots = [sum(one < bound(index) for one in bounds) for index in range(LAST + 1)]
+        self._slots = [bisect_left(bounds, bound(index)) for index in range(LAST + 1)]
 
     def counts(self, histogram: HistogramDelta) -> list[int]:
         """Count the events at or below each bound; the last is all of them."""
         slots = [0] * len(self.endings)
         for index, events in histogram.buckets.items():
-            slots[self._slots[min(max(index, 0), LAST)]] += events
-        seen = 0
-        for slot, events in enumerate(slots):
-            slots[slot] = seen = seen + events
-        return slots
+            slots[self._slots[min(index, LAST)]] += events
+        return list(accumulate(slots))
 
 
 class HistogramLines(Lines):
