@@ -5,7 +5,6 @@ regular expressions: on a page with thousands of series that is most of the time
 escaped once for all samples that share them.
 """
 
-import math
 from bisect import bisect_left
 from collections.abc import Iterable
 from itertools import accumulate
@@ -17,8 +16,6 @@ from prometheus_client.registry import Collector
 
 from fastserve.monitoring.buckets import LAST, bound
 from fastserve.monitoring.snapshot import HistogramDelta
-
-_ODD = {math.inf: "+Inf", -math.inf: "-Inf"}
 
 
 class _Collected(Collector):
@@ -52,9 +49,8 @@ class Lines:
         self._open = f"{name}{'_total' if kind == 'counter' else ''}{{"
 
     def add(self, labels: str, value: float) -> None:
-        """Add a sample."""
-        shown = value if math.isfinite(value) else _ODD.get(value, "NaN")
-        self.parts.append(f"{self._open}{labels}}} {shown}\n")
+        """Add a sample, of a finite value."""
+        self.parts.append(f"{self._open}{labels}}} {value}\n")
 
 
 class Ladder:

@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from html import escape
-from typing import NamedTuple
 
 from fastserve.controlplane.html_style import HATCHES, SCRIPT, STYLE
 from fastserve.controlplane.reporting import Report, TimePoint
@@ -54,11 +53,8 @@ _WORDS = (
 )
 
 
-class _Times(NamedTuple):
-    """The timeline in at most so many steps, each with the place of its middle in 0 to 1."""
-
-    steps: list[tuple[float, Sequence[TimePoint]]]
-    merged: bool
+_Steps = list[tuple[float, Sequence[TimePoint]]]
+"""A timeline: where the middle of each step lies, from 0 to 1, and the windows that it takes together."""
 
 
 def render_html(report: Report) -> str:
@@ -66,11 +62,11 @@ def render_html(report: Report) -> str:
     shown = report.features[:MAX_FEATURES]
     bins, points = (40, 120) if len(shown) <= 500 else (20, 48)
     bars = [slots(one, bins) for one in shown]
-    times = _times(report.timeline, points)
+    steps = _steps(report.timeline, points)
     parts = [*_head(report), *_facts(report, len(shown)), *_summary(shown, bars)]
     size = sum(len(part.encode()) for part in parts)
     for place, feature in enumerate(shown):
-        section = "".join(_feature(place, feature, bars[place], times))
+        section = "".join(_feature(place, feature, bars[place], steps))
         size += len(section.encode())
         if size > MAX_BYTES:
             parts.append(
@@ -156,7 +152,7 @@ def _summary(shown: Sequence[FeatureComparison], bars: Sequence[list[Slot]]) -> 
     yield "</tbody></table></div>"
 
 
-def _feature(place: int, feature: FeatureComparison, mine: list[Slot], times: _Times) -> Iterator[str]:
+def _feature(place: int, feature: FeatureComparison, mine: list[Slot], steps: _Steps) -> Iterator[str]:
     name, side = _name(feature.feature), escape(cut(feature.role, 32))
     yield f'<section id="f{place}"><h2>{name} <span class="soft">{side} {_name(feature.tensor)}</span> '
     said = [(one, words.get(one)) for one, words in zip(_grades(feature), _WORDS, strict=True)]
@@ -171,10 +167,9 @@ def _feature(place: int, feature: FeatureComparison, mine: list[Slot], times: _T
     live = f"{feature.live.rows:,} live rows, {feature.live.infinite:,} infinite"
     yield f'<p class="soft">{"; ".join(filter(None, (figures, unmeasured, live)))}</p>'
     yield '<div class="plots"><figure>'
-    if mine:
-        yield from _bars(feature, mine)
+    yield from _bars(feature, mine)
     yield "</figure><div>"
-    yield from _lines(place, times)
+    yield from _lines(place, steps)
     yield "</div></div></section>"
 
 
@@ -191,36 +186,28 @@ def _bars(feature: FeatureComparison, mine: list[Slot]) -> Iterator[str]:
     yield "</table></details>"
 
 
-def _lines(place: int, times: _Times) -> Iterator[str]:
+def _lines(place: int, steps: _Steps) -> Iterator[str]:
     """Both curves; of windows taken together the worst one is drawn."""
-    if not times.steps:
-        return
-    first, last = times.steps[0][1][0], times.steps[-1][1][-1]
-    worst = ", the highest of each few windows" if times.merged else ""
+    (_, first), (_, last) = steps[0], steps[-1]
+    span = f"{_when(first[0].start)} to {_when(last[-1].end)}"
+    worst = ", the highest of each few windows" if len(first) > 1 else ""
     for title, percent in (("PSI over time", False), ("missing share over time", True)):
-        points = [(at, _worst(step, place, percent)) for at, step in times.steps]
+        points = [(at, _worst(step, place, percent)) for at, step in steps]
         yield f"<figure>{line(points, title, percent=percent)}"
-        yield f"<figcaption>{title}{worst}: {_when(first.start)} to {_when(last.end)}</figcaption></figure>"
+        yield f"<figcaption>{title}{worst}: {span}</figcaption></figure>"
 
 
 def _worst(step: Sequence[TimePoint], place: int, missing: bool) -> float | None:
-    values = [one.missing_share if missing else one.psi for one in step]
-    known = [found for mine in values if place < len(mine) and (found := mine[place]) is not None]
-    return max(known, default=None)
+    values = [(one.missing_share if missing else one.psi)[place] for one in step]
+    return max((value for value in values if value is not None), default=None)
 
 
-def _times(timeline: Sequence[TimePoint], limit: int) -> _Times:
-    if not timeline:
-        return _Times([], False)
+def _steps(timeline: Sequence[TimePoint], limit: int) -> _Steps:
+    """Take neighbours together where there are more than `limit` windows."""
     size = math.ceil(len(timeline) / limit)
     steps = [timeline[at : at + size] for at in range(0, len(timeline), size)]
-    begin, end = timeline[0].start, timeline[-1].end
-    whole_s = max((end - begin).total_seconds(), 1e-9)
-    middles = [
-        ((step[0].start - begin).total_seconds() + (step[-1].end - begin).total_seconds()) / 2 / whole_s
-        for step in steps
-    ]
-    return _Times([(min(max(at, 0.0), 1.0), step) for at, step in zip(middles, steps, strict=True)], size > 1)
+    begin, whole = timeline[0].start, timeline[-1].end - timeline[0].start
+    return [(((step[0].start - begin) + (step[-1].end - begin)) / 2 / whole, step) for step in steps]
 
 
 def _grades(feature: FeatureComparison) -> tuple[str, str, str]:
@@ -238,8 +225,7 @@ def _name(name: str) -> str:
 
 
 def _cell(value: float | None, shown: str) -> str:
-    known = value is not None and not math.isnan(value)
-    return f'<td data-v="{value if known else ""}">{shown}</td>'
+    return f'<td data-v="{"" if value is None else value}">{shown}</td>'
 
 
 def _share(part: int, whole: int) -> float | None:
@@ -251,5 +237,4 @@ def _percent(share: float | None) -> str:
 
 
 def _when(moment: datetime) -> str:
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return aware.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

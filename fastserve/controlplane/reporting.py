@@ -46,4 +46,5 @@ class Report(Stated):
     rows: int
     """Live rows in the span."""
     features: tuple[FeatureComparison, ...]
-    timeline: tuple[TimePoint, ...] = ()
+    timeline: tuple[TimePoint, ...]
+    """Never empty: a span holds a step at least."""

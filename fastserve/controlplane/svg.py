@@ -5,7 +5,7 @@ Colours come from the page's style by class: `r` reference, `l` live, `t` text, 
 
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import pairwise
 from typing import NamedTuple
@@ -34,13 +34,10 @@ class Slot(NamedTuple):
 
 
 def slots(feature: FeatureComparison, bins: int) -> list[Slot]:
-    """Give what the bars stand for, none where counts and bins do not go together.
+    """Give what the bars stand for.
 
     Of a number's bins in range there are at most `bins`; beyond that neighbours are taken together.
     """
-    wanted = len(feature.edges) + 1 if feature.kind == "number" else len(feature.categories)
-    if {len(feature.reference.counts), len(feature.live.counts)} != {wanted}:
-        return []
     made = list(_number_slots(feature, bins) if feature.kind == "number" else _category_slots(feature))
     missing = _shares(feature, feature.reference.missing, feature.live.missing)
     if any(missing):
@@ -54,8 +51,6 @@ def _shares(feature: FeatureComparison, reference: int, live: int) -> tuple[floa
 
 def _number_slots(feature: FeatureComparison, bins: int) -> Iterator[Slot]:
     edges, last = feature.edges, len(feature.edges) - 1
-    if last < 0:
-        return
     ours, theirs = feature.reference.counts, feature.live.counts
     step = max(math.ceil(last / bins), 1)
     shown = (*edges[:last:step], edges[last])
@@ -133,18 +128,17 @@ def rows(shown: Sequence[Slot], title: str) -> str:
     return "".join([*parts, "</svg>"])
 
 
-def line(points: Iterable[tuple[float, float | None]], title: str, *, percent: bool = False) -> str:
-    """Draw values over time, which goes from 0 to 1; None and what is not finite are gaps."""
+def line(points: Sequence[tuple[float, float | None]], title: str, *, percent: bool = False) -> str:
+    """Draw values over time, which goes from 0 to 1; None is a gap."""
     width, height, left, right, top, base = _LINE
-    known = [(at, value if value is not None and math.isfinite(value) else None) for at, value in points]
-    values = [value for _, value in known if value is not None]
+    values = [value for _, value in points if value is not None]
     if not values:
         return f'<p class="none">{escape(title)}: no rows</p>'
     high, below = _ceiling(max(0.0, *values)), max(-value for value in values)
     low = -_ceiling(below) if below > 0 else 0.0
     scale = (base - top) / (high - low)
     path, before, alone = "", False, False
-    for at, value in known:
+    for at, value in points:
         if value is None:
             path += "h.1" if alone else ""
             before = alone = False
@@ -163,7 +157,7 @@ def line(points: Iterable[tuple[float, float | None]], title: str, *, percent: b
 
 def spark(shown: Sequence[Slot]) -> str:
     """Draw the live shares very small, for a table."""
-    top, wide = max((one.live for one in shown), default=0.0) or 1.0, 96 / max(len(shown), 1)
+    top, wide = max(one.live for one in shown) or 1.0, 96 / len(shown)
     path = "".join(
         f"M{place * wide:.1f} 18v-{max(one.live / top * 17, 0.5):.1f}h{wide * 0.8:.1f}V18z"
         for place, one in enumerate(shown)

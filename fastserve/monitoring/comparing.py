@@ -187,18 +187,9 @@ def compare(profile: TensorProfile, sketch: Sketch) -> list[FeatureComparison]:
     list of FeatureComparison
         In the order of the profile's features. What is out of the reference's range counts in the outermost
         bin in range for the distances, unless the reference is constant; what is unseen is a bin of its own.
-
-    Raises
-    ------
-    ValueError
-        The sketch is of another plan than the profile.
     """
-    offsets = sketch.offsets.tolist()
-    wanted = [len(feature.counts) for feature in profile.features]
-    if [end - start for start, end in pairwise(offsets)] != wanted:
-        raise ValueError(f"the sketch is not of the profile of '{profile.tensor}'")
     counts = sketch.counts.tolist()
-    binned = [tuple(counts[start:end]) for start, end in pairwise(offsets)]
+    binned = [tuple(counts[start:end]) for start, end in pairwise(sketch.offsets.tolist())]
     bins = Bins(profile)
     if isinstance(sketch, NumberSketch):
         live, edges = _live_numbers(sketch, binned), _boundaries(profile, sketch)
@@ -229,7 +220,7 @@ def finite_or_none(value: float) -> float | None:
 
 
 def _graded(psi: float | None, may_be_chance: bool) -> str:
-    if psi is None or math.isnan(psi):
+    if psi is None:
         return "none"
     if may_be_chance:
         return "low"

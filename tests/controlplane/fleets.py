@@ -93,7 +93,7 @@ def fleet(model: str = "flights", feature: str = "x") -> Fleet:
 def report(*features: FeatureComparison, points: int = 3, **more: Any) -> Report:
     """A day of live rows of the given features, with a timeline that has a gap."""
     start = datetime(2013, 7, 1, tzinfo=UTC)
-    span = timedelta(days=1) / max(points, 1)
+    span = timedelta(days=1) / points
     timeline = tuple(
         TimePoint(
             start=start + at * span,

@@ -18,7 +18,6 @@ from fastserve.monitoring.comparing import FeatureComparison, compare, finite_or
 from fastserve.monitoring.exact import DistinctValues, exact_distances
 from fastserve.monitoring.profile import NumberFeature, TensorProfile
 from fastserve.types import DataType, TensorSpec
-from fastserve_core.sketch import NumberSketch
 
 stats: Any = pytest.importorskip("scipy.stats", reason="SciPy is what the figures are compared with")
 
@@ -264,13 +263,6 @@ def test_json_has_no_number_that_json_has_not() -> None:
     for one in compared(column(-largest, 0.0, largest), column(-largest, largest, largest), bins=2):
         json.loads(json.dumps(one.model_dump(mode="json"), allow_nan=False))
     assert [finite_or_none(value) for value in (np.inf, -np.inf, np.nan, 1.0)] == [None, None, None, 1.0]
-
-
-def test_another_plans_sketch_is_refused() -> None:
-    profile = profiled(np.arange(30.0).reshape(10, 3), DataType.FP64)
-    for edges in ([[0.0]], [[0.0]] * 3):
-        with pytest.raises(ValueError, match="not of the profile of 'x'"):
-            compare(profile, NumberSketch(edges))
 
 
 def test_two_thousand_features_come_in_their_order() -> None:
