@@ -2,7 +2,6 @@
 
 import math
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,9 +42,3 @@ def test_a_value_lies_in_the_first_bucket_that_is_not_below_it(value: int) -> No
 @given(st.integers(1, 2**26))
 def test_a_bucket_is_no_wider_than_an_eighth(value: int) -> None:
     assert value <= bound(index_of(value)) <= value * 9 / 8
-
-
-@pytest.mark.parametrize("index", [-1, LAST + 1])
-def test_no_such_bucket(index: int) -> None:
-    with pytest.raises(ValueError, match="numbered 0 to 192"):
-        bound(index)
