@@ -131,8 +131,7 @@ class CommonValues:
             self._counts.update(values.tolist())
         else:
             distinct, counts = np.unique(values, return_counts=True)
-            for value, count in zip(distinct.tolist(), counts.tolist(), strict=True):
-                self._counts[value] += count
+            self._counts.update(dict(zip(distinct.tolist(), counts.tolist(), strict=True)))
         if len(self._counts) > self._limit:
             self._counts = Counter(dict(self._counts.most_common(self._limit // 2)))
 
