@@ -201,13 +201,7 @@ class AuditLog:
     def _prepare_head(self, head: Head) -> None:
         new = self._directory / _NEW_HEAD
         new.unlink(missing_ok=True)  # never written into: a link of that name leads to somebody's file
-        with new.open("xb") as writer:
-            files.keep_owner(writer.fileno(), self._directory / HEAD_FILE)
-            writer.write(head.to_bytes())
-            writer.flush()
-            files.step(f"{HEAD_FILE}: written")
-            os.fsync(writer.fileno())
-        files.step(f"{HEAD_FILE}: synced")
+        files.write_synced(new, head.to_bytes(), self._directory / HEAD_FILE)
 
     def _replace_head(self, head: Head) -> None:
         (self._directory / _NEW_HEAD).rename(self._directory / HEAD_FILE)

@@ -28,14 +28,7 @@ def replace_synced(target: Path, content: bytes) -> None:
     """Put a new content in a file's place: whoever reads finds the old one or the new one, whatever dies."""
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}")
     try:
-        with temporary.open("xb") as writer:
-            step(f"{target.name}: opened")
-            keep_owner(writer.fileno(), target)
-            writer.write(content)
-            writer.flush()
-            step(f"{target.name}: written")
-            os.fsync(writer.fileno())
-        step(f"{target.name}: synced")
+        write_synced(temporary, content, target)
         temporary.rename(target)
         step(f"{target.name}: renamed")
     except BaseException:
@@ -46,7 +39,19 @@ def replace_synced(target: Path, content: bytes) -> None:
     step(f"{target.name}: durable")
 
 
-def keep_owner(descriptor: int, target: Path) -> None:
+def write_synced(new: Path, content: bytes, target: Path) -> None:
+    """Write a new file that is to take another's place, with the mode and owner of that one, and sync it."""
+    with new.open("xb") as writer:
+        step(f"{target.name}: opened")
+        _keep_owner(writer.fileno(), target)
+        writer.write(content)
+        writer.flush()
+        step(f"{target.name}: written")
+        os.fsync(writer.fileno())
+    step(f"{target.name}: synced")
+
+
+def _keep_owner(descriptor: int, target: Path) -> None:
     """Give a new file the mode and owner of the one whose place it takes, as far as this user may.
 
     Else one command of root's, under the umask of a hardened machine, would take a file from its readers.
