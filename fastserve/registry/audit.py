@@ -14,7 +14,7 @@ from typing import Any
 
 from fastserve.errors import RegistryError
 from fastserve.registry import chain, files
-from fastserve.registry.chain import MAX_LINE_BYTES, AuditLine, Head
+from fastserve.registry.chain import MAX_LINE_BYTES, Head
 from fastserve.registry.reading import (
     HEAD_FILE,
     LOG_FILE,
@@ -114,10 +114,6 @@ class AuditLog:
                 first = number
             previous = chain.digest(data)
         return first
-
-    def lines(self, first: int) -> Iterator[AuditLine]:
-        """Give the lines from number `first` on that can be read; RegistryError when the log cannot be."""
-        return (line for number, _, line in entries(self._directory) if line is not None and number >= first)
 
     def repair(self) -> None:
         """Settle what a killed writer left; damage is kept for all to see, and the log goes on behind it.

@@ -73,7 +73,7 @@ def rollback(directory: Path, alias: str) -> tuple[int | None, int]:
     with changing(directory) as (log, state):
         now = state.aliases.get(alias)
         first = log.certain_from()
-        for version in reversed(history(log.lines(first), alias)):
+        for version in reversed(history(reading.lines(directory, first), alias)):
             if not is_version(version) or version == now or version in state.archived:
                 continue
             if _is_there(directory, version):
@@ -81,16 +81,11 @@ def rollback(directory: Path, alias: str) -> tuple[int | None, int]:
                 put(log, directory, state, "rollback", details)
                 return now, version
         is_now = "is not set" if now is None else f"is version {now}"
+        damage = f"; the log was damaged, so that only what is in it from line {first} on counts"
         raise RegistryError(
             f"'{alias}' of model '{directory.name}' {is_now}, and its audit log knows of none before "
-            f"that is still there and not archived{_damage(first)}"
+            f"that is still there and not archived{damage if first > 1 else ''}"
         )
-
-
-def _damage(first: int) -> str:
-    if first == 1:
-        return ""
-    return f"; the log was damaged, so that only what is in it from line {first} on counts"
 
 
 def history(lines: Iterator[AuditLine], alias: str) -> list[object]:

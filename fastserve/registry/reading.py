@@ -45,17 +45,15 @@ def entries(directory: Path) -> Iterator[tuple[int, bytes, AuditLine | None]]:
             yield number, data, line
 
 
-def lines(directory: Path) -> Iterator[AuditLine]:
-    """Give every line that counts and can be read, the oldest first; RegistryError as `entries`."""
-    return (line for _, _, line in entries(directory) if line is not None)
+def lines(directory: Path, first: int = 1) -> Iterator[AuditLine]:
+    """Give the lines from number `first` on that count and can be read; RegistryError as `entries`."""
+    return (line for number, _, line in entries(directory) if line is not None and number >= first)
 
 
 def _counts(directory: Path, line: AuditLine) -> bool:
     """Tell whether a line beyond the head counts: the head has come to know it, or its change is made."""
     newer = read_head(directory)
-    if newer is not None and newer.seq >= line.seq:
-        return True
-    return is_visible(directory, line)
+    return (newer is not None and newer.seq >= line.seq) or is_visible(directory, line)
 
 
 def is_visible(directory: Path, line: AuditLine) -> bool:
