@@ -130,11 +130,21 @@ def locked(path: Path) -> Iterator[None]:
 
 def is_regular_inside(path: str | Path, root: Path) -> bool:
     """Tell whether this is a regular file, or a link to one, not outside `root` (a resolved path)."""
+    return stat.S_ISREG(_mode_inside(path, root))
+
+
+def is_directory_inside(path: Path, root: Path) -> bool:
+    """Tell whether this is a directory, or a link to one, not outside `root` (a resolved path)."""
+    return stat.S_ISDIR(_mode_inside(path, root))
+
+
+def _mode_inside(path: str | Path, root: Path) -> int:
+    """Give the mode of what lies here, or of where a link leads that stays inside `root`; else 0."""
     try:
         mode = os.lstat(path).st_mode
-        if stat.S_ISLNK(mode):
-            real = Path(path).resolve(strict=True)
-            return real.is_relative_to(root) and real.is_file()
+        if not stat.S_ISLNK(mode):
+            return mode
+        real = Path(path).resolve(strict=True)
+        return real.stat().st_mode if real.is_relative_to(root) else 0
     except (OSError, RuntimeError):  # RuntimeError: a link that points to itself
-        return False
-    return stat.S_ISREG(mode)
+        return 0

@@ -143,11 +143,7 @@ def _directories(directory: Path, root: Path) -> list[Path]:
 
 def _is_real_inside(link: Path, root: Path) -> bool:
     """Tell whether a link leads to a directory in `root`, not above itself: that would go in circles."""
-    try:
-        target = link.resolve(strict=True)
-    except (OSError, RuntimeError):
-        return False
-    return target.is_dir() and target.is_relative_to(root) and not link.is_relative_to(target)
+    return files.is_directory_inside(link, root) and not link.is_relative_to(link.resolve())
 
 
 def _onnx_file(path: Path, root: Path) -> Path | None:

@@ -1,7 +1,6 @@
 """What lies in a registry directory: models and whole versions, at one system call a version."""
 
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,18 +124,8 @@ def _is_directory(entry: "os.DirEntry[str]") -> bool:
 
 def is_whole(directory: Path, root: Path) -> bool:
     """Tell whether a version can be tried: publishing renames whole directories, so model.onnx says it."""
-    return is_directory_inside(directory, root) and files.is_regular_inside(directory / MODEL_FILE, root)
-
-
-def is_directory_inside(path: Path, root: Path) -> bool:
-    """Tell whether this is a directory, or a link to one, that does not lie outside the registry."""
-    try:
-        mode = os.lstat(path).st_mode
-        if stat.S_ISLNK(mode):
-            return path.is_dir() and path.resolve(strict=True).is_relative_to(root)
-    except (OSError, RuntimeError):  # RuntimeError: a link that points to itself
-        return False
-    return stat.S_ISDIR(mode)
+    model = directory / MODEL_FILE
+    return files.is_directory_inside(directory, root) and files.is_regular_inside(model, root)
 
 
 def _is_inside(entry: "os.DirEntry[str]", root: Path) -> bool:
@@ -146,4 +135,4 @@ def _is_inside(entry: "os.DirEntry[str]", root: Path) -> bool:
             return entry.is_dir(follow_symlinks=False)
     except OSError:
         return False
-    return is_directory_inside(Path(entry.path), root)
+    return files.is_directory_inside(Path(entry.path), root)

@@ -16,6 +16,7 @@ from fastserve.registry import (
     changes,
     checking,
     collecting,
+    files,
     holding,
     listing,
     profiles,
@@ -316,7 +317,7 @@ class Registry:
     def _find(self, model: str) -> tuple[Path, Path]:
         """Give the model's directory and the resolved registry."""
         root, directory = self.path.resolve(), self.path / model
-        if not is_model(model) or not listing.is_directory_inside(directory, root):
+        if not is_model(model) or not files.is_directory_inside(directory, root):
             raise ModelNotFound(model)
         return directory, root
 
