@@ -1,7 +1,6 @@
 """Taking turns at what only one thread should do at a time, and the time that this takes."""
 
 import threading
-from types import TracebackType
 from typing import Self
 
 from fastserve.clock import monotonic_ns
@@ -39,7 +38,5 @@ class Turn:
         self.take()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.leave()
