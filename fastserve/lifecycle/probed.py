@@ -85,10 +85,9 @@ def trim(directory: Path) -> None:
         if len(os.listdir(directory)) <= _MAX_MARKERS:
             return
     found = sorted(regular_files(directory), key=lambda pair: pair[1].st_mtime_ns)
-    if len(found) > _MAX_MARKERS:
-        for name, _ in found[: len(found) // 2]:
-            with suppress(OSError):
-                (directory / name).unlink()
+    for name, _ in found[: len(found) // 2]:
+        with suppress(OSError):
+            (directory / name).unlink()
 
 
 def has_passed(directory: Path | None, key: str) -> bool:
