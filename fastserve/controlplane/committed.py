@@ -28,8 +28,8 @@ class Window:
     end_ms: int
     rows: int = 0
     rolled: bool = False
-    stored: bytes | None = None
-    """As the database has it; None when it does not."""
+    stored: bytes = b""
+    """States as the database has them."""
     parts: list[bytes | Sequence[bytes]] = field(default_factory=list)
     """States as they came, or as another window has them stored."""
     changed: bool = False
@@ -75,5 +75,5 @@ class Committed:
         """Forget everything when it has become much: whoever needs it reads it again."""
         held = [one for one in self.by_time.values() if one is not None]
         held += [one for each in self.by_count.values() for one in each]
-        if len(held) > _MAX_WINDOWS or sum(len(one.stored or b"") for one in held) > _MAX_BYTES:
+        if len(held) > _MAX_WINDOWS or sum(len(one.stored) for one in held) > _MAX_BYTES:
             self.clear()

@@ -13,17 +13,13 @@ _LEVEL = 1
 
 
 def pack(states: Sequence[bytes]) -> bytes:
-    """Write the states of a window's tensors, in the profile's order; nothing for no state."""
-    if not states:
-        return b""
+    """Write the states of a window's tensors, in the profile's order."""
     lengths = struct.pack(f"<{len(states)}Q", *map(len, states))
     return zlib.compress(b"".join([_COUNT.pack(len(states)), lengths, *states]), _LEVEL)
 
 
 def unpack(blob: bytes) -> list[bytes]:
     """Read what `pack` wrote; StateDamaged when it is something else."""
-    if not blob:
-        return []
     try:
         data = zlib.decompress(blob)
         (count,) = _COUNT.unpack_from(data)

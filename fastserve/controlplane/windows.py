@@ -96,10 +96,7 @@ class Windows:
         changed += [
             (key, window) for key, each in self._by_count.items() for window in each if window.changed
         ]
-        rows = [self._row(key, window) for key, window in changed]
-        write_rows(self._connection, windows, rows)
-        for (_, window), row in zip(changed, rows, strict=True):
-            window.written(row["state"])
+        write_rows(self._connection, windows, [self._row(key, window) for key, window in changed])
         for each in self._by_count.values():
             del each[:-1]
 
@@ -144,7 +141,7 @@ class Windows:
         return window
 
     def _row(self, key: Key, window: Window) -> dict[str, Any]:
-        state = self._merged(key, window)  # first: it may correct the rows
+        window.written(self._merged(key, window))  # first: it may correct the rows
         return {
             **key._asdict(),
             "level": window.level,
@@ -152,20 +149,18 @@ class Windows:
             "end_ms": window.end_ms,
             "rows": window.rows,
             "rolled": window.rolled,
-            "state": state,
+            "state": window.stored,
         }
 
     def _merged(self, key: Key, window: Window) -> bytes:
         if not window.parts:
-            return window.stored or b""
+            return window.stored
         profile = self._profiles.get(self._connection, key.profile)
         sketches = self._sketches.of(key.profile, profile)
         damaged = False
-        for part in [window.stored or b"", *window.parts]:
+        for part in [window.stored, *window.parts] if window.stored else window.parts:
             try:
-                states = unpack(part) if isinstance(part, bytes) else part
-                if states:
-                    merge_into(sketches, states)
+                merge_into(sketches, unpack(part) if isinstance(part, bytes) else part)
             except StateDamaged as error:
                 # To stand still here would be to lose everything that comes.
                 log.error("%s; what it held of model '%s' version %d is left out", error, *key[:2])
