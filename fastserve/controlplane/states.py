@@ -3,6 +3,7 @@
 import struct
 import zlib
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 from fastserve.controlplane.errors import StateDamaged
 from fastserve.monitoring.profile import Sketch
@@ -26,14 +27,10 @@ def unpack(blob: bytes) -> list[bytes]:
         lengths = struct.unpack_from(f"<{count}Q", data, _COUNT.size)
     except (zlib.error, struct.error) as error:
         raise StateDamaged(f"a window cannot be read: {error}") from error
-    at = _COUNT.size + 8 * count
-    if at + sum(lengths) != len(data):
+    ends = list(accumulate(lengths, initial=_COUNT.size + 8 * count))
+    if ends[-1] != len(data):
         raise StateDamaged("a window cannot be read: its lengths do not add up")
-    states = []
-    for length in lengths:
-        states.append(data[at : at + length])
-        at += length
-    return states
+    return [data[start:end] for start, end in pairwise(ends)]
 
 
 def merge_into(sketches: Sequence[Sketch], states: Sequence[bytes]) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -72,11 +73,8 @@ def map_columns(
             f"--columns names {len(wanted)} columns, the model takes {sum(widths)} values a row: {takes}"
         )
     file.check(wanted)
-    mapped, at = [], 0
-    for spec, width in zip(inputs, widths, strict=True):
-        mapped.append(InputColumns(spec, tuple(wanted[at : at + width])))
-        at += width
-    return mapped
+    names, pairs = iter(wanted), zip(inputs, widths, strict=True)
+    return [InputColumns(spec, tuple(islice(names, width))) for spec, width in pairs]
 
 
 def read_blocks(

@@ -4,6 +4,7 @@ Layout: `FSSN`, the head's length (uint32, little-endian), the head as JSON, the
 """
 
 import struct
+from itertools import accumulate, islice, pairwise
 from typing import Annotated, Any
 
 import orjson
@@ -158,11 +159,7 @@ def _cut(snapshot: Snapshot, rest: memoryview, lengths: list[list[int]], profile
     sizes = [size for each in lengths for size in each] + list(profiles.values())
     if any(type(size) is not int or size < 0 for size in sizes) or sum(sizes) != len(rest):
         raise InvalidRequest("the lengths of the states do not add up to the snapshot", "state_bytes")
-    at = 0
+    pieces = (bytes(rest[start:end]) for start, end in pairwise(accumulate(sizes, initial=0)))
     for delta, each in zip(snapshot.deltas, lengths, strict=True):
-        for size in each:
-            delta.states.append(bytes(rest[at : at + size]))
-            at += size
-    for digest, size in profiles.items():
-        snapshot.profiles[digest] = bytes(rest[at : at + size])
-        at += size
+        delta.states += islice(pieces, len(each))
+    snapshot.profiles.update(zip(profiles, pieces, strict=True))
