@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from fastserve.errors import RegistryError
@@ -116,10 +117,7 @@ def raw_lines(directory: Path) -> Iterator[tuple[int, bytes]]:
     """
     try:
         with files.open_regular(directory / LOG_FILE) as reader:
-            number = 0
-            while data := reader.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                yield number, data
+            yield from enumerate(iter(partial(reader.readline, MAX_LINE_BYTES + 1), b""), 1)
     except FileNotFoundError:
         return
     except OSError as error:
