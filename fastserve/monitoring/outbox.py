@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from fastserve.monitoring.profile import Profile
 from fastserve.monitoring.snapshot import (
     MAX_SNAPSHOT_BYTES,
+    HistogramDelta,
     ProcessFigures,
     Snapshot,
     VersionDelta,
@@ -146,10 +147,7 @@ class Outbox:
         for code, count in delta.codes.items():
             into.codes[code] = into.codes.get(code, 0) + count
         for name, histogram in delta.histograms.items():
-            if name in into.histograms:
-                into.histograms[name].add(histogram)
-            else:
-                into.histograms[name] = histogram
+            into.histograms.setdefault(name, HistogramDelta()).add(histogram)
         if not into.states:
             into.states = delta.states
         elif delta.states and delta.profile is not None:
