@@ -117,9 +117,8 @@ class DataFile:
             with self._mapped() as reader:
                 return reader.schema
         found = self._open_csv(None, []).schema
-        if self._header:
-            return pyarrow().schema([(name, pyarrow().string()) for name in found.names])
-        return pyarrow().schema([(f"c{i}", pyarrow().string()) for i in range(len(found.names))])
+        names = found.names if self._header else [f"c{i}" for i in range(len(found.names))]
+        return pyarrow().schema([(name, pyarrow().string()) for name in names])
 
     def _read_parquet(self, columns: list[str], block_rows: int) -> Iterator[Any]:
         with pyarrow("parquet").ParquetFile(str(self.path)) as file:
