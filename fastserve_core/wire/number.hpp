@@ -94,13 +94,16 @@ inline const char* read_rare(const char* p, const char* end, T& out) noexcept {
             return p + 4;
         }
         double value = 0.0;
+        const char* next = nullptr;
 #ifdef FASTSERVE_LANES
-        if (const char* const next = read_long_lane(p, value)) {
-            out = static_cast<T>(value);  // below 10^20: finite
+        next = read_long<false>(p, value);
+        if (next != nullptr) {
+            out = static_cast<T>(value);  // below 10^31: finite
             return next;
         }
+        next = read_power(p, value);
 #endif
-        const char* const next = read_real_wide(p, end, value);
+        if (next == nullptr) next = read_real_wide(p, end, value);
         out = static_cast<T>(value);
         if (__builtin_expect(!std::isfinite(out), 0)) {
             asm volatile("");  // keeps this a branch: a conditional move would make the next number wait for this one

@@ -1,5 +1,5 @@
 // JSON number text to the nearest double, exactly, in three steps of growing cost: short decimals (Clinger), up to nineteen
-// digits with common exponents (Eisel and Lemire), everything else (std::from_chars).
+// digits (Eisel and Lemire), everything else (std::from_chars).
 #pragma once
 
 #include <charconv>
@@ -14,7 +14,8 @@ namespace fastserve {
 
 constexpr uint64_t kMaxExactInteger = uint64_t{1} << 53;
 constexpr int64_t kMaxExactPower10 = 22;
-constexpr int64_t kMaxWidePower10 = 27;
+constexpr int64_t kMinPower10 = -342;
+constexpr int64_t kMaxPower10 = 308;
 
 // Every power of ten that a double holds exactly, and its negative: dividing by [sign][n] scales and signs in one step.
 struct ExactPowers {
@@ -29,39 +30,58 @@ struct ExactPowers {
 };
 constexpr ExactPowers kExactPowers10;
 
-// 5^q for q from -27 to 27 as 128 bits with the highest one set: exact for q >= 0, floor(2^b / 5^-q) + 1 below.
+// 5^q as 128 bits with the highest one set, for every q that a double can need: rounded down, from -27 to -1 up.
 struct WidePowers {
-    uint64_t high[2 * kMaxWidePower10 + 1];
-    uint64_t low[2 * kMaxWidePower10 + 1];
+    uint64_t high[kMaxPower10 - kMinPower10 + 1];
+    uint64_t low[kMaxPower10 - kMinPower10 + 1];
+
     constexpr WidePowers() : high(), low() {
-        uint64_t power = 1;
-        for (int64_t n = 0; n <= kMaxWidePower10; ++n, power *= 5) {
-            const int bits = 64 - __builtin_clzll(power);
-            high[kMaxWidePower10 + n] = power << (64 - bits);
-            if (n == 0) continue;
-            unsigned __int128 quotient = 0;
-            unsigned __int128 rest = 1;
-            for (int i = 0; i < bits + 127; ++i) {
-                rest <<= 1;
-                quotient <<= 1;
-                if (rest >= power) {
-                    rest -= power;
-                    quotient |= 1;
-                }
+        uint64_t power[kLimbs] = {1};
+        uint64_t inverse[kLimbs] = {};  // 2^1023 / 5^n, rounded down: so is the last when every one before it is
+        inverse[kLimbs - 1] = uint64_t{1} << 63;
+        for (int64_t n = 0; n <= -kMinPower10; ++n) {
+            if (n <= kMaxPower10) set(n, power, 0);
+            if (n > 0) set(-n, inverse, n <= 27);
+            unsigned __int128 carry = 0;
+            unsigned __int128 rest = 0;
+            for (int i = 0; i < kLimbs; ++i) {
+                carry += static_cast<unsigned __int128>(power[i]) * 5;
+                power[i] = static_cast<uint64_t>(carry);
+                carry >>= 64;
+                uint64_t& limb = inverse[kLimbs - 1 - i];
+                rest = rest << 64 | limb;
+                limb = static_cast<uint64_t>(rest / 5);
+                rest %= 5;
             }
-            ++quotient;
-            high[kMaxWidePower10 - n] = static_cast<uint64_t>(quotient >> 64);
-            low[kMaxWidePower10 - n] = static_cast<uint64_t>(quotient);
         }
+    }
+
+   private:
+    static constexpr int kLimbs = 16;
+
+    constexpr void set(int64_t q, const uint64_t* limbs, bool up) {
+        int top = kLimbs - 1;
+        while (limbs[top] == 0) --top;
+        unsigned __int128 bits = 0;
+        for (int i = top; i > top - 2; --i) bits = bits << 64 | (i < 0 ? 0 : limbs[i]);
+        const int zeros = __builtin_clzll(limbs[top]);
+        bits <<= zeros;
+        if (zeros > 0 && top >= 2) bits |= limbs[top - 2] >> (64 - zeros);
+        bits += up;
+        high[q - kMinPower10] = static_cast<uint64_t>(bits >> 64);
+        low[q - kMinPower10] = static_cast<uint64_t>(bits);
     }
 };
 constexpr WidePowers kWidePowers5;
 
-// digits * 10^exponent for digits != 0 and |exponent| <= 27: D. Lemire, "Number parsing at a gigabyte per second" (2021).
-// In this range the product decides every case, the result is never subnormal, and ties can only arise for -4 to 23.
-inline double scale_wide(uint64_t digits, int64_t exponent, bool negative) noexcept {
+inline bool scales(int64_t exponent) noexcept { return exponent >= kMinPower10 && exponent <= kMaxPower10; }
+
+// digits * 10^exponent for digits != 0: D. Lemire, "Number parsing at a gigabyte per second" (2021); the product decides
+// every case (N. Mushtak and D. Lemire, "Fast number parsing without fallback", 2023), ties can only arise for -4 to 23.
+// The exponent is one that `scales`. False for what is subnormal or all but infinite.
+inline bool scale_wide(uint64_t digits, int64_t exponent, bool negative, double& value) noexcept {
     const int zeros = __builtin_clzll(digits);
-    const int64_t index = exponent + kMaxWidePower10;
+    const int64_t index = exponent - kMinPower10;
     digits <<= zeros;
     unsigned __int128 product = static_cast<unsigned __int128>(digits) * kWidePowers5.high[index];
     if ((static_cast<uint64_t>(product >> 64) & 0x1FF) == 0x1FF) {
@@ -74,12 +94,12 @@ inline double scale_wide(uint64_t digits, int64_t exponent, bool negative) noexc
     const bool tie = low <= 1 && exponent >= -4 && exponent <= 23 && (mantissa & 3) == 1;
     if (tie && (mantissa << (top + 9)) == high) mantissa &= ~uint64_t{1};
     mantissa = (mantissa + (mantissa & 1)) >> 1;
-    int64_t power2 = ((217706 * exponent) >> 16) + 63 + top - zeros + 1023;
+    const int64_t power2 = ((217706 * exponent) >> 16) + 63 + top - zeros + 1023;
+    if (power2 < 1 || power2 > 2045) return false;
     // A mantissa that rounded up to 2^53 carries into the exponent by itself.
     const uint64_t bits = (static_cast<uint64_t>(power2 - 1) << 52) + mantissa + (static_cast<uint64_t>(negative) << 63);
-    double value;
     std::memcpy(&value, &bits, 8);
-    return value;
+    return true;
 }
 
 struct NumberSpan {
@@ -179,12 +199,9 @@ inline const char* read_digits(const char* p, const char* text, uint64_t& sum) n
     if (count > 19) return read_real_any(text, end, value);
     if (digits == 0) {
         value = negative ? -0.0 : 0.0;
-    } else if (exponent >= -kMaxWidePower10 && exponent <= kMaxWidePower10) {
-        value = scale_wide(digits, exponent, negative);
-    } else {
-        return read_real_any(text, end, value);
+        return p;
     }
-    return p;
+    return scales(exponent) && scale_wide(digits, exponent, negative, value) ? p : read_real_any(text, end, value);
 }
 
 // The hot case: at most sixteen digits, no exponent, the point after the first digit or at most seven digits on either

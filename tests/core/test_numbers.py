@@ -155,6 +155,20 @@ def test_numbers_between_two_floats() -> None:
         )
 
 
+def test_nineteen_digits_with_every_exponent() -> None:
+    """Whatever their number, and where they are the first of the number between two doubles, or beside it."""
+    generator = random.Random(9)
+    for power in range(-345, 308):
+        numbers = [f"{generator.randrange(10**count)}e{power - count}" for count in range(1, 20)]
+        if power > -306:
+            middle = Fraction(halfway(generator.uniform(1, 10) * 10.0**power))
+            first = int(middle * Fraction(10) ** (18 - power))
+            numbers += [f"{first // 10**18}.{first % 10**18:018}E{power:+}", f"-{first + 1}e{power - 18}"]
+        check_reals([number for number in numbers if abs(float(number)) < 3e38])
+        got = decode_numbers(text_of(numbers), np.float64)
+        assert got.tolist() == [float(number) for number in numbers]
+
+
 doubles = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
     st.integers(0, 2**64 - 1)

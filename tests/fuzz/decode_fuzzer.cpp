@@ -84,6 +84,12 @@ void check_number(const std::string& text, double got) {
     require(next == p + text.size() && same_bits(value, expected));
     next = read_real_short(p, value);
     if (next && *next == ']') require(next == p + text.size() && same_bits(value, expected));
+#ifdef FASTSERVE_LANES
+    for (const auto read : {read_long<false>, read_long<true>}) {
+        next = read(p, value);
+        if (next && *next == ']') require(next == p + text.size() && same_bits(value, expected));
+    }
+#endif
 }
 
 template <class T>
