@@ -49,10 +49,21 @@ FASTSERVE_INLINE void search_lanes(const Rows<S>& task, const Panel& panel, cons
         const int64_t f = panel.features[lane];
         if (task.offsets[f + 1] - task.offsets[f] <= kWide + 1) continue;
         const int64_t start = task.offsets[f] + task.skips[f], number = task.offsets[f + 1] - start - 1;
-        for (int64_t r = 0; r < rows; ++r) {
+        const KeyOf<S>* edges = task.edges + task.searched[f];
+        const auto count = [&](KeyOf<S> key, int64_t below) {
+            task.counts[start + below] += !std::is_floating_point_v<S> || key != kMissing<KeyOf<S>>;
+        };
+        int64_t r = 0;
+        for (; r + kAbreast <= rows; r += kAbreast) {
+            KeyOf<S> abreast[kAbreast];
+            int64_t below[kAbreast] = {};
+            for (int i = 0; i < kAbreast; ++i) abreast[i] = keys[(r + i) * kLanes + lane];
+            search_abreast(edges, number, abreast, below);
+            for (int i = 0; i < kAbreast; ++i) count(abreast[i], below[i]);
+        }
+        for (; r < rows; ++r) {
             const KeyOf<S> key = keys[r * kLanes + lane];
-            if (std::is_floating_point_v<S> && key == kMissing<KeyOf<S>>) continue;
-            ++task.counts[start + search(task.edges + task.searched[f], number, 1, key)];
+            count(key, search(edges, number, 1, key));
         }
     }
 }

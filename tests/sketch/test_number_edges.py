@@ -101,7 +101,7 @@ def test_a_call_of_more_values_than_are_counted_in_one_turn() -> None:
 
 def test_dtypes_mix_in_one_sketch() -> None:
     generator = np.random.default_rng(5)
-    edges = [[-1.5, 0.0, 0.5, 3.0], *(np.linspace(-2, 2, number).tolist() for number in (63, 64, 65, 70))] * 2
+    edges = [[-1.5, 0.0, 0.5, 3.0], *(np.linspace(-2, 2, number).tolist() for number in (64, 65, 66, 70))] * 2
     parts = [generator.normal(0, 2, (70, 10)).astype(dtype) for dtype in FLOATS]
     parts += [generator.integers(0, 5, (70, 10)).astype(dtype) for dtype in WHOLE]
     sketch = NumberSketch(edges)
