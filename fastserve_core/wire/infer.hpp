@@ -158,12 +158,13 @@ class InferReader {
         });
     }
 
+    static bool is_plain(std::string_view text) noexcept {
+        return std::all_of(text.begin(), text.end(), [](char c) { return c >= 0x20 && c <= 0x7e; });
+    }
+
     bool read_id() noexcept {
         std::string_view text;
-        if (!cursor_.string(text)) return false;
-        for (const char c : text) {
-            if (c < 0x20 || c > 0x7e) return false;
-        }
+        if (!cursor_.string(text) || !is_plain(text)) return false;
         if (!text.empty()) options.id = std::string_view(text.data() - 1, text.size() + 2);
         return true;
     }
@@ -172,8 +173,23 @@ class InferReader {
         bool timeout = false, binary = false;
         return read_object([&](std::string_view key) {
             if (key == "timeout") return once(timeout) && cursor_.count(options.timeout_us);
-            return key == "binary_data_output" && once(binary) && cursor_.boolean(options.binary_output);
+            if (key == "binary_data_output") return once(binary) && cursor_.boolean(options.binary_output);
+            return skip_parameter(key);
         });
+    }
+
+    // One that means nothing here, as MLServer's content_type. Those that would change the answer are refused elsewhere.
+    bool skip_parameter(std::string_view key) noexcept {
+        for (const std::string_view refused : {"classification", "sequence_", "shared_memory_"}) {
+            if (key.substr(0, refused.size()) == refused) return false;
+        }
+        if (!is_plain(key)) return false;
+        std::string_view text;
+        int64_t number;
+        bool flag;
+        const char first = cursor_.peek();
+        if (first == '"') return cursor_.string(text) && is_plain(text);
+        return is_digit(first) ? cursor_.count(number) : cursor_.boolean(flag);
     }
 
     bool read_output() noexcept {
@@ -182,7 +198,8 @@ class InferReader {
         const bool good = read_object([&](std::string_view key) {
             if (key == "name") return once(has_name) && cursor_.string(name);
             return key == "parameters" && once(parameters) && read_object([&](std::string_view parameter) {
-                       return parameter == "binary_data" && once(binary) && cursor_.boolean(value);
+                       if (parameter != "binary_data") return skip_parameter(parameter);
+                       return once(binary) && cursor_.boolean(value);
                    });
         });
         if (!good || !has_name) return false;
@@ -211,7 +228,8 @@ class InferReader {
 
     bool read_tensor_parameters(Tensor& tensor) noexcept {
         return read_object([&](std::string_view key) {
-            return key == "binary_data_size" && tensor.binary_bytes < 0 && cursor_.count(tensor.binary_bytes);
+            if (key != "binary_data_size") return skip_parameter(key);
+            return tensor.binary_bytes < 0 && cursor_.count(tensor.binary_bytes);
         });
     }
 

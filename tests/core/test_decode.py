@@ -53,6 +53,14 @@ def test_deep_nesting() -> None:
     assert accepted(DEEP, body) == [[[[[1, 2]]], [[[3, 4]]]], [[7], [8]]]
 
 
+def test_parameters_that_mean_nothing_are_passed_over() -> None:
+    """As MLServer's and KServe's clients send them."""
+    other = {"content_type": "np", "priority": 1, "traced": False, "a": ""}
+    x = {"name": "x", "shape": [1, 4], "datatype": "FP32", "parameters": other, "data": [1, 2, 3, 4]}
+    outputs = [{"name": "p", "parameters": other}]
+    assert accepted(X4, request(x, parameters=other, outputs=outputs)) == [[[1, 2, 3, 4]]]
+
+
 def test_inputs_and_their_keys_come_in_any_order() -> None:
     tensors: list[dict[str, Any]] = [
         {

@@ -90,13 +90,15 @@ def good(draw: st.DrawFn) -> tuple[list[InputSpec], bytes, int]:
     if draw(st.booleans()):
         asked = draw(st.lists(st.sampled_from("pq"), unique=True))
         binary = [
-            draw(st.sampled_from(["", ',"parameters":{"binary_data":true}', ',"parameters": {}']))
+            draw(st.sampled_from(["", ',"parameters":{"binary_data":true}', ',"parameters": {"a" :"b"}']))
             for _ in asked
         ]
         outputs = [f'{{"name":"{name}"{rest}}}' for name, rest in zip(asked, binary, strict=True)]
         members.append(f'"outputs":[{",".join(outputs)}]')
     parameters = draw(
-        st.sampled_from(["", "{}", '{"timeout":7}', '{"binary_data_output" : true,"timeout" :0}'])
+        st.sampled_from(
+            ["", "{}", '{"timeout":7}', '{"binary_data_output" : true,"timeout" :0}', '{"a":true, "a" : 1}']
+        )
     )
     if parameters:
         members.append(f'"parameters":{parameters}')

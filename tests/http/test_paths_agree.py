@@ -128,7 +128,8 @@ def requests(draw: st.DrawFn) -> tuple[bytes, int | None, Signature]:
         document["id"] = draw(st.text(max_size=4))
     if draw(st.booleans()):
         flags = {"timeout": st.integers(0, 2**40), "binary_data_output": st.booleans()}
-        document["parameters"] = draw(st.fixed_dictionaries({}, optional=flags))
+        other = {"content_type": st.text(max_size=3), "priority": st.integers() | st.floats(0, 1)}
+        document["parameters"] = draw(st.fixed_dictionaries({}, optional={**flags, **other}))
     if draw(st.booleans()):
         chosen = draw(st.lists(st.sampled_from("yz"), unique=True))
         options = st.fixed_dictionaries({}, optional={"binary_data": st.booleans()})

@@ -62,14 +62,29 @@ def require(holds: bool) -> None:
 
 
 def members(value: Any, *allowed: str) -> dict[str, Any]:
-    """An object without keys that are not allowed."""
-    require(isinstance(value, dict) and set(value) <= set(allowed))
+    """An object, which is parsed as its pairs, without repeats and keys that are not allowed."""
+    require(isinstance(value, tuple) and {key for key, _ in value} <= set(allowed))
+    require(len(dict(value)) == len(value))
     return dict(value)
 
 
-def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    require(len(dict(pairs)) == len(pairs))
-    return dict(pairs)
+def parameters(owner: dict[str, Any], *known: str) -> dict[str, Any]:
+    """The known ones; others only need to be plain."""
+    value = owner.get("parameters", ())
+    require(isinstance(value, tuple))
+    for key, other in value:
+        if key in known:
+            continue
+        require(is_plain(key) and not key.startswith(("classification", "sequence_", "shared_memory_")))
+        if isinstance(other, Number):
+            count(other)
+        else:
+            require(isinstance(other, bool) or (isinstance(other, str) and is_plain(other)))
+    return members(tuple(pair for pair in value if pair[0] in known), *known)
+
+
+def is_plain(text: str) -> bool:
+    return all(" " <= letter <= "~" for letter in text)
 
 
 def refuse_constant(_: str) -> None:
@@ -95,7 +110,7 @@ def parse(text: bytes) -> Any:
             parse_int=Number,
             parse_float=Number,
             parse_constant=refuse_constant,
-            object_pairs_hook=without_repeats,
+            object_pairs_hook=tuple,
         )
     except (ValueError, RecursionError):
         raise Refused from None
@@ -177,7 +192,7 @@ def from_binary(data: bytes, datatype: str, shape: Sequence[int]) -> Tensor:
 def read_tensor(value: Any, inputs: Sequence[InputSpec], tail: bytes) -> tuple[int, Tensor, bytes]:
     """One element of `inputs`: its index, its tensor, and what it leaves of the binary tail."""
     tensor = members(value, "name", "shape", "datatype", "data", "parameters")
-    size = members(tensor.get("parameters", {}), "binary_data_size").get("binary_data_size")
+    size = parameters(tensor, "binary_data_size").get("binary_data_size")
     require({"name", "shape", "datatype"} <= set(tensor) and (size is None) == ("data" in tensor))
     names = [name for name, _, _ in inputs]
     require(tensor["name"] in names and not isinstance(tensor["name"], Number))
@@ -201,7 +216,7 @@ def read_outputs(value: Any, outputs: Sequence[str], default: bool) -> tuple[tup
     for item in value:
         output = members(item, "name", "parameters")
         require("name" in output and output["name"] in outputs and not isinstance(output["name"], Number))
-        binary = members(output.get("parameters", {}), "binary_data").get("binary_data", default)
+        binary = parameters(output, "binary_data").get("binary_data", default)
         require(isinstance(binary, bool))
         chosen.append((list(outputs).index(output["name"]), binary))
     require(len({index for index, _ in chosen}) == len(chosen))
@@ -239,15 +254,15 @@ def read_request(
     rows = {len(tensor) for tensor in found.values()}
     require(len(rows) == 1)
     result = Request([found[index] for index in range(len(inputs))], rows.pop())
-    parameters = members(request.get("parameters", {}), "timeout", "binary_data_output")
-    if "timeout" in parameters:
-        result.timeout_us = count(parameters["timeout"])
-    binary = parameters.get("binary_data_output", False)
+    wanted = parameters(request, "timeout", "binary_data_output")
+    if "timeout" in wanted:
+        result.timeout_us = count(wanted["timeout"])
+    binary = wanted.get("binary_data_output", False)
     require(isinstance(binary, bool))
     result.selection = read_outputs(request.get("outputs", []), outputs, binary)
     if "id" in request:
         identity = request["id"]
         require(isinstance(identity, str) and not isinstance(identity, Number))
-        require(all(" " <= letter <= "~" for letter in identity))
+        require(is_plain(identity))
         result.id_json = f'"{identity}"'.encode() if identity else None
     return result
