@@ -97,6 +97,8 @@ class DataFile:
         read = {"Parquet": self._read_parquet, "Arrow": self._read_arrow, "CSV": self._read_csv}[self.kind]
         with self._told():
             for batch in read(list(columns), block_rows):
+                # Offsets, indices and text are read from the file as they stand there.
+                batch.validate(full=True)
                 for start in range(0, batch.num_rows, block_rows):
                     part = batch.slice(start, block_rows)
                     yield [self._cells(part.column(name), name in verbatim) for name in columns]
@@ -127,10 +129,7 @@ class DataFile:
     def _read_arrow(self, columns: list[str], _block_rows: int) -> Iterator[Any]:
         with self._mapped() as reader:
             for i in range(reader.num_record_batches):
-                batch = reader.get_batch(i).select(columns)
-                # Offsets and indices are read from the file as they stand there.
-                batch.validate(full=True)
-                yield batch
+                yield reader.get_batch(i).select(columns)
 
     @contextmanager
     def _mapped(self) -> Iterator[Any]:

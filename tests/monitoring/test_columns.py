@@ -337,6 +337,10 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_bytes(b"x\n\xff\xfe\n")
     with pytest.raises(FastserveError, match=r"rows.csv cannot be read as CSV"):
         read(DataFile(tmp_path / "rows.csv"), one(DataType.BYTES))
+    latin = arrow.array([b"\xe8"]).view(arrow.string())
+    for kind in ("parquet", "arrow"):
+        with pytest.raises(FastserveError, match=rf"rows.{kind} cannot be read as .*[Ii]nvalid UTF8"):
+            read(DataFile(written(tmp_path, kind, {"x": latin})), one(DataType.BYTES))
     cut = gzip.compress(b"x\n" + b"".join(b"%d\n" % i for i in range(9_999)))[:-30]
     (tmp_path / "rows.csv.gz").write_bytes(cut)
     with pytest.raises(FastserveError, match=r"rows.csv.gz cannot be read as CSV"):
