@@ -126,9 +126,9 @@ class CommonValues:
         return len(self._counts)
 
     def add(self, values: Array) -> None:
-        """Take in values [rows]: objects of which str are counted, or whole numbers."""
+        """Take in values [rows]: objects of which str are counted, unless long, or whole numbers."""
         if values.dtype == object:
-            self._counts.update(values.tolist())
+            self._counts.update([one for one in values.tolist() if type(one) is str and len(one) <= MAX_TEXT])
         else:
             distinct, counts = np.unique(values, return_counts=True)
             self._counts.update(dict(zip(distinct.tolist(), counts.tolist(), strict=True)))
@@ -140,7 +140,7 @@ class CommonValues:
         return tuple(sorted(self._common(most)))
 
     def texts(self, most: int) -> tuple[str, ...]:
-        """Give the most frequent texts in that order, without empty and long ones and such without UTF-8."""
+        """Give the most frequent texts in that order, without the empty one and such without UTF-8."""
         for value in [value for value in self._counts if not _is_category(value)]:
             del self._counts[value]
         return tuple(self._common(most))
@@ -150,11 +150,8 @@ class CommonValues:
         return [value for value, _ in ordered[:most]]
 
 
-def _is_category(value: Any) -> bool:
-    if type(value) is not str or not 1 <= len(value) <= MAX_TEXT:
-        return False
+def _is_category(value: str) -> bool:
     try:
-        value.encode()
+        return bool(value.encode())
     except UnicodeEncodeError:
         return False
-    return True

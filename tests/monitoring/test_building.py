@@ -233,6 +233,9 @@ def test_no_content_of_rows_becomes_a_category() -> None:
     (feature,) = built(rows, DataType.BYTES)
     assert feature.categories == ("ok", "x" * MAX_TEXT)
     assert feature.unseen == 2
+    common = CommonValues(100)
+    common.add(rows[:, 0])
+    assert len(common) == 3, "a column of documents is not kept in memory"
 
 
 def test_a_hundred_thousand_categories() -> None:
