@@ -14,6 +14,8 @@ from fastserve.types import Array, DataType, TensorSpec
 
 BLOCK_ROWS = 65_536
 _BLOCK_VALUES = 2**22
+_TEXT_ROWS = 4_096
+"""A text may be a document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,8 @@ def read_blocks(
     """
     names = list(dict.fromkeys(name for one in mapped for name in one.columns))
     texts = {name for one in mapped if one.spec.datatype is DataType.BYTES for name in one.columns}
-    rows_a_block = max(1, min(BLOCK_ROWS, _BLOCK_VALUES // max(1, len(names))))
+    most = min(BLOCK_ROWS, _TEXT_ROWS) if texts else BLOCK_ROWS
+    rows_a_block = max(1, min(most, _BLOCK_VALUES // max(1, len(names))))
     first = 1
     for arrays in file.blocks(names, rows_a_block, texts if served else ()):
         cells = dict(zip(names, arrays, strict=True))

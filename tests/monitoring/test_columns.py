@@ -152,6 +152,14 @@ def test_blocks_of_wide_files_have_fewer_rows(tmp_path: Path, monkeypatch: pytes
         ] == rows
 
 
+def test_blocks_of_text_have_fewer_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastserve.monitoring.columns._TEXT_ROWS", 4)
+    file = DataFile(written(tmp_path, "parquet", {"x": ["1"] * 10}))
+    for datatype, rows in ((DataType.BYTES, [4, 4, 2]), (DataType.FP32, [10])):
+        blocks = read_blocks(file, map_columns(file, one(datatype)))
+        assert [len(block) for (block,) in blocks] == rows
+
+
 def test_a_single_input_takes_the_columns_in_their_order(tmp_path: Path) -> None:
     file = csv(tmp_path, "a,b,c\n1,2,3\n4,5,6\n")
     assert read(file, one(DataType.FP32, 3))[0].tolist() == [[1, 2, 3], [4, 5, 6]]
