@@ -22,7 +22,7 @@ from fastserve.controlplane.spans import span_until
 from fastserve.controlplane.store import Store
 from fastserve.controlplane.summary import Summaries
 from fastserve.errors import FastserveError, InvalidRequest, NotFound, RegistryError
-from fastserve.registry import Registry
+from fastserve.registry import Registry, is_model
 
 log = logging.getLogger("fastserve.controlplane")
 
@@ -118,6 +118,8 @@ class Control:
         """Find the version that is meant, and all its aliases."""
         if version is not None and alias is not None:
             raise InvalidRequest("give version or alias, not both", "alias")
+        if not is_model(model):
+            raise NotWatched(model, version)
         loop = asyncio.get_running_loop()
         aliases = await loop.run_in_executor(self._readers, self._aliases, model)
         if alias is not None and alias not in aliases:

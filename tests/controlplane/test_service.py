@@ -27,6 +27,20 @@ def control(tmp_path: Path) -> Iterator[Control]:
     made.close()
 
 
+def test_what_is_no_models_name_is_asked_of_no_database(url: str, tmp_path: Path) -> None:
+    """PostgreSQL takes no NUL in a text, and would seem to be away."""
+    control = Control(ControlOptions(), tmp_path, open_database(url), Clock())
+
+    async def scene() -> None:
+        await control.intake.prepare()
+        for ask in (control.report, control.by_count):
+            with pytest.raises(NotWatched):
+                await ask("a\0b", 1, None, 60_000)
+
+    asyncio.run(scene())
+    control.close()
+
+
 def test_what_fails_is_done_again(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     troubles = [StoreUnavailable("it is off"), ValueError("nobody thought of this"), asyncio.CancelledError()]
