@@ -158,10 +158,14 @@ class FeatureComparison(Stated):
     def severity(self) -> float:
         """How far up in a report it belongs: its PSI or that of what is missing or out of range, the worst.
 
+        What chance alone may give stays below what is marked: of rare categories and few rows PSI is large.
         Infinite where the reference has values and all live ones are missing, -infinite without rows.
         """
+        moved = Moved(self.distances.get("psi"), self.may_be_chance), self.missing, self.outside
         known = [
-            psi for psi in (self.distances.get("psi"), self.missing.psi, self.outside.psi) if psi is not None
+            psi * SOME / (psi + SOME) if may_be_chance and psi > 0 else psi
+            for psi, may_be_chance in moved
+            if psi is not None
         ]
         return math.inf if self.is_gone else max(known, default=-math.inf)
 

@@ -78,3 +78,18 @@ def test_chi_square_is_measured_by_what_chance_gives() -> None:
     assert [with_figures(chi, 8.0).may_be_chance for chi in (8.0, 20.0, 20.1)] == [True, True, False]
     assert [with_figures(chi, 8.0, 2.0).may_be_chance for chi in (40.0, 40.1)] == [True, False]
     assert with_figures(None, None).may_be_chance
+
+
+def test_what_is_marked_comes_before_what_chance_may_give() -> None:
+    """However large the PSI of a thousand categories is in a hundred rows."""
+    rng, shares = np.random.default_rng(0), 1 / np.arange(1, 1_001)
+    words = [
+        rng.choice(1_000, (rows, 1), p=shares / shares.sum()).astype(str).astype(object)
+        for rows in (500, 100, 100)
+    ]
+    (many,), (fewer,) = (compared(words[0], live, DataType.BYTES) for live in (words[1], words[2][:80]))
+    (moved,) = compared(rng.normal(size=(500, 1)), rng.normal(0.7, size=(100, 1)))
+    psi = [one.distances["psi"] or 0.0 for one in (moved, many, fewer)]
+    assert psi[0] < min(psi[1:]) and (moved.grade, many.grade, fewer.grade) == ("high", "low", "low")
+    assert moved.severity == psi[0] > max(many.severity, fewer.severity)
+    assert (many.severity < fewer.severity) == (psi[1] < psi[2])
