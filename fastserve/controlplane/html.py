@@ -22,6 +22,9 @@ MAX_FEATURES = 2_000
 MAX_BYTES = 19 * 10**6
 """Beyond that no more plots are drawn: long names of strangers must not make a file that no browser opens."""
 
+_VALUES_A_BIN = 5
+"""Of a window whose PSI is drawn: with fewer it is large without any drift."""
+
 _HEADS = (
     ("feature", "text"),
     ("role", "text"),
@@ -169,7 +172,7 @@ def _feature(place: int, feature: FeatureComparison, mine: list[Slot], steps: _S
     yield '<div class="plots"><figure>'
     yield from _bars(feature, mine)
     yield "</figure><div>"
-    yield from _lines(place, steps)
+    yield from _lines(place, feature, steps)
     yield "</div></div></section>"
 
 
@@ -186,20 +189,31 @@ def _bars(feature: FeatureComparison, mine: list[Slot]) -> Iterator[str]:
     yield "</table></details>"
 
 
-def _lines(place: int, steps: _Steps) -> Iterator[str]:
+def _lines(place: int, feature: FeatureComparison, steps: _Steps) -> Iterator[str]:
     """Both curves; of windows taken together the worst one is drawn."""
     (_, first), (_, last) = steps[0], steps[-1]
     span = f"{_when(first[0].start)} to {_when(last[-1].end)}"
     worst = ", the highest of each few windows" if len(first) > 1 else ""
-    for title, percent in (("PSI over time", False), ("missing share over time", True)):
-        points = [(at, _worst(step, place, percent)) for at, step in steps]
+    for title, least, percent in (
+        ("PSI over time", _VALUES_A_BIN * (int(feature.distances.get("degrees") or 0) + 1), False),
+        ("missing share over time", 0, True),
+    ):
+        points = [(at, _worst(step, place, percent, least)) for at, step in steps]
+        few = any(0 < _values(one, place) < least for _, step in steps for one in step)
+        more = f", windows of fewer than {least:,} values left out" if few else ""
         yield f"<figure>{line(points, title, percent=percent)}"
-        yield f"<figcaption>{title}{worst}: {span}</figcaption></figure>"
+        yield f"<figcaption>{title}{worst}{more}: {span}</figcaption></figure>"
 
 
-def _worst(step: Sequence[TimePoint], place: int, missing: bool) -> float | None:
-    values = [(one.missing_share if missing else one.psi)[place] for one in step]
+def _worst(step: Sequence[TimePoint], place: int, missing: bool, least: int) -> float | None:
+    enough = [one for one in step if _values(one, place) >= least]
+    values = [(one.missing_share if missing else one.psi)[place] for one in enough]
     return max((value for value in values if value is not None), default=None)
+
+
+def _values(point: TimePoint, place: int) -> float:
+    """How many rows of a window have a value."""
+    return point.rows * (1 - (point.missing_share[place] or 0.0))
 
 
 def _steps(timeline: Sequence[TimePoint], limit: int) -> _Steps:

@@ -133,7 +133,7 @@ def line(points: Sequence[tuple[float, float | None]], title: str, *, percent: b
     width, height, left, right, top, base = _LINE
     values = [value for _, value in points if value is not None]
     if not values:
-        return f'<p class="none">{escape(title)}: no rows</p>'
+        return f'<p class="none">{escape(title)}: no window with rows enough</p>'
     high, below = _ceiling(max(0.0, *values)), max(-value for value in values)
     low = -_ceiling(below) if below > 0 else 0.0
     scale = (base - top) / (high - low)

@@ -209,7 +209,7 @@ def test_a_line_has_gaps_and_dots() -> None:
     drawn = line([(0.0, 1.0), (0.25, 2.0), (0.5, None), (0.75, 1.0), (1.0, None)], "t")
     (path,) = re.findall(r'class="s" d="([^"]*)"', drawn)
     assert re.sub(r"[0-9.]+ [0-9.]+", "", path) == "MLMh.1"
-    assert "no rows" in line([(0.0, None)], "t")
+    assert "no window" in line([(0.0, None)], "t")
 
 
 @pytest.mark.parametrize(
