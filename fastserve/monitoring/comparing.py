@@ -91,8 +91,7 @@ class FeatureComparison(Stated):
         Of unseen categories only what chance does not give: a reference lacks some of the rare ones.
         """
         chi_square, degrees = self.distances.get("chi_square"), self.distances.get("degrees")
-        unseen = self._outside_by_chance
-        if self.kind == "category" and unseen > self.reference.outside:
+        if self.kind == "category" and (unseen := self._outside_by_chance) > self.reference.outside:
             reference = np.array([*self.reference.counts, unseen], np.int64)
             live = np.array([*self.live.counts, self.live.outside], np.int64)
             chi_square = distances(reference, live, np.array([0, live.size])).chi_square.item()
@@ -130,14 +129,19 @@ class FeatureComparison(Stated):
     @property
     def _outside_by_chance(self) -> int:
         """Give the reference's rows out of range or unseen, and as many more as chance may have kept away."""
-        before, after = self.reference.outside, self.live.outside
+        before = self.reference.outside
+        as_live = self.reference.rows * self.live.outside // max(self.live.rows, 1)
+        if as_live <= before:
+            return before
+        return min(before + (2 if self.kind == "number" else self._alone), as_live)
+
+    @property
+    def _alone(self) -> int:
+        """Give the reference's rows of such categories as others may have had in their place."""
         counts = self.reference.counts
         rarest = min(filter(None, counts), default=1)
-        seldom = (rarest, rarest + 1) if before else (1,)
-        by_times = (int(counts.count(times) * math.sqrt(times)) for times in seldom)
-        alone = 2 if self.kind == "number" else max(by_times)
-        as_live = self.reference.rows * after // max(self.live.rows, 1)
-        return max(before, min(before + alone, as_live))
+        seldom = (rarest, rarest + 1) if self.reference.outside else (1,)
+        return max(int(counts.count(times) * math.sqrt(times)) for times in seldom)
 
     def _moved(self, before: int, after: int) -> Moved:
         reference, live = (
