@@ -5,6 +5,7 @@ Colours come from the page's style by class: `r` reference, `l` live, `t` text, 
 
 import math
 import sys
+import unicodedata
 from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import pairwise
@@ -120,12 +121,23 @@ def rows(shown: Sequence[Slot], title: str) -> str:
     parts = [_open(_WIDTH, high + 16, title), _grid(top, _NAMES, _RIGHT - 14, 0, high, upright=True)]
     for place, one in enumerate(shown):
         y, more = place * _ROW + 6, " o" if one.odd else ""
-        parts.append(_text(_NAMES - 6, y + 11, cut(one.name, 26), anchor="end"))
+        parts.append(_text(_NAMES - 6, y + 11, _beside_bars(one.name), anchor="end"))
         for side, share, shift in (("r", one.reference, 0), ("l", one.live, 7)):
             if share > 0:
                 wide = max(share / top * (_RIGHT - 14 - _NAMES), 0.5)
                 parts.append(f'<path class="{side}{more}" d="M{_NAMES} {y + shift}h{wide:.1f}v7H{_NAMES}z"/>')
     return "".join([*parts, "</svg>"])
+
+
+def _beside_bars(name: str) -> str:
+    """Cut a name to the room that there is, by about what its letters take at 11 px: its beginning counts."""
+    room = _NAMES - 8.0
+    for place, letter in enumerate(name):
+        is_wide = letter in "MW@" or unicodedata.east_asian_width(letter) in "WF"
+        room -= 11.0 if is_wide else 8.0 if letter.isupper() else 6.6
+        if room < 0:
+            return cut(name, place)
+    return name
 
 
 def line(points: Sequence[tuple[float, float | None]], title: str, *, percent: bool = False) -> str:

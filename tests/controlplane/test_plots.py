@@ -1,4 +1,4 @@
-"""The curves of a report's page."""
+"""The plots of a report's page: what is drawn of few rows and of long names."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -7,10 +7,11 @@ import pytest
 
 from fastserve.controlplane.html import render_html
 from fastserve.controlplane.reporting import TimePoint
+from fastserve.controlplane.svg import Slot, rows
 from tests.controlplane.fleets import number, report
 
 
-def windows(*rows: int, missing: float = 0.0) -> tuple[TimePoint, ...]:
+def windows(*sizes: int, missing: float = 0.0) -> tuple[TimePoint, ...]:
     """One an hour."""
     start, hour = datetime(2013, 7, 1, tzinfo=UTC), timedelta(hours=1)
     return tuple(
@@ -21,7 +22,7 @@ def windows(*rows: int, missing: float = 0.0) -> tuple[TimePoint, ...]:
             psi=(0.2 if each else None,),
             missing_share=(missing if each else None,),
         )
-        for at, each in enumerate(rows)
+        for at, each in enumerate(sizes)
     )
 
 
@@ -43,3 +44,17 @@ def test_the_psi_of_a_few_rows_is_not_drawn(timeline: tuple[TimePoint, ...], dra
     assert re.sub(r"[0-9.]+ [0-9.]+", "", found) == drawn
     assert ("windows of fewer than 30 values left out" in psi) == said
     assert 'class="s"' in missing and "left out" not in missing
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("carrier", "carrier"),
+        ("a merchant of the north sea coast", "a merchant of the north…"),
+        ("INTERNATIONAL WHOLESALE GOODS", "INTERNATIONAL WHOLE…"),
+        ("とてもとても長い名前の市町村とても長い名前", "とてもとても長い名前の市町…"),
+    ],
+)
+def test_a_long_name_beside_bars_keeps_its_beginning(name: str, shown: str) -> None:
+    """It ends at the bars: what has no room is cut off at the left by the edge of the plot."""
+    assert f'text-anchor="end">{shown}</text>' in rows([Slot(name, 0.5, 0.5)], "t")
