@@ -25,6 +25,9 @@ MAX_BYTES = 19 * 10**6
 _VALUES_A_BIN = 5
 """Of a window whose PSI is drawn: with fewer it is large without any drift."""
 
+_FEW = 0.01
+"""Missing, to which an axis goes at least."""
+
 _HEADS = (
     ("feature", "text"),
     ("role", "text"),
@@ -194,14 +197,15 @@ def _lines(place: int, feature: FeatureComparison, steps: _Steps) -> Iterator[st
     (_, first), (_, last) = steps[0], steps[-1]
     span = f"{_when(first[0].start)} to {_when(last[-1].end)}"
     worst = ", the highest of each few windows" if len(first) > 1 else ""
-    for title, least, percent in (
-        ("PSI over time", _VALUES_A_BIN * (int(feature.distances.get("degrees") or 0) + 1), False),
-        ("missing share over time", 0, True),
+    enough = _VALUES_A_BIN * (int(feature.distances.get("degrees") or 0) + 1)
+    for title, least, percent, high in (
+        ("PSI over time", enough, False, SOME),
+        ("missing share over time", 0, True, _FEW),
     ):
         points = [(at, _worst(step, place, percent, least)) for at, step in steps]
         few = any(0 < _values(one, place) < least for _, step in steps for one in step)
         more = f", windows of fewer than {least:,} values left out" if few else ""
-        yield f"<figure>{line(points, title, percent=percent)}"
+        yield f"<figure>{line(points, title, percent=percent, least=high)}"
         yield f"<figcaption>{title}{worst}{more}: {span}</figcaption></figure>"
 
 

@@ -140,13 +140,18 @@ def _beside_bars(name: str) -> str:
     return name
 
 
-def line(points: Sequence[tuple[float, float | None]], title: str, *, percent: bool = False) -> str:
-    """Draw values over time, which goes from 0 to 1; None is a gap."""
+def line(
+    points: Sequence[tuple[float, float | None]], title: str, *, percent: bool = False, least: float = 0.0
+) -> str:
+    """Draw values over time, which goes from 0 to 1; None is a gap.
+
+    The axis goes to `least` at least: what is nothing is to look like nothing.
+    """
     width, height, left, right, top, base = _LINE
     values = [value for _, value in points if value is not None]
     if not values:
         return f'<p class="none">{escape(title)}: no window with rows enough</p>'
-    high, below = _ceiling(max(0.0, *values)), max(-value for value in values)
+    high, below = _ceiling(max(least, *values)), max(-value for value in values)
     low = -_ceiling(below) if below > 0 else 0.0
     scale = (base - top) / (high - low)
     path, before, alone = "", False, False

@@ -46,6 +46,19 @@ def test_the_psi_of_a_few_rows_is_not_drawn(timeline: tuple[TimePoint, ...], dra
     assert 'class="s"' in missing and "left out" not in missing
 
 
+def test_what_is_nothing_looks_like_nothing() -> None:
+    """A PSI of 0.0002 filled its plot, and there was no room for the zeros of its axis."""
+    quiet = [
+        point.model_copy(update={"psi": (0.0002 * (-1) ** at,), "missing_share": (0.0001 * (at % 2),)})
+        for at, point in enumerate(windows(500, 500, 500))
+    ]
+    page = render_html(report(number(), timeline=tuple(quiet)))
+    psi, missing = page.split("PSI over time", 1)[1].split("missing share over time", 1)
+    labels = r'text-anchor="end">([^<]*)<'
+    assert set(re.findall(labels, psi)) == {"0", "0.1"}
+    assert set(re.findall(labels, missing)) == {"0%", "0.5%", "1%"}
+
+
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
