@@ -17,7 +17,7 @@ from fastserve.text import visible
 MAX_CATEGORIES = 20
 _WIDTH, _LEFT, _RIGHT = 560, 40, 556
 _TOP, _BASE = 8, 138
-_LABELS, _DIGIT, _MOST_DIGITS = 9, 7, 10
+_LABELS, _DIGIT, _MOST_DIGITS, _LONGEST = 9, 7, 10, 7
 _ROW, _NAMES = 19, 170
 _LINE = (272, 84, 40, 266, 8, 76)
 
@@ -185,13 +185,15 @@ def spark(shown: Sequence[Slot]) -> str:
 
 
 def short(value: float | None, digits: int = 4) -> str:
-    """Say a number in a few digits; a dash when there is none.
+    """Say a number in a few digits, with up to seven before the point in full; a dash when there is none.
 
     A subnormal one is 0: the first edge of a feature that begins at 0 lies as little below it.
     """
     if value is None:
         return "–"
-    return f"{0 if abs(value) < sys.float_info.min else value:.{digits}g}".replace("-", "−")
+    is_long = 10**digits - 0.5 <= abs(value) < 10**_LONGEST
+    said = f"{value:.0f}" if is_long else f"{0 if abs(value) < sys.float_info.min else value:.{digits}g}"
+    return said.replace("-", "−")
 
 
 def digits_apart(values: Sequence[float | None], least: int = 4) -> int:

@@ -22,7 +22,7 @@ from fastserve.cli.monitor import asking
 from fastserve.controlplane.reporting import Report
 from fastserve.monitoring.comparing import FeatureComparison
 from tests.cli.conftest import Run, environment, fails
-from tests.controlplane.fleets import category, number, report
+from tests.controlplane.fleets import category, number, report, side
 from tests.servers import free_port
 
 
@@ -80,7 +80,8 @@ def worst(psi: float | None, name: str) -> FeatureComparison:
 
 
 def test_a_table_with_the_worst_first(call: Run, plane: Plane) -> None:
-    found = report(worst(0.5, "wind"), category("carrier"), worst(-0.0004, "rain"), worst(None, "dew"))
+    rain = worst(-0.0004, "rain").model_copy(update={"live": side((5, 5, 10, 20, 30, 20), 10, 25, -52_340.6)})
+    found = report(worst(0.5, "wind"), category("carrier"), rain, worst(None, "dew"))
     done = call("monitor", "report", "flights", "--control", plane.tells(found))
     assert (done.returncode, done.stderr) == (0, "")
     title, span, heads, *rows = done.stdout.splitlines()
@@ -88,7 +89,7 @@ def test_a_table_with_the_worst_first(call: Run, plane: Plane) -> None:
     assert "12,345 live rows, 2013-07-01 00:00 to 2013-07-02 00:00 UTC; 1,000 reference rows" in span
     assert heads.split() == ["FEATURE", "ROLE", "PSI", "JS", "KS", "MISSING", "OUTSIDE", "MEAN", "LIVE"]
     assert [row.split()[0] for row in rows] == ["wind", "carrier", "rain", "dew"]
-    wind, carrier, rain, dew = rows
+    wind, carrier, still, dew = rows
     assert wind.split()[1:5] == ["input", "0.500", "0.200", "0.120"]
     assert "0.0% → 10.0%" in wind
     assert "0.0% → 25.0%" in wind
@@ -96,7 +97,8 @@ def test_a_table_with_the_worst_first(call: Run, plane: Plane) -> None:
     assert wind.rstrip().endswith("▁▁▃▅█▅▃")  # below, four bins, above, missing
     assert carrier.split()[4] == "–"
     assert "0.0% → 7.0%" in carrier
-    assert rain.split()[2] == "0.000"
+    assert still.split()[2] == "0.000"
+    assert "2 → -52341" in still
     assert dew.split()[2] == "–"
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from fastserve.controlplane.html import render_html
 from fastserve.controlplane.reporting import TimePoint
-from fastserve.controlplane.svg import Slot, rows
+from fastserve.controlplane.svg import Slot, rows, short
 from tests.controlplane.fleets import number, report
 
 
@@ -71,3 +71,20 @@ def test_what_is_nothing_looks_like_nothing() -> None:
 def test_a_long_name_beside_bars_keeps_its_beginning(name: str, shown: str) -> None:
     """It ends at the bars: what has no room is cut off at the left by the edge of the plot."""
     assert f'text-anchor="end">{shown}</text>' in rows([Slot(name, 0.5, 0.5)], "t")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (52_340.6, "52341"),
+        (-9_999.6, "−10000"),
+        (9_999.4, "9999"),
+        (9_999_999.4, "9999999"),
+        (1.76446e12, "1.764e+12"),
+        (0.000123456, "0.0001235"),
+        (float("inf"), "inf"),
+        (None, "–"),
+    ],
+)
+def test_a_salary_is_said_in_full(value: float | None, said: str) -> None:
+    assert short(value) == said

@@ -5,7 +5,7 @@ from rich.text import Text
 
 from fastserve.cli.tables import Fitting, figure, share, text
 from fastserve.controlplane.reporting import Report
-from fastserve.controlplane.svg import digits_apart, slots
+from fastserve.controlplane.svg import digits_apart, short, slots
 from fastserve.monitoring.comparing import FeatureComparison
 
 _HEADERS = ("FEATURE", "ROLE", "PSI", "JS", "KS", "MISSING", "OUTSIDE", "MEAN", "LIVE")
@@ -35,7 +35,7 @@ def report_parts(report: Report, top: int) -> list[RenderableType]:
 def _cells(feature: FeatureComparison) -> list[str | Text]:
     found, sides = feature.distances, (feature.reference, feature.live)
     means = [side.moments.mean if side.moments else None for side in sides]
-    mean = f".{digits_apart(means)}g"
+    digits = digits_apart(means)
     return [
         feature.feature,
         feature.role,
@@ -50,7 +50,7 @@ def _cells(feature: FeatureComparison) -> list[str | Text]:
             " → ".join(share(side.outside, side.rows) for side in sides),
             style=_STYLES.get(feature.outside.grade, ""),
         ),
-        "–" if means == [None, None] else " → ".join(figure(one, mean) for one in means),
+        "–" if means == [None, None] else " → ".join(short(one, digits).replace("−", "-") for one in means),
         _bars(feature),
     ]
 
