@@ -7,7 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -114,7 +114,8 @@ def complain(error: BaseException) -> None:
 
 def note(line: str) -> None:
     """One line for the person at the terminal, on stderr."""
-    sys.stderr.write(f"fastserve: {visible(line)}\n")
+    with suppress(OSError):  # a full disk: what was asked for goes on
+        sys.stderr.write(f"fastserve: {visible(line)}\n")
 
 
 def say(line: str) -> None:

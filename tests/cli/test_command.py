@@ -16,14 +16,16 @@ from tests.servers import free_port, request, running
 from tests.waiting import until
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_server_whose_standard_streams_are_closed(tmp_path: Path, closed: str) -> None:
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full"])
+def test_a_server_whose_standard_streams_are_closed_or_full(tmp_path: Path, closed: str) -> None:
     port = free_port()
     command = (
         f"exec '{sys.executable}' -m fastserve.cli serve --registry '{tmp_path}' --port {port} --workers 2"
     )
     process = subprocess.Popen(
-        ["sh", "-c", f"{command} --control-port 0 {closed}"], env=environment(), stderr=subprocess.DEVNULL
+        ["sh", "-c", f"{command} --control-port 0 --grpc-port 9001 {closed}"],
+        env=environment(PYTHONUNBUFFERED=""),
+        stderr=subprocess.DEVNULL,
     )
     try:
         until(lambda: is_live(port))
@@ -36,12 +38,11 @@ def test_a_server_whose_standard_streams_are_closed(tmp_path: Path, closed: str)
     "arguments", [("--version",), ("models", "list", "--json", "--registry", "."), ("--help",)]
 )
 def test_what_cannot_be_printed_is_told_with_exit_code_1(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    buffered = {name: value for name, value in environment().items() if name != "PYTHONUNBUFFERED"}
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "fastserve.cli", *arguments],
             cwd=tmp_path,
-            env=buffered,
+            env=environment(PYTHONUNBUFFERED=""),
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
