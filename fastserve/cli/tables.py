@@ -4,14 +4,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from fastserve.text import visible
 
-_PIPE_COLUMNS = 200
-_MAX_COLUMNS = 10_000
+_PIPE_COLUMNS = 10_000
 _MAX_CELL = 2_000
 _GAP = 2
 _NAME = 24
@@ -21,9 +19,7 @@ def show(*parts: RenderableType) -> None:
     """Print tables to standard output; into a pipe they are as wide as they need to be."""
     console = Console()
     if not console.is_terminal:
-        options = console.options.update(width=_MAX_COLUMNS, max_width=_MAX_COLUMNS)
-        wanted = (Measurement.get(console, options, part).maximum for part in parts)
-        console.width = min(_MAX_COLUMNS, max(_PIPE_COLUMNS, *wanted))
+        console.width = _PIPE_COLUMNS
     console.print(*parts, sep="\n")
 
 
@@ -54,11 +50,6 @@ class Fitting:
         self._columns = dict(zip(headers, zip(*rows, strict=True), strict=True))
         self._right, self._spare = right, spare
 
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        """Say how wide the whole is."""
-        width = sum(self._widths(self._columns))
-        return Measurement(width, width).with_maximum(options.max_width)
-
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         """Give what there is room for."""
         kept, left_out = dict(self._columns), list[str]()
@@ -70,8 +61,6 @@ class Fitting:
             left_out.append(header)
         right = {place for place, header in enumerate(kept) if header in self._right}
         made = table(list(kept), list(zip(*kept.values(), strict=True)), right=right)
-        for column in made.columns[1:]:
-            column.no_wrap = True
         yield made
         if left_out:
             yield text(f"for {', '.join(left_out)} the terminal is too narrow", style="dim")

@@ -1,5 +1,6 @@
 """`fastserve monitor report` and `watch` against a control plane that says what a test wants it to say."""
 
+import errno
 import json
 import os
 import pty
@@ -52,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Plane
 
     def do_GET(self) -> None:
-        self.server.asked.append(self.path)
+        self.server.asked.append(self.requestline.split()[1])  # `path` has one slash where there are two
         self.send_response(self.server.status)
         for name, value in self.server.headers.items():
             self.send_header(name, value)
@@ -129,6 +130,18 @@ def test_the_address_of_the_configuration(call: Run, plane: Plane, tmp_path: Pat
     away = {"FASTSERVE_MONITORING__CONTROL_URL": f"{plane.url}/", "FASTSERVE_SERVER__CONTROL_PORT": "0"}
     assert call("monitor", "report", "flights", **away).returncode == 0
     assert len(plane.asked) == 3
+    assert all(asked.startswith("/v2/") for asked in plane.asked)
+
+
+@pytest.mark.parametrize(
+    ("host", "asked"),
+    [("::", "http://[::1]:8002"), ("0.0.0.0", "http://127.0.0.1:8002"), ("fd00::1", "http://[fd00::1]:8002")],
+)
+def test_where_one_listens_and_where_it_is_asked(
+    monkeypatch: pytest.MonkeyPatch, host: str, asked: str
+) -> None:
+    monkeypatch.setenv("FASTSERVE_CONTROL__HOST", host)
+    assert asking.address(None, None) == asked
 
 
 def test_a_proxy_is_not_asked(call: Run, plane: Plane) -> None:
@@ -195,8 +208,11 @@ def test_names_of_strangers_move_no_cursor(call: Run, plane: Plane) -> None:
 @pytest.mark.parametrize("verb", ["report", "watch"])
 class TestWhatGoesWrong:
     def test_nobody_there(self, call: Run, verb: str) -> None:
-        url = f"http://127.0.0.1:{free_port()}"
-        fails(call("monitor", verb, "flights", "--control", url), 1, f"{url} does not answer", "refused")
+        for scheme in ("http", "https"):
+            url = f"{scheme}://127.0.0.1:{free_port()}"
+            words = f"{url} does not answer ([Errno {errno.ECONNREFUSED}] Connection refused)"
+            fails(call("monitor", verb, "flights", "--control", url), 1, words)
+        fails(call("monitor", verb, "flights", "--control", "http://[::1"), 1, "http://[::1 does not answer")
 
     def test_an_unknown_model(self, call: Run, plane: Plane, verb: str) -> None:
         url = plane.refuses(404, "model 'flihgts' is not known")
@@ -247,6 +263,18 @@ class TestWhatGoesWrong:
         with socket.create_server(("127.0.0.1", 0)) as mute:
             url = f"http://127.0.0.1:{mute.getsockname()[1]}"
             fails(call("monitor", verb, "m", "--control", url), 1, "has not answered within 0.05 s")
+
+    def test_who_speaks_no_http(self, call: Run, verb: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as ssh:
+
+            def greet() -> None:
+                with ssh.accept()[0] as one:
+                    one.recv(65_536)
+                    one.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+            threading.Thread(target=greet).start()
+            url = f"http://127.0.0.1:{ssh.getsockname()[1]}"
+            fails(call("monitor", verb, "m", "--control", url), 1, f"{url} does not answer (SSH-2.0")
 
     def test_an_answer_that_ends_early(self, call: Run, plane: Plane, verb: str) -> None:
         plane.headers, plane.body = {"Content-Length": "9999"}, b"{}"

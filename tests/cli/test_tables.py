@@ -138,6 +138,10 @@ def test_numbers_are_flush_right() -> None:
     ]
 
 
+def test_what_a_narrow_terminal_has_no_line_for_goes_on_in_the_next() -> None:
+    assert "".join(lines(tables.table(["X"], [["abcdefghij" * 3]]), width=20)[1:]) == "abcdefghij" * 3
+
+
 def test_nothing_is_shown_that_has_no_end() -> None:
     shown = lines(tables.table(["X"], [["a" * 100_000]]), width=10_000)
     assert len("".join(shown)) < 3_000
@@ -200,6 +204,11 @@ def test_sizes(count: int | None, shown: str) -> None:
     assert tables.size(count) == shown
 
 
+def test_nothing_and_none_are_told_apart() -> None:
+    assert (tables.figure(0.0, ".3f"), tables.figure(None, ".3f")) == ("0.000", "–")
+    assert (tables.share(0, 5), tables.share(0, 0)) == ("0.0%", "–")
+
+
 def test_progress_is_for_a_terminal_only(capsys: pytest.CaptureFixture[str]) -> None:
     with progress("reading", 100, "bytes", quiet=False) as advance:
         advance(100, "flights/1")
@@ -208,7 +217,7 @@ def test_progress_is_for_a_terminal_only(capsys: pytest.CaptureFixture[str]) -> 
 
 _BAR = (
     "from fastserve.cli.progress import progress\n"
-    "with progress('reading', 2048, 'bytes', quiet={quiet}) as advance:\n"
+    "with progress('\\x1b[2Jreading', 2048, 'bytes', quiet={quiet}) as advance:\n"
     "    advance(1024, 'flights/[red]1\\x1b[2J')\n"
     "print('done')\n"
 )
