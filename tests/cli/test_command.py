@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -207,6 +208,34 @@ def test_a_signal_ends_serving_with_0(
         server.process.send_signal(number)
         assert server.process.wait(30) == 0
         assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_control_plane_alone_does_as_its_flags_say_and_ends_with_its_terminal(tmp_path: Path) -> None:
+    address = "127.0.0.2", free_port()
+    command = [sys.executable, "-m", "fastserve.cli", "control", "--registry", ".", "--log-level", "warning"]
+    process = subprocess.Popen(
+        [*command, "--control-host", address[0], "--control-port", str(address[1])]
+        + ["--database", "sqlite:///here.db"],
+        cwd=tmp_path,
+        env=environment(FASTSERVE_CONTROL__TOKEN="x" * 16),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        until(lambda: gives_metrics(address))
+    finally:
+        process.send_signal(signal.SIGHUP)
+        _, log = process.communicate(timeout=30)
+    assert (process.returncode, log) == (0, "")
+    assert (tmp_path / "here.db").exists()
+
+
+def gives_metrics(address: tuple[str, int]) -> bool:
+    with contextlib.suppress(OSError), contextlib.closing(HTTPConnection(*address, timeout=20)) as asking:
+        asking.request("GET", "/metrics")
+        return asking.getresponse().status == 200
+    return False
 
 
 def test_ports_of_what_is_not_there_are_taken_with_a_word(tmp_path: Path) -> None:

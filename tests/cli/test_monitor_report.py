@@ -233,7 +233,7 @@ class TestWhatGoesWrong:
         fails(call("monitor", verb, "m@2", "--control", url), 1, "were watched: give\\x1b it a profile")
 
     @pytest.mark.parametrize(
-        "body", [b"", b"<html>", b"[]", b'{"error": 5}', b'{"error": " "}', b"\xff" * 2**17]
+        "body", [b"", b"<html>", b"[]", b"{}", b'{"error": 5}', b'{"error": " "}', b"\xff" * 2**17]
     )
     def test_an_error_without_a_reason(self, call: Run, plane: Plane, verb: str, body: bytes) -> None:
         plane.status, plane.body = 502, body
