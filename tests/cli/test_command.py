@@ -213,10 +213,10 @@ def test_a_signal_ends_serving_with_0(
 @pytest.mark.usefixtures("terminal")
 def test_a_control_plane_alone_does_as_its_flags_say_and_ends_with_its_terminal(tmp_path: Path) -> None:
     address = "127.0.0.2", free_port()
-    command = [sys.executable, "-m", "fastserve.cli", "control", "--registry", ".", "--log-level", "warning"]
+    flags = ["--control-host", address[0], "--control-port", str(address[1]), "--log-level", "warning"]
+    flags += ["--registry", ".", "--database", "sqlite:///here.db"]
     process = subprocess.Popen(
-        [*command, "--control-host", address[0], "--control-port", str(address[1])]
-        + ["--database", "sqlite:///here.db"],
+        [sys.executable, "-m", "fastserve.cli", "control", *flags],
         cwd=tmp_path,
         env=environment(FASTSERVE_CONTROL__TOKEN="x" * 16),
         stderr=subprocess.PIPE,

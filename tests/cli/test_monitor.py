@@ -318,6 +318,18 @@ def test_models_that_have_no_profile(call: Run, store: Registry, tmp_path: Path)
         assert store.profile(name, 1) is None
 
 
+def test_a_scalar_beside_rows_is_told(call: Run, tmp_path: Path) -> None:
+    mean = onnx.helper.make_node("ReduceMean", ["x"], ["y"], keepdims=0)
+    same = onnx.helper.make_node("Identity", ["x"], ["z"])
+    x, z = (tensor(name, onnx.TensorProto.FLOAT, ["batch", 3]) for name in "xz")
+    scalar = tensor("y", onnx.TensorProto.FLOAT, [])
+    (tmp_path / "mean.onnx").write_bytes(model_bytes([mean, same], [x], [scalar, z]))
+    csv(tmp_path / "rows.csv", {"a": [1, 1], "b": [2, 2], "c": [3, 3]})
+    done = call("monitor", "profile", "rows.csv", "--model", "mean.onnx", "--out", "p.json")
+    said = "fastserve: the model failed: output 'y' has [] rows for 2 rows of input"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, said)
+
+
 def test_outputs_that_cannot_be_described_are_left_out(call: Run, store: Registry, tmp_path: Path) -> None:
     (tmp_path / "wide.onnx").write_bytes(identity(onnx.TensorProto.FLOAT, "batch", 5_000))
     publish(store, tmp_path / "wide.onnx", name="wide")

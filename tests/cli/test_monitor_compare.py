@@ -71,6 +71,9 @@ def test_compare_leaves_out_what_cannot_be_compared(call: Run, tmp_path: Path) -
         1,
         "'at' is of type timestamp",
     )
+    write(arrow.table({"x": [1.0] * 3, **{f"t{n}": times for n in range(10)}}), tmp_path / "b.parquet")
+    told_of = call("monitor", "compare", "b.parquet", "b.parquet").stderr.splitlines()
+    assert (len(told_of), told_of[-1]) == (9, "fastserve: left out likewise: 2 more columns")
     write(arrow.table({"at": times}), tmp_path / "b.parquet")
     fails(call("monitor", "compare", "b.parquet", "b.parquet"), 1, "no column of numbers, text or bools")
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -87,9 +88,12 @@ def test_an_empty_variable_is_one_that_is_not_set(traced: Traced) -> None:
     assert "opentelemetry" not in log and "Traceback" not in log
 
 
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def find(_: str) -> ModuleSpec | None:
-        return None
+@pytest.mark.parametrize("missing", ["opentelemetry", "opentelemetry.sdk"])
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    def find(name: str) -> ModuleSpec | None:
+        if name.startswith(f"{missing}."):
+            raise ModuleNotFoundError(missing)
+        return None if name == missing else find_spec(name)
 
     monkeypatch.setattr(switch, "find_spec", find)
     with pytest.raises(ConfigError, match=r"pip install 'fastserve\[otel\]'"):
@@ -149,7 +153,9 @@ def test_what_keeps_tracing_from_starting_is_told(
         require_tracing(ON)
 
 
-def test_the_sdk_disabled_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sdk_disabled_is_off(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setenv("OTEL_SDK_DISABLED", "TRUE")
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "nonsense")
     require_tracing(ON)
     assert open_tracing(ON) is None
+    assert caplog.messages == ["tracing is enabled, but OTEL_SDK_DISABLED turns it off"]
