@@ -155,6 +155,8 @@ def test_serving_imports_nothing_of_training() -> None:
             "fastserve: --workers: server.workers is '0', but it takes",
         ),
         (("serve", "--registry", ".", "--log-level", "loud"), "fastserve: --log-level: log.level is 'loud'"),
+        (("serve", "--registry", ""), "it is empty, not a directory"),
+        (("serve", "--registry", "/dev/null"), "'/dev/null' is a file, not a directory"),
         (("serve", "--config", "none.yaml"), "none.yaml"),
         (("serve", "--registry", ".", "--require-signature", "none.pem"), "none.pem"),
         (("serve", "--prot", "1"), "--prot"),

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from io import BytesIO
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, PAGESIZE, mmap
 from pathlib import Path
 
@@ -41,6 +42,17 @@ def test_only_what_is_in_memory_is_chosen() -> None:
     assert chosen(array) == 0
     array[: _BYTES // 2] = 1
     assert _BYTES // 2 // _HUGE_BYTES - 1 <= chosen(array) <= _BYTES // 2 // _HUGE_BYTES
+
+
+def test_blocks_lie_within_anonymous_memory_on_their_boundaries() -> None:
+    maps = (
+        "300000-900000 rw-p 00000000 00:00 0 \n"
+        "a00000-c00000 rw-p 00000000 00:00 0                    [heap]\n"
+        "c00000-e00000 rw-p 00000000 fe:01 42                   /usr/lib/libc.so.6\n"
+        "e00000-1000000 r--p 00000000 00:00 0 \n"
+    )
+    own = np.full(0x1000000 // PAGESIZE, 1 << 63 | 1 << 56, np.uint64)
+    assert list(_dense(maps, BytesIO(own.tobytes()))) == [0x400000, 0x600000, 0xA00000]
 
 
 @linux

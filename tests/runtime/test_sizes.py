@@ -49,6 +49,8 @@ def test_a_run_that_fails_on_two_sizes_is_the_clients_doing(tmp_path: Path) -> N
     ) as refused:
         run(3, 4)
     assert refused.value.field == "input 'b'"
+    with pytest.raises(InvalidRequest, match=r"^input 'b' has 3 .* where input 'a' has 4"):
+        run(4, 3)
 
 
 def test_rows_may_have_to_be_as_many_as_columns(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """What the warm-up learns: costs, limits, and whether rows stay apart."""
 
+import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from fastserve.clock import ManualClock
 from fastserve.errors import InvalidRequest, ModelFailed
 from fastserve.runtime import Bound, OnnxRuntime, RuntimeOptions, observed, warm
+from fastserve.runtime.examples import blank_rows, first_that_runs
 from fastserve.runtime.warmup import fit
 from fastserve.types import Array, DataType, Signature, TensorSpec
 from tests import models
@@ -266,6 +269,41 @@ def test_an_output_that_calls_the_batch_1_is_batched_all_the_same(tmp_path: Path
     model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 1
     table = warm(load(tmp_path, model.SerializeToString()), 8, 60_000)
     assert (table.batchable, table.max_rows) == (True, 8)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        *(((-1, -1), (1, size)) for size in (1, 8, 32, 256, 1024)),
+        ((-1, 3, -1, -1), (1, 3, 224, 224)),
+        ((-1, -1, -1, -1), (1, 3, 256, 256)),
+        ((-1, -1, -1, -1), (1, 32, 32, 3)),
+    ],
+)
+@pytest.mark.parametrize("batched", [True, False])
+def test_a_model_that_takes_one_size_only_is_tried_with_it(
+    given: tuple[int, ...], wanted: tuple[int, ...], batched: bool
+) -> None:
+    tried: list[tuple[int, ...]] = []
+
+    def takes(inputs: list[Array]) -> list[Array]:
+        tried.append(inputs[0].shape)
+        if tried[-1] not in (wanted, wanted[1:]):
+            raise ModelFailed(f"not {tried[-1]}")
+        return inputs
+
+    spec = TensorSpec("x", DataType.FP32, given if batched or len(given) == 4 else given[1:])
+    signature = Signature((spec,), (spec,), batched)
+    assert first_that_runs(signature, takes)[0][0].shape == tried[-1]
+    assert max(map(math.prod, tried)) <= 2**20
+    wanted, first = (0,), tried[0]
+    with pytest.raises(ModelFailed, match=re.escape(f"not {first}")):
+        first_that_runs(signature, takes)
+
+
+def test_a_model_of_fixed_sizes_is_tried_once() -> None:
+    spec = TensorSpec("x", DataType.FP32, (-1, 3))
+    assert len(list(blank_rows(Signature((spec,), (spec,), batched=True)))) == 1
 
 
 def test_an_example_replaces_zeros(tmp_path: Path) -> None:
