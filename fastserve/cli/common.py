@@ -59,7 +59,6 @@ ConfigFile = Annotated[
     typer.Option(
         "--config",
         metavar="FILE",
-        exists=True,
         dir_okay=False,
         envvar="FASTSERVE_CONFIG",
         help="YAML file with settings, which the environment and the flags win over.",
@@ -153,7 +152,7 @@ def told(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise FastserveError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise FastserveError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def end_on_hangup() -> None:

@@ -185,6 +185,14 @@ def test_what_is_archived_is_looked_at_only_when_asked(models: Run, tmp_path: Pa
     assert models("verify", "--all").returncode == 1
 
 
+def test_what_no_server_looks_at_is_named(models: Run, tmp_path: Path) -> None:
+    shutil.copytree(tmp_path / "reg/other", tmp_path / "reg/my model")
+    done = models("verify")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("fastserve: 'my model': ")
+    assert models("verify", "other").returncode == 0
+
+
 def test_files_of_strangers_do_not_colour_the_terminal(models: Run, tmp_path: Path) -> None:
     (tmp_path / "reg/double/model.yaml").write_text('"\\e[2J": 1\n')
     done = models("verify")

@@ -114,7 +114,7 @@ def test_what_makes_no_line_changes_nothing(directory: Path, details: dict[str, 
     assert raw(directory) == before
 
 
-def test_a_change_that_fails_leaves_no_line(directory: Path) -> None:
+def test_a_change_that_fails_leaves_no_line(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = sorted((path.name, path.read_bytes()) for path in directory.iterdir())
 
     def fail() -> None:
@@ -124,6 +124,11 @@ def test_a_change_that_fails_leaves_no_line(directory: Path) -> None:
         with pytest.raises(ValueError, match=r"^no$"):
             log.commit("note", {}, fail)
         assert sorted((path.name, path.read_bytes()) for path in directory.iterdir()) == before
+        (directory / "1").mkdir()
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "ftruncate", lambda *_: os.close(-1))  # the line cannot be taken back
+            with pytest.raises(ValueError, match=r"^no$"):
+                log.commit("gc", {"version": 1}, fail)
         log.commit("note", {"number": 5})
     assert numbers(directory) == list(range(6))
     assert check(directory) == []

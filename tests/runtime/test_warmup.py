@@ -114,6 +114,23 @@ def test_an_output_that_is_squeezed_has_the_dimensions_of_more_rows_than_one(tmp
     assert runtime.run([np.zeros((3, 1), np.float32)])[0].shape == (3,)
 
 
+def test_an_output_of_which_nothing_is_known_is_shown_as_it_comes() -> None:
+    class Window(Puppet):
+        def run(self, inputs: Sequence[Array]) -> list[Array]:
+            if inputs[0].shape != (8,):
+                raise ModelFailed("it takes eight samples")
+            return [np.zeros(2, np.float32)]
+
+    puppet, window = Puppet(lambda rows: 0), Window(lambda rows: 0)
+    unknown = (TensorSpec("y", DataType.FP32, ()),)
+    puppet.signature = replace(puppet.signature, outputs=unknown)
+    signature, _ = observed(puppet)
+    assert (signature.batched, signature.outputs[0].shape) == (True, (-1, -1))
+    window.signature = Signature((TensorSpec("x", DataType.FP32, (-1,)),), unknown, batched=True)
+    signature, _ = observed(window)
+    assert not signature.batched, "eight samples are no eight rows"
+
+
 @pytest.mark.parametrize(("window", "samples"), [(1, 1), (4, 8)])
 def test_a_scalar_has_no_rows(tmp_path: Path, window: int, samples: int) -> None:
     """Only a run tells it from an output of which nothing is known, and that of a signal may need some samples."""
