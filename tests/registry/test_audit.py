@@ -206,6 +206,7 @@ def test_a_head_that_is_gone_damaged_or_of_another_log(directory: Path) -> None:
         log.commit("note", {"number": 5})
     assert any(".audit-head is missing" in problem for problem in check(directory))
     assert [line.event for line in reading.lines(directory)] == ["note"] * 5 + ["audit-broken", "note"]
+    assert [line.seq for line in reading.lines(directory)] == list(range(1, 8))
 
 
 def test_a_log_that_is_gone(directory: Path) -> None:

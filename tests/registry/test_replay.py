@@ -1,5 +1,6 @@
 """What a log says is what the files say, whatever was done, and lines that make no sense change nothing."""
 
+import os
 from typing import Any
 
 import pytest
@@ -59,3 +60,11 @@ def test_replaying_the_log_gives_the_state(tmp_path_factory: pytest.TempPathFact
     assert replay(registry.audit("m")) == state
     assert registry.check_audit("m") == []
     assert not state.archived & set(state.aliases.values())
+
+
+def test_a_line_that_a_disk_takes_in_pieces_is_whole(four: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    really = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: really(descriptor, data[:7]))
+    four.set_alias("m", "champion", 3)
+    assert four.check_audit("m") == []
+    assert replay(four.audit("m")) == four.state("m")

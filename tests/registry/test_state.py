@@ -256,6 +256,7 @@ def test_what_is_said_of_versions_that_are_gone_is_forgotten(
         ("desired.json", '{"archived": [[3]]}', r"'archived' must be a list of version numbers"),
         ("tags.json", '{"x": {}}', r"m/tags.json: 'x' must be a version"),
         ("tags.json", '{"3": []}', r"m/tags.json: '3' must be a version"),
+        ("tags.json", json.dumps({"3": dict.fromkeys(map("k{}".format, range(65)), "v")}), r"most 64 tags"),
         ("tags.json", '{"3": {"a": 1}}', r"m/tags.json: 'a' of version 3 must be a string"),
         ("tags.json", '{"3": {"a": "\\u0000"}}', r"m/tags.json: the tag 'a' takes a value"),
         ("tags.json", '{"3": {"a b": "c"}}', r"m/tags.json: 'a b' is not a tag's key"),

@@ -78,6 +78,7 @@ def test_links_out_are_refused_even_where_nothing_reads_them(
             published.verify("m", 1)
         link.unlink()
     link.symlink_to(version / "model.onnx")
+    (version / "folder").symlink_to("deep")
     assert published.verify("m", 1).version == 1
 
 
@@ -112,6 +113,26 @@ def test_too_large_is_said_before_anything_is_read(
         file.truncate(2**35)
     with pytest.raises(RegistryError, match=r"lifecycle.max_version_bytes"):
         published.verify("m", 1)
+
+
+def test_what_cannot_be_read_is_told(
+    published: Registry, version: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastserve.registry.files.hash_file", lambda _: os.close(-1))
+    with pytest.raises(RegistryError, match=r"^m/1 cannot be read: Bad file descriptor"):
+        published.verify("m", 1)
+
+
+@pytest.mark.parametrize(
+    "content", ["cut", "{}", "[]", '{"files": []}', '{"files": {"a": {}}}', '{"files": {"a": 1}}']
+)
+def test_a_manifest_without_files_is_wrong_and_not_on_its_way(
+    published: Registry, version: Path, content: str
+) -> None:
+    (version / "manifest.json").unlink()
+    (version / "manifest.json").write_text(content)
+    with pytest.raises(RegistryError, match=r"^m/1/manifest.json does not list files"):
+        published.is_complete("m", 1)
 
 
 def test_too_many_files(published: Registry, version: Path, monkeypatch: pytest.MonkeyPatch) -> None:
