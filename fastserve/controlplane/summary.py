@@ -20,7 +20,7 @@ from fastserve.controlplane.spans import DAY_MS, SPAN_MS, Span, Stored, choose
 from fastserve.controlplane.states import merge_into, unpack
 from fastserve.controlplane.tables import profiles, windows
 from fastserve.controlplane.windows import of_key
-from fastserve.monitoring.bins import Bins, measure
+from fastserve.monitoring.bins import Bins
 from fastserve.monitoring.comparing import FeatureComparison, compare, finite_or_none
 from fastserve.monitoring.profile import Profile, Sketch
 
@@ -212,9 +212,8 @@ def time_point(
     """Say how far a window is from the profile that the bins are of; gives the same psi as `compare`."""
     psi: list[float | None] = []
     missing: list[float | None] = []
-    for folded, sketch in zip(bins, sketches, strict=True):
-        found = measure(folded.reference, folded.of(sketch), folded.offsets)
-        psi += map(finite_or_none, found.psi.tolist())
+    for mine, sketch in zip(bins, sketches, strict=True):
+        psi += map(finite_or_none, mine.measure(sketch).psi.tolist())
         missing += [count / sketch.rows if sketch.rows else None for count in sketch.missing.tolist()]
     start, end = _time(start_ms), _time(end_ms)
     return TimePoint(start=start, end=end, rows=rows, psi=tuple(psi), missing_share=tuple(missing))

@@ -49,45 +49,37 @@ def with_unseen(sketch: CategorySketch) -> NDArray[np.int64]:
 
 
 class Bins:
-    """The bins that a tensor's distances are taken over, of its profile. Safe from any number of threads.
+    """The bins that a tensor's distances are taken over, with the reference rows of its profile in them.
 
-    Of numbers those of `Folding`, of categories one each and one of what is unseen.
+    Of numbers those of `Folding`, of categories one each and one of what is unseen. Safe from any number of
+    threads.
     """
 
     def __init__(self, profile: TensorProfile) -> None:
         numbers = [one for one in profile.features if isinstance(one, NumberFeature)]
         self._folding = Folding([one.edges for one in numbers]) if numbers else None
         if self._folding is not None:
-            self.offsets = self._folding.offsets
-            """Feature f owns the bins [offsets[f], offsets[f + 1]): int64 [features + 1]."""
-            self.reference = self._folding(
+            self._offsets = self._folding.offsets
+            self._reference = self._folding(
                 np.concatenate([np.array(one.counts, np.int64) for one in numbers])
             )
-            """Reference rows in every bin: int64 [bins]."""
         else:
             categories = [one for one in profile.features if isinstance(one, CategoryFeature)]
             counts = [np.array([*one.counts, one.unseen], np.int64) for one in categories]
-            self.offsets = np.cumsum([0, *map(len, counts)], dtype=np.int64)
-            self.reference = np.concatenate(counts)
+            self._offsets = np.cumsum([0, *map(len, counts)], dtype=np.int64)
+            self._reference = np.concatenate(counts)
 
-    def of(self, sketch: Sketch) -> NDArray[np.int64]:
-        """Give the rows that a sketch of the profile has in every bin: int64 [bins]."""
+    def measure(self, sketch: Sketch, edges: NDArray[np.float64] | None = None) -> Distances:
+        """Give the distances of `fastserve_core.distance` of what a sketch of the profile has counted.
+
+        The bias of psi is of the bins that hold anything: one without a row on either side, as that of what
+        is unseen mostly is, adds nothing to PSI by chance.
+        """
         if isinstance(sketch, NumberSketch):
             assert self._folding is not None
-            return self._folding(sketch.counts)
-        return with_unseen(sketch)
-
-
-def measure(
-    reference: NDArray[np.int64],
-    live: NDArray[np.int64],
-    offsets: NDArray[np.int64],
-    edges: NDArray[np.float64] | None = None,
-) -> Distances:
-    """Give the distances of `fastserve_core.distance`, where psi's bias is of the bins that hold anything.
-
-    A bin without a row on either side, as that of what is unseen mostly is, adds nothing to PSI by chance.
-    """
-    found = distances(reference, live, offsets, edges)
-    bias = (found.psi_raw - found.psi) / np.maximum(np.diff(offsets) - 1, 1)
-    return found._replace(psi=found.psi_raw - bias * found.degrees)
+            live = self._folding(sketch.counts)
+        else:
+            live = with_unseen(sketch)
+        found = distances(self._reference, live, self._offsets, edges)
+        bias = (found.psi_raw - found.psi) / np.maximum(np.diff(self._offsets) - 1, 1)
+        return found._replace(psi=found.psi_raw - bias * found.degrees)

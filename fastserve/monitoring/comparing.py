@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from fastserve.monitoring.bins import Bins, is_folded, measure
+from fastserve.monitoring.bins import Bins, is_folded
 from fastserve.monitoring.profile import CategoryFeature, NumberFeature, Sketch, TensorProfile
 from fastserve_core.distance import Distances, distances
 from fastserve_core.sketch import CategorySketch, NumberSketch
@@ -198,12 +198,11 @@ def compare(profile: TensorProfile, sketch: Sketch) -> list[FeatureComparison]:
     """
     counts = sketch.counts.tolist()
     binned = [tuple(counts[start:end]) for start, end in pairwise(sketch.offsets.tolist())]
-    bins = Bins(profile)
     if isinstance(sketch, NumberSketch):
         live, edges = _live_numbers(sketch, binned), _boundaries(profile, sketch)
     else:
         live, edges = _live_categories(sketch, binned), None
-    found = measure(bins.reference, bins.of(sketch), bins.offsets, edges)
+    found = Bins(profile).measure(sketch, edges)
     return [
         FeatureComparison(
             tensor=profile.tensor,
