@@ -78,7 +78,7 @@ class NumberRanges:
         self._low = list(map(min, self._low, low.tolist()))
         self._high = list(map(max, self._high, high.tolist()))
 
-    def edges(self, bins: int, slack: float = 0.0) -> list[tuple[float, ...]]:
+    def edges(self, bins: int, slack: float) -> list[tuple[float, ...]]:
         """Give the edges of every feature: the range, and within it the quantiles, ties merged.
 
         The first edge lies just below the smallest value, the last is the largest: two edges of a constant.
