@@ -89,7 +89,7 @@ class LoadThreads(Generic[H]):
 
         def job() -> None:
             try:
-                self._registry.record(model, event, version=version, reason=reason, pid=os.getpid())
+                self._registry.record(model, event, version=version, reason=reason)
             except FastserveError as error:
                 log.warning("model %s: '%s' is not in the audit log: %s", model, event, error)
 

@@ -1,6 +1,7 @@
 """Every change of a model's wishes: checked and written under the lock, with its line in the audit log."""
 
 import errno
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -157,14 +158,14 @@ def forget_gone(directory: Path) -> None:
                 state = put(log, directory, state, event, details)
 
 
-def record(directory: Path, event: str, version: int, reason: str, pid: int) -> None:
-    """Write down that something happened to a version which changes no wish.
+def record(directory: Path, event: str, version: int, reason: str) -> None:
+    """Write down that something happened to a version here, in this process, which changes no wish.
 
     RegistryError for an event that does.
     """
     if event in reading.OF_VERSIONS or event == chain.BROKEN or changes_state(event):
         raise RegistryError(f"'{event}' cannot be recorded: it is written by what does it")
-    details = {"version": version, "reason": reason[:_MAX_REASON], "pid": pid}
+    details = {"version": version, "reason": reason[:_MAX_REASON], "pid": os.getpid()}
     with changing(directory) as (log, _):
         log.commit(event, details)
 

@@ -188,9 +188,9 @@ class Registry:
         """Say whether a model is to be served at all."""
         changes.set_loaded(self._find(model)[0], loaded)
 
-    def record(self, model: str, event: str, *, version: int, reason: str, pid: int) -> None:
+    def record(self, model: str, event: str, *, version: int, reason: str) -> None:
         """Write into the audit log what happened to a version without changing what is wished for."""
-        changes.record(self._find(model)[0], event, version, reason, pid)
+        changes.record(self._find(model)[0], event, version, reason)
 
     def add_profile(self, model: str, version: int, content: bytes, *, replace: bool = False) -> str:
         """Put a profile beside a published version, give its sha256; the same one again changes nothing.

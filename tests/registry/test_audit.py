@@ -359,7 +359,7 @@ def test_a_log_or_a_head_that_cannot_be_read(directory: Path, name: str, make: s
 
 def test_lines_that_cannot_be_read_hide_no_others(published: Registry) -> None:
     for _ in range(3):
-        published.record("m", "note", version=1, reason="", pid=1)
+        published.record("m", "note", version=1, reason="")
     first, second, *rest = raw(published.path / "m")
     rewrite(published.path / "m", [b"x\n", b"\n", first, b"x\n", second, *rest])
     lines, unreadable = published.read_audit("m")

@@ -20,7 +20,7 @@ CHANGES: dict[str, Change] = {
     "tag": lambda registry: registry.tag("m", 3, "stage", "prod"),
     "untag": lambda registry: registry.tag("m", 2, "stage", None),
     "unload": lambda registry: registry.set_loaded("m", False),
-    "record": lambda registry: registry.record("m", "withdraw", version=3, reason="it fails", pid=1),
+    "record": lambda registry: registry.record("m", "withdraw", version=3, reason="it fails"),
 }
 
 

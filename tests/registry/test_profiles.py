@@ -163,7 +163,7 @@ def test_what_is_not_there(two: Registry) -> None:
         with pytest.raises(ModelNotFound):
             look("none", 1)
     with pytest.raises(RegistryError, match=r"'profile' cannot be recorded"):
-        two.record("m", "profile", version=1, reason="", pid=1)
+        two.record("m", "profile", version=1, reason="")
 
 
 def test_the_stamp_differs_when_the_profile_does(two: Registry) -> None:

@@ -87,9 +87,9 @@ def test_what_changes_nothing_leaves_no_line(four: Registry) -> None:
         (lambda r: r.tag("m", 1, "3", "y"), r"'3' is not a tag's key: a number means a version"),
         (lambda r: r.tag("m", 1, "x", "a\nb"), r"the tag 'x' takes a value of at most 1024 printable"),
         (lambda r: r.tag("m", 1, "x", "a" * 1025), r"the tag 'x' takes a value of at most 1024"),
-        (lambda r: r.record("m", "alias", version=1, reason="", pid=1), r"'alias' cannot be recorded"),
-        (lambda r: r.record("m", "publish", version=1, reason="", pid=1), r"'publish' cannot be recorded"),
-        (lambda r: r.record("m", "audit-broken", version=1, reason="", pid=1), r"cannot be recorded"),
+        (lambda r: r.record("m", "alias", version=1, reason=""), r"'alias' cannot be recorded"),
+        (lambda r: r.record("m", "publish", version=1, reason=""), r"'publish' cannot be recorded"),
+        (lambda r: r.record("m", "audit-broken", version=1, reason=""), r"cannot be recorded"),
     ],
 )
 def test_what_is_refused_changes_nothing(four: Registry, change: Any, message: str) -> None:
@@ -115,7 +115,7 @@ def test_what_is_not_there(four: Registry) -> None:
     without_model: tuple[Callable[[], object], ...] = (
         lambda: four.set_alias("no", "champion", 1),
         lambda: four.set_loaded("..", True),
-        lambda: four.record("no", "withdraw", version=1, reason="", pid=1),
+        lambda: four.record("no", "withdraw", version=1, reason=""),
         lambda: four.state("no"),
         lambda: four.audit("no"),
         lambda: four.fingerprint("no"),
@@ -207,10 +207,10 @@ def test_rolling_back_from_an_alias_that_was_taken_away_or_set_by_hand(four: Reg
 
 
 def test_events_that_change_nothing(four: Registry) -> None:
-    four.record("m", "withdraw", version=4, reason="x" * 100_000, pid=7)
+    four.record("m", "withdraw", version=4, reason="x" * 100_000)
     (line,) = four.audit("m")
     assert (line.seq, line.event) == (1, "withdraw")
-    assert line.details == {"version": 4, "reason": "x" * 4096, "pid": 7}
+    assert line.details == {"version": 4, "reason": "x" * 4096, "pid": os.getpid()}
     assert line.at.endswith("+00:00")
     assert line.by.endswith(f"@{os.uname().nodename}")
     assert four.state("m") == ModelState()

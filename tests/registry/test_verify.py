@@ -258,7 +258,7 @@ def test_a_log_that_grows_while_it_is_read_is_sound(
 
     def late(directory: Path) -> Iterator[tuple[int, bytes]]:
         for _ in range(3):
-            published.record("m", "note", version=1, reason="", pid=1)
+            published.record("m", "note", version=1, reason="")
         return read(directory)
 
     monkeypatch.setattr(reading, "raw_lines", late)
