@@ -111,18 +111,18 @@ def marker(directory: Path | None, key: str, wait_s: float) -> Iterator[Marker]:
         with suppress(OSError):
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             descriptor = os.open(directory / key, flags, 0o600)
+    if directory is None or descriptor is None:
+        yield Marker(None)
+        return
     try:
-        if descriptor is not None:
-            _lock(descriptor, time.monotonic() + wait_s)
+        _lock(descriptor, time.monotonic() + wait_s)
         yield Marker(descriptor)
     except BaseException:
-        if directory is not None and descriptor is not None:
-            with suppress(OSError):
-                (directory / key).unlink()
+        with suppress(OSError):
+            (directory / key).unlink()
         raise
     finally:
-        if descriptor is not None:
-            os.close(descriptor)
+        os.close(descriptor)
 
 
 def _lock(descriptor: int, until_s: float) -> None:
