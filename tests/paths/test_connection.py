@@ -193,28 +193,6 @@ def test_a_large_body_over_the_limit_reads_its_413(way: Running) -> None:
                 connection.raw.sendall(b" " * 65536)
 
 
-LAST = {
-    "close": infer(3.0, "Connection: close"),
-    "HTTP/1.0": infer(3.0).replace(b"HTTP/1.1", b"HTTP/1.0", 1),
-    "HTTP/1.0 keep-alive": infer(3.0, "Connection: keep-alive").replace(b"HTTP/1.1", b"HTTP/1.0", 1),
-    "closed, wrong": post("/v2/models/scaled/infer", row(3.0)[:-1], "Connection: close"),
-    "closed, compressed": infer(3.0, "Connection: close", "Accept-Encoding: gzip"),
-}
-
-
-@pytest.mark.parametrize("sent", LAST.values(), ids=LAST)
-def test_the_last_request_of_a_connection(both: SimpleNamespace, sent: bytes) -> None:
-    taken = both.fast.fast_requests
-    answers = []
-    for way in (both.fast, both.ordinary):
-        with way.connect() as connection:
-            answers.append(connection.ask(sent + infer(4.0)))
-            assert connection.closed()
-    assert answers[0] == answers[1]
-    assert b"\r\nconnection: close\r\n" in answers[0]
-    assert both.fast.fast_requests - taken == (status(answers[0]) == 200)
-
-
 def test_head(way: Running) -> None:
     with way.connect() as connection:
         connection.raw.sendall(b"HEAD /v2/models/scaled HTTP/1.1\r\nHost: t\r\n\r\n")

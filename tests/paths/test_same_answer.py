@@ -301,3 +301,26 @@ def test_the_fast_path_takes_what_it_should(both: SimpleNamespace) -> None:
             connection.ask(post("/v2/models/scaled/versions/1/infer", GOOD))
     assert both.fast.fast_requests == before + 10
     assert both.ordinary.fast_requests == 0
+
+
+INFER = "/v2/models/scaled/infer"
+LAST = {
+    "close": post(INFER, GOOD, "Connection: close"),
+    "HTTP/1.0": post(INFER, GOOD).replace(b"HTTP/1.1", b"HTTP/1.0", 1),
+    "HTTP/1.0 keep-alive": post(INFER, GOOD, "Connection: keep-alive").replace(b"HTTP/1.1", b"HTTP/1.0", 1),
+    "close, wrong": post(INFER, GOOD[:-1], "Connection: close"),
+    "close, compressed": post(INFER, GOOD, "Connection: close", "Accept-Encoding: gzip"),
+}
+
+
+@pytest.mark.parametrize("sent", LAST.values(), ids=LAST)
+def test_the_last_request_of_a_connection(both: SimpleNamespace, sent: bytes) -> None:
+    taken = both.fast.fast_requests
+    answers = []
+    for way in (both.fast, both.ordinary):
+        with way.connect() as connection:
+            answers.append(connection.ask(sent + post(INFER, GOOD)))
+            assert connection.closed()
+    assert answers[0] == answers[1]
+    assert b"\r\nconnection: close\r\n" in answers[0]
+    assert both.fast.fast_requests - taken == (status(answers[0]) == 200)
