@@ -15,6 +15,9 @@ from fastserve.registry.state import after, changes_state, read_state
 LOG_FILE = "audit.jsonl"
 HEAD_FILE = ".audit-head"
 
+OF_VERSIONS = frozenset({"publish", "gc", "profile"})
+"""Events of one version that show in what lies on disk."""
+
 
 class Damaged(RegistryError):
     """The log or its head is not what a writer, killed or not, could have left."""
@@ -60,7 +63,7 @@ def is_visible(directory: Path, line: AuditLine) -> bool:
     One that says of nothing on disk is true once it is written.
     """
     details = line.details
-    if line.event in ("publish", "gc", "profile"):
+    if line.event in OF_VERSIONS:
         version = details.get("version")
         if not is_version(version):
             return False  # some other hand wrote it
