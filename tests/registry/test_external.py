@@ -58,6 +58,8 @@ def nested() -> onnx.ModelProto:
     constant = helper.make_node("Constant", [], ["s"])
     attribute = constant.attribute.add(name="sparse_value", type=onnx.AttributeProto.SPARSE_TENSOR)
     attribute.sparse_tensor.values.CopyFrom(outside("sv", "sparse.bin"))
+    attribute = constant.attribute.add(name="several", type=onnx.AttributeProto.SPARSE_TENSORS)
+    attribute.sparse_tensors.add().values.CopyFrom(outside("sl", "sparse-list.bin"))
     graph.node.append(constant)
     model = helper.make_model(graph)
     function = model.functions.add(name="f", domain="local")
@@ -78,6 +80,7 @@ def test_every_hiding_place(tmp_path: Path) -> None:
         "initializer.bin",
         "list-a.bin",
         "list-b.bin",
+        "sparse-list.bin",
         "sparse.bin",
         "training.bin",
         "values.bin",

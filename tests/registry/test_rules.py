@@ -281,6 +281,7 @@ def part(tag: int | bytes, content: bytes) -> bytes:
 
 
 HEAD = b"\x08\x08\x42\x02\x10\x11"
+TWICE = part(0x2A, b"") + part(0x32, b"") + part(0x2A, b""), part(0x32, b"") * 2, part(b"\xb2\x01", b"") * 2
 NODE = part(0x0A, part(0x22, b"Exfiltrate") + part(0x3A, b"evil.corp"))
 
 
@@ -289,6 +290,10 @@ NODE = part(0x0A, part(0x22, b"Exfiltrate") + part(0x3A, b"evil.corp"))
     [
         (HEAD + part(b"\xba\x00", NODE), "custom operator 'Exfiltrate'"),  # field 7 in two bytes
         (HEAD + part(0x3A, b"") + part(0x3A, NODE), "there twice"),  # parsers merge the two
+        *((HEAD + part(0x3A, part(0x0A, part(0x2A, content))), "there twice") for content in TWICE),
+        (HEAD + part(0x3A, b"") + part(b"\xa2\x01", part(0x12, b"") * 2), "there twice"),
+        (HEAD + part(0x3A, part(0x7A, part(0x0A, b"") * 2)), "there twice"),
+        (HEAD + part(0x3A, b"\x0a\x7f") + bytes(200), "longer than what holds it"),
         (HEAD + part(b"\xba\x80\x80\x80\x10", NODE) + part(0x3A, b""), "impossible number"),  # cut to 32 bits: field 7
         (HEAD + b"\x00" + part(0x3A, b""), "impossible number"),
         (HEAD + part(0x3A, b"") + b"\x0b\x0c", "unknown wire type 3"),
