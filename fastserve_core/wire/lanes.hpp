@@ -7,6 +7,7 @@
 
 #include <emmintrin.h>
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -68,19 +69,29 @@ inline bool lane_valid(__m128i digits) noexcept {
     return _mm_movemask_epi8(_mm_adds_epu8(digits, _mm_set1_epi8(127 - 9))) == 0;
 }
 
-// The halves of sixteen digits as integers below 10^8, the leading one in the low lane.
-[[gnu::always_inline]] inline __m128i lane_halves(__m128i digits) noexcept {
+// Sixteen digits as four integers below 10^4, the leading one in the lowest lane.
+[[gnu::always_inline]] inline __m128i lane_fours(__m128i digits) noexcept {
     // high + 256 * low, times 2561, is 256 * (10 * high + low) + high.
     __m128i tens = _mm_set1_epi16(2561);
     asm("" : "+x"(tens));  // or gcc makes four instructions of the multiplication
     const __m128i pairs = _mm_srli_epi16(_mm_mullo_epi16(digits, tens), 8);
-    const __m128i fours = _mm_madd_epi16(pairs, _mm_set1_epi32(1 << 16 | 100));
+    return _mm_madd_epi16(pairs, _mm_set1_epi32(1 << 16 | 100));
+}
+
+// The halves of sixteen digits twice as integers below 10^8, those of `low` in the low half, the leading one lower.
+[[gnu::always_inline]] inline __m128i lane_halves(__m128i low, __m128i high) noexcept {
+    const __m128i fours = _mm_packs_epi32(lane_fours(low), lane_fours(high));
+    return _mm_madd_epi16(fours, _mm_set1_epi32(1 << 16 | 10000));
+}
+
+[[gnu::always_inline]] inline __m128i lane_halves(__m128i digits) noexcept {
+    const __m128i fours = lane_fours(digits);
     return _mm_madd_epi16(_mm_packs_epi32(fours, fours), _mm_set1_epi32(1 << 16 | 10000));
 }
 
-inline uint64_t lane_integer(__m128i digits) noexcept {
-    const uint64_t halves = static_cast<uint64_t>(_mm_cvtsi128_si64(lane_halves(digits)));
-    return (halves & 0xFFFFFFFF) * 100'000'000 + (halves >> 32);
+inline uint64_t join_halves(__m128i halves) noexcept {
+    const uint64_t both = static_cast<uint64_t>(_mm_cvtsi128_si64(halves));
+    return (both & 0xFFFFFFFF) * 100'000'000 + (both >> 32);
 }
 
 // A number's characters [p, end): sign, digits, at most one point that is not the first or the last of them.
@@ -130,7 +141,7 @@ template <class T, class = std::enable_if_t<std::is_integral_v<T>>, class = void
     const __m128i digits = lane_digits(lane.end, 0, 0, lane.count);
     if (!lane_valid(digits)) return nullptr;
     const int64_t sign = -static_cast<int64_t>(lane.negative);
-    const int64_t value = (static_cast<int64_t>(lane_integer(digits)) ^ sign) - sign;
+    const int64_t value = (static_cast<int64_t>(join_halves(lane_halves(digits))) ^ sign) - sign;
     out = static_cast<T>(value);
     // Fifteen digits fit in 63 bits.
     const bool fits = sizeof(T) == 8 ? std::is_signed_v<T> || value >= 0 : static_cast<int64_t>(out) == value;
@@ -180,9 +191,11 @@ template <bool kPower>
     const char* const middle = kPower && lane.end - p < 16 ? p : lane.end - 16;
     const __m128i low = lane_digits(lane.end, lane.point(), after, lane.count);
     const __m128i high = lane_digits(middle, lane.point(), after - 16, lane.count - 16);
-    if (!lane_valid(_mm_max_epu8(low, high)) || (~lane_zeros(high) & 0x1FFF) != 0) return nullptr;
-    const uint64_t head = static_cast<uint32_t>(_mm_cvtsi128_si64(_mm_srli_epi64(lane_halves(high), 32)));
-    const uint64_t digits = head * 10'000'000'000'000'000 + lane_integer(low);
+    if (!lane_valid(_mm_max_epu8(low, high))) return nullptr;
+    if (lane.count > 19 && (~lane_zeros(high) & 0x1FFF) != 0) return nullptr;
+    const __m128i halves = lane_halves(low, high);
+    const uint64_t head = static_cast<uint64_t>(_mm_cvtsi128_si64(_mm_unpackhi_epi64(halves, halves))) >> 32;
+    const uint64_t digits = head * 10'000'000'000'000'000 + join_halves(halves);
     int64_t exponent = -static_cast<int64_t>(after);
     const char* next = lane.end;
     if (kPower && (*next | 0x20) == 'e') {
@@ -197,6 +210,44 @@ template <bool kPower>
 }
 
 [[gnu::noinline]] inline const char* read_power(const char* p, double& out) noexcept { return read_long<true>(p, out); }
+
+// A finite number of any of the three forms, those of doubles first.
+template <class Real>
+[[gnu::always_inline]] inline const char* read_any_lane(const char* p, Real& out) noexcept {
+    double value;
+    const char* next = read_long<false>(p, value);
+    if (__builtin_expect(next != nullptr, 1)) {
+        out = static_cast<Real>(value);  // below 10^31
+        return next;
+    }
+    next = read_lane(p, out);
+    if (next != nullptr) return next;
+    double power = 0.0;  // not `value`, which then lives in a register
+    next = read_power(p, power);
+    out = static_cast<Real>(power);
+    return std::isfinite(out) ? next : nullptr;
+}
+
+// As many of them as come one after the other: `out` is then the last, and what is returned stands behind it; null when
+// there is none. They begin up to `limit`, kLookahead before the text's end.
+template <class Real>
+[[gnu::noinline]] const char* read_lanes(const char* p, const char* limit, Real*& out, const Real* stop) noexcept {
+    const char* found = nullptr;
+    Real* to = out;
+    while (p <= limit) {
+        const char* const next = read_any_lane(p, *to);
+        if (next == nullptr) break;
+        found = next;
+        if (++to == stop || *next != ',') break;
+        p = next + 1;
+        if (*p == ' ') {
+            asm volatile("");  // keeps this a branch: as arithmetic it would delay every number by a load
+            ++p;
+        }
+    }
+    out = found == nullptr ? to : to - 1;
+    return found;
+}
 
 }  // namespace fastserve
 

@@ -74,6 +74,17 @@ template <class T>
 }
 #endif
 
+// Long numbers seldom come alone: takes all that follow each other, as `read_lanes` does.
+template <class T>
+inline const char* read_several(const char* p, const char* end, T*& out, const T* stop) noexcept {
+#ifdef FASTSERVE_LANES
+    if constexpr (std::is_floating_point_v<T>) {
+        if (end - p >= kLookahead) return read_lanes(p, end - kLookahead, out, stop);
+    }
+#endif
+    return nullptr;
+}
+
 inline const char* read_common(const char* p, Bool& out) noexcept {
     const bool yes = std::memcmp(p, "true", 4) == 0;
     out = yes ? Bool::kTrue : Bool::kFalse;
@@ -96,11 +107,6 @@ inline const char* read_rare(const char* p, const char* end, T& out) noexcept {
         double value = 0.0;
         const char* next = nullptr;
 #ifdef FASTSERVE_LANES
-        next = read_long<false>(p, value);
-        if (next != nullptr) {
-            out = static_cast<T>(value);  // below 10^31: finite
-            return next;
-        }
         next = read_power(p, value);
 #endif
         if (next == nullptr) next = read_real_wide(p, end, value);

@@ -87,7 +87,8 @@ template <class T>
                 p = value;
                 continue;
             }
-            next = read_uncommon(value, end, *out);
+            next = read_several(value, end, out, stop);
+            if (next == nullptr) next = read_uncommon(value, end, *out);
             if (next == nullptr) return false;
         }
         p = next;
