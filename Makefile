@@ -10,7 +10,7 @@ SWAPS ?= 1000
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build lint format configs test demo bench bench-core bench-registry bench-sketch bench-watch bench-metrics bench-drift soak fuzz clean
+.PHONY: help venv build lint format configs test oldest demo bench bench-core bench-registry bench-sketch bench-watch bench-metrics bench-drift soak fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,13 @@ configs: build ## write configs/server.yaml anew from the options
 # Two files at a time: one after the other they take more than a quarter of an hour.
 test: lint ## lint and every test; PYTEST_ARGS='-m "not slow"' for the quick ones
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+# Of what users install; the tools of developers are the newest.
+oldest: build ## every test with the oldest releases that pyproject.toml allows, in build/oldest
+	$(PYTHON) -m venv build/oldest
+	$(PYTHON) tests/oldest.py > build/oldest.txt
+	build/oldest/bin/python -m pip install -q --disable-pip-version-check -c build/oldest.txt '.[cpu,dev,demo]'
+	build/oldest/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 demo: build ## train on real flights, publish, serve, ask
 	$(BIN)/fastserve demo

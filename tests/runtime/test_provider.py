@@ -203,6 +203,7 @@ def test_a_release_without_bounded_spinning_does_not_spin(path: Path, play: Any)
 
     module = play([CPU], [CPU])
     module.SessionOptions = Recorder
+    module.__version__ = "1.26.0"
     OnnxRuntime(path, options("cpu", spin_us=70))
     assert settings == {"session.intra_op.allow_spinning": "1", "session.intra_op.spin_duration_us": "70"}
     settings.clear()
