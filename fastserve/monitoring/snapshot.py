@@ -135,9 +135,11 @@ def read_snapshot(data: bytes) -> Snapshot:
     try:
         head = orjson.loads(memoryview(data)[_HEAD.size : _HEAD.size + size])
         found = head["format"]
+        if type(found) is not int:
+            raise TypeError("its format is not a number")
         if found != FORMAT:
             raise InvalidRequest(
-                f"the snapshot has format {found!s:.16} (fastserve {head.get('release')!s:.32}), "
+                f"the snapshot has format {found} (fastserve {head.get('release')!s:.32}), "
                 f"this control plane reads format {FORMAT} (fastserve {__version__}): "
                 "run the same release on both sides",
                 "format",

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -226,10 +227,10 @@ def test_files_that_are_numbered_anew_at_each_look_are_at_rest(
 ) -> None:
     numbers = count()
 
-    def renumbered(path: Path | str) -> Iterator[tuple[str, os.stat_result]]:
+    def renumbered(path: Path | str) -> Iterator[tuple[str, Any]]:
         for name, status in regular_files(path):
             facts = {fact: getattr(status, fact) for fact in dir(status) if fact.startswith("st_")}
-            yield name, os.stat_result((*status[:1], next(numbers), *status[2:]), facts)
+            yield name, SimpleNamespace(**facts | {"st_ino": next(numbers)})
 
     monkeypatch.setattr(directory, "regular_files", renumbered)
     look.drop(1)
