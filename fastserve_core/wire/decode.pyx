@@ -26,6 +26,11 @@ cdef extern from "tensor.hpp" namespace "fastserve" nogil:
     cbool read_numbers(const char*, int64_t, int, void*, int64_t) except +
 
 
+cdef extern from "wide_lane.hpp" namespace "fastserve::wide" nogil:
+    cbool wide_enabled "fastserve::wide::enabled"
+    cbool wide_available "fastserve::wide::available" () noexcept
+
+
 cdef extern from "strings.hpp" namespace "fastserve" nogil:
     # Needs the GIL all the same; `RequestDecoder` never gives it up.
     cbool put_str(void*, int64_t, const char*, size_t) noexcept
@@ -284,3 +289,16 @@ def decode_numbers(bytes text not None, dtype):
     ):
         raise ValueError("not a flat JSON array of numbers of this type")
     return out
+
+
+def set_vector_level(str name):
+    """Choose the instructions that read numbers, for tests: "baseline" or "avx2"; the one chosen before.
+
+    ValueError for one that this machine does not have.
+    """
+    global wide_enabled
+    if name not in ("baseline", "avx2") or (name == "avx2" and not wide_available()):
+        raise ValueError(f"this machine has no vector level '{name}'")
+    before = "avx2" if wide_enabled else "baseline"
+    wide_enabled = name == "avx2"
+    return before

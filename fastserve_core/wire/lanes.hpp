@@ -211,44 +211,6 @@ template <bool kPower>
 
 [[gnu::noinline]] inline const char* read_power(const char* p, double& out) noexcept { return read_long<true>(p, out); }
 
-// A finite number of any of the three forms, those of doubles first.
-template <class Real>
-[[gnu::always_inline]] inline const char* read_any_lane(const char* p, Real& out) noexcept {
-    double value;
-    const char* next = read_long<false>(p, value);
-    if (__builtin_expect(next != nullptr, 1)) {
-        out = static_cast<Real>(value);  // below 10^31
-        return next;
-    }
-    next = read_lane(p, out);
-    if (next != nullptr) return next;
-    double power = 0.0;  // not `value`, which then lives in a register
-    next = read_power(p, power);
-    out = static_cast<Real>(power);
-    return std::isfinite(out) ? next : nullptr;
-}
-
-// As many of them as come one after the other: `out` is then the last, and what is returned stands behind it; null when
-// there is none. They begin up to `limit`, kLookahead before the text's end.
-template <class Real>
-[[gnu::noinline]] const char* read_lanes(const char* p, const char* limit, Real*& out, const Real* stop) noexcept {
-    const char* found = nullptr;
-    Real* to = out;
-    while (p <= limit) {
-        const char* const next = read_any_lane(p, *to);
-        if (next == nullptr) break;
-        found = next;
-        if (++to == stop || *next != ',') break;
-        p = next + 1;
-        if (*p == ' ') {
-            asm volatile("");  // keeps this a branch: as arithmetic it would delay every number by a load
-            ++p;
-        }
-    }
-    out = found == nullptr ? to : to - 1;
-    return found;
-}
-
 }  // namespace fastserve
 
 #endif

@@ -16,6 +16,7 @@
 #define FASTSERVE_LANES 1
 #endif
 #include "lanes.hpp"
+#include "series.hpp"
 
 namespace fastserve {
 
@@ -74,15 +75,21 @@ template <class T>
 }
 #endif
 
-// Long numbers seldom come alone: takes all that follow each other, as `read_lanes` does.
+// Numbers one after the other, as `read_series` takes them; null when that is not possible here.
 template <class T>
-inline const char* read_several(const char* p, const char* end, T*& out, const T* stop) noexcept {
+inline const char* read_several(const char* p, const char* end, T*& to, const T* stop) noexcept {
 #ifdef FASTSERVE_LANES
     if constexpr (std::is_floating_point_v<T>) {
-        if (end - p >= kLookahead) return read_lanes(p, end - kLookahead, out, stop);
+        if (end - p >= kLookahead) return read_series(p, end - kLookahead, to, stop);
     }
 #endif
     return nullptr;
+}
+
+// Whether several are read faster than one by one, whatever their lengths.
+template <class T>
+inline bool prefers_several() noexcept {
+    return std::is_same_v<T, float> && wide::enabled;
 }
 
 inline const char* read_common(const char* p, Bool& out) noexcept {

@@ -88,11 +88,13 @@ template <class T>
                 continue;
             }
             next = read_several(value, end, out, stop);
-            if (next == nullptr) next = read_uncommon(value, end, *out);
+            if (next == nullptr) next = read_uncommon(value, end, *out++);
             if (next == nullptr) return false;
+        } else {
+            ++out;
         }
         p = next;
-        if (++out == stop) break;
+        if (out == stop) break;
         if (*p != ',') {
             p = skip_space(p, end);
             if (end - p < 2 || *p != ',') return false;
@@ -140,9 +142,16 @@ template <class T>
 struct Writer {
     T* out;
     bool run(Cursor& cursor, int64_t count) noexcept {
+        T* const stop = out + count;
         cursor.peek();
-        const bool good = read_run(cursor, out, count);
-        out += count;
+        if (prefers_several<T>()) {
+            const char* const next = read_several(cursor.p, cursor.end, out, stop);
+            if (next != nullptr) cursor.p = next;
+            if (out == stop) return true;
+            if (next != nullptr && !cursor.take(',')) return false;
+        }
+        const bool good = read_run(cursor, out, stop - out);
+        out = stop;
         return good;
     }
 };

@@ -3,6 +3,7 @@
 import math
 import random
 import struct
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -12,8 +13,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastserve_core.wire.decode import decode_numbers
+from fastserve_core.wire.decode import decode_numbers, set_vector_level
 from tests.oracle.decode_twin import DTYPES, Number, Refused, scalar
+
+
+@pytest.fixture(params=["baseline", "avx2"], scope="module", autouse=True)
+def level(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each set of instructions that this machine has, in turn."""
+    try:
+        before = set_vector_level(request.param)
+    except ValueError as error:
+        pytest.skip(f"not on this machine: {error}")
+    yield request.param
+    set_vector_level(before)
+
 
 INTEGERS = [name for name in DTYPES if "INT" in name]
 SEPARATORS = [",", ", ", " ,", ",\n  ", "\t,\r\n", ",  "]
@@ -146,6 +159,7 @@ def test_numbers_between_two_doubles_and_just_beside() -> None:
 def test_numbers_between_two_floats() -> None:
     """Rounding to a double first and then to a float is the definition, also where it rounds twice."""
     generator = random.Random(8)
+    plain = []
     for _ in range(300):
         low = np.float32(math.ldexp(generator.random() + 0.5, generator.randint(-120, 120)))
         middle = (float(low) + float(np.nextafter(low, np.float32(np.inf)))) / 2
@@ -153,6 +167,16 @@ def test_numbers_between_two_floats() -> None:
         check_reals(
             [repr(middle), repr(middle + tiny), repr(middle - tiny), f"{middle:.25e}", f"{middle:.30e}"]
         )
+        exact = (
+            Fraction(middle) if 1e-3 < middle < 1e28 else Fraction(16777217 + 2 * generator.randrange(8**7))
+        )
+        for places in range(30 - len(str(int(exact)))):
+            plain += [
+                f"{int(exact)}.{int(exact % 1 * 10**places) + off:0{places}}" for off in (0, 1) if places
+            ]
+        plain.append(str(int(exact)))
+    check_reals(plain)
+    check_reals(["-" + number for number in plain], ", ")
 
 
 def test_nineteen_digits_with_every_exponent() -> None:
@@ -312,7 +336,32 @@ GRAMMAR = [
 ]
 
 
-@pytest.mark.parametrize("text", GRAMMAR)
+LONG = [
+    *(
+        "01.2345678901234567",
+        "-00.123456789012345",
+        ".12345678901234567",
+        "-.1234567890123456",
+        "1.2345678901234.67",
+    ),
+    *(
+        "1234567890123456.",
+        "-1234567890123456789.",
+        "1.234567890123456x",
+        "1.23456789/12345678",
+        "1.23456789:12345678",
+    ),
+    *(
+        "1-2345678901234567",
+        "--1.2345678901234567",
+        "1.234567890123456-",
+        "0.1234567890123456e",
+        "+1.2345678901234567",
+    ),
+]
+
+
+@pytest.mark.parametrize("text", [*GRAMMAR, *(f"[{number}]" for number in LONG)])
 @pytest.mark.parametrize("datatype", ["FP32", "FP64", "INT8", "UINT64"])
 def test_wrong_grammar_is_refused_wherever_it_stands(text: str, datatype: str) -> None:
     filler = "123.5," if datatype.startswith("FP") else "12,"
