@@ -100,6 +100,13 @@ class ModelFailed(FastserveError):
         self.reason = reason
 
 
+class RunStopped(ModelFailed):
+    """The run took longer than it may, and was stopped: to try it again takes as long."""
+
+    def __init__(self) -> None:
+        super().__init__("it ran longer than it may")
+
+
 class ModelRejected(FastserveError):
     """A model file that cannot be served: not ONNX, unsupported types, unsafe external data."""
 

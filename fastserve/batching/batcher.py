@@ -16,7 +16,7 @@ from fastserve.batching.showing import Showing
 from fastserve.batching.sinks import FutureSink, Sink, SplitSink
 from fastserve.batching.target import Target
 from fastserve.clock import Clock
-from fastserve.errors import DeadlineExceeded, NotReady, QueueFull
+from fastserve.errors import DeadlineExceeded, NotReady, QueueFull, RunStopped
 from fastserve.runtime.protocol import Bound
 from fastserve.types import Array
 from fastserve_core.batching import Batch, BatchQueue
@@ -64,8 +64,7 @@ class Batcher:
         self._running: Batch | None = None
         self._scheduled = False
         self._crowd = Crowd()
-        self._dispatching = False
-        self._closed = False
+        self._dispatching = self._closed = False
         self._alarm = Alarm(self.lane, loop, clock)
         self._showing = Showing(target.watch, self.lane, loop)
         self.settle = self._showing.settle
@@ -296,15 +295,16 @@ class Batcher:
 
     def _run_inline(self, batch: Batch, run: Bound | None, inputs: list[Array]) -> None:
         began_ns = self._clock()
-        answer = run_batch(run, batch.rows) if run is not None else None
-        outcome = answer if isinstance(answer, list) else self._run(batch, inputs)
+        outcome = self._run(batch, inputs, run)
         ended_ns = self._clock()
         self._showing.later(batch, inputs, outcome)
         self._finish(batch, outcome, began_ns, ended_ns)
 
-    def _run(self, batch: Batch, inputs: list[Array]) -> Outcome:
-        runtime = self.target.runtime
-        answer = run_batch(lambda: runtime.run(inputs), None if self.alone else batch.rows)
+    def _run(self, batch: Batch, inputs: list[Array], bound: Bound | None = None) -> Outcome:
+        runtime, rows = self.target.runtime, None if self.alone else batch.rows
+        answer = None if bound is None else run_batch(bound, rows)
+        if not isinstance(answer, list | RunStopped):
+            answer = run_batch(lambda: runtime.run(inputs), rows)
         return answer if isinstance(answer, list) else run_apart(runtime, inputs, batch.parts, answer)
 
     def _run_on_thread(self, batch: Batch, inputs: list[Array]) -> None:

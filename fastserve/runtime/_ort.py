@@ -176,11 +176,14 @@ def _missing_libraries() -> tuple[str, ...]:
     return tuple(dict.fromkeys(Path(name).name for name in names))
 
 
+def was_interrupted(error: BaseException) -> bool:
+    """Tell whether a run raised this because of `Session.interrupt`."""
+    return _INTERRUPTED in str(error)
+
+
 def reason(error: BaseException, path: Path | None = None) -> str:
     """Give onnxruntime's message as one short line for a person: no code, no path, no line of its source."""
     text = str(error)
-    if _INTERRUPTED in text:
-        return "it ran longer than it may"
     if path is not None:
         text = text.replace(f"Load model from {path} failed:", "").replace(str(path), path.name)
     if text.startswith("[ONNXRuntimeError]"):

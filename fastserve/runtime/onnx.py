@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fastserve.errors import ModelFailed, ProviderUnavailable
-from fastserve.runtime._ort import Session, built_in, reason
+from fastserve.errors import ModelFailed, ProviderUnavailable, RunStopped
+from fastserve.runtime._ort import Session, built_in, reason, was_interrupted
 from fastserve.runtime.memory import give_back
 from fastserve.runtime.options import Provider, RuntimeOptions
 from fastserve.runtime.protocol import Bound
@@ -53,13 +53,15 @@ class OnnxRuntime:
         Raises
         ------
         ModelFailed
-            The run failed, whatever the cause; the session is usable afterwards.
+            The run failed, whatever the cause; the session is usable afterwards. RunStopped: by `interrupt`.
         InvalidRequest
             So it did, and dimensions that the model calls by one name had several sizes.
         """
         try:
             return self._run(dict(zip(self._input_names, inputs, strict=True)))
         except Exception as error:  # onnxruntime's errors share no base class
+            if was_interrupted(error):
+                raise RunStopped from error
             why = reason(error)
             raise self._sizes.refusal(inputs, why) or ModelFailed(why) from error
 
@@ -101,13 +103,13 @@ class OnnxRuntime:
             try:
                 call()
             except Exception as error:
-                raise ModelFailed(reason(error)) from error
+                raise (RunStopped() if was_interrupted(error) else ModelFailed(reason(error))) from error
             return outputs
 
         return bound
 
     def interrupt(self) -> None:
-        """Stop the runs under way at their next operator: they fail; later ones are not concerned."""
+        """Stop the runs under way at their next operator with RunStopped; later ones are not concerned."""
         if session := self._session:
             session.interrupt()
 

@@ -31,7 +31,7 @@ class Runtime(Protocol):
         ...
 
     def interrupt(self) -> None:
-        """Stop the runs under way, which fail with ModelFailed; later ones are not concerned. Any thread."""
+        """Stop the runs under way, which fail with RunStopped; later ones are not concerned. Any thread."""
         ...
 
     def close(self) -> None:

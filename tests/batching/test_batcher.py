@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fastserve.batching import LatencyModel
-from fastserve.errors import DeadlineExceeded, ModelFailed, NotReady, QueueFull
+from fastserve.errors import DeadlineExceeded, ModelFailed, NotReady, QueueFull, RunStopped
 from fastserve.types import Array
 from tests.batching.bench import INLINE, THREADED, asynchronous, bench
 from tests.batching.puppet import PuppetRuntime
@@ -221,6 +221,29 @@ async def test_a_row_that_breaks_the_run_harms_only_its_own_request(where: dict[
                 assert isinstance(result, list)
                 assert result[0][0, 0] == 2.0 * i
         assert b.batcher.stats.fail.count == 1
+
+
+@pytest.mark.parametrize("mates", [0, 2])
+@pytest.mark.parametrize("where", [INLINE, THREADED], ids=["inline", "threaded"])
+@asynchronous
+async def test_a_batch_that_was_stopped_is_not_run_as_a_whole_again(
+    where: dict[str, Any], mates: int
+) -> None:
+    class Stopped(PuppetRuntime):
+        def run(self, inputs: Any) -> list[Array]:
+            outputs = super().run(inputs)
+            if 0.0 in inputs[0]:
+                raise RunStopped
+            return outputs
+
+        def bind(self, inputs: Any) -> Any:
+            return lambda: self.run(inputs)
+
+    async with bench(Stopped(), **where) as b:
+        values = [float(i) for i in range(1 + mates)]
+        first, *others = await asyncio.gather(*map(b.ask, values), return_exceptions=True)
+        assert isinstance(first, RunStopped) and not any(isinstance(other, Exception) for other in others)
+        assert b.runtime.batches == [values, *([value] for value in values if mates)]
 
 
 @pytest.mark.parametrize("given", [0, 1, 4, None], ids=["none", "fewer", "more", "a scalar"])
