@@ -5,11 +5,12 @@ import math
 import mmap
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
-from fastserve.errors import ModelFailed
+from fastserve.errors import ModelFailed, RunStopped
 from fastserve.runtime import Bound, Runtime
 from fastserve.types import Array
 
@@ -55,11 +56,16 @@ class Board:
             runs, was_used = self.memory[at : at + 2]
             if not was_used:
                 break
-            (since_s,) = _SINCE.unpack_from(self.memory, at + _SINCE_AT)
+            since_s = self._since_s(at)
             if runs and not since_s:
                 _SINCE.pack_into(self.memory, at + _SINCE_AT, since_s := now_s)
             if runs:
                 yield self._label(at), since_s
+
+    def is_late(self, place: slice, limit_s: float, now_s: float) -> bool:
+        """Tell whether the run of this place has been seen, and so long ago."""
+        since_s = self._since_s(place.start)
+        return since_s > 0.0 and now_s >= since_s + limit_s
 
     def take(self) -> list[str]:
         """What threads ran that have not come back, each once; the board is empty afterwards."""
@@ -67,12 +73,19 @@ class Board:
         self.memory[:] = bytes(len(self.memory))
         return sorted(labels - {""})
 
+    def _since_s(self, at: int) -> float:
+        since_s: float = _SINCE.unpack_from(self.memory, at + _SINCE_AT)[0]
+        return since_s
+
     def _label(self, at: int) -> str:
         return self.memory[at : at + _SINCE_AT].split(b"\0", 1)[0].decode()
 
 
 class Noted:
-    """A runtime whose runs are on a board for as long as they last, which should not be over `limit_s`."""
+    """A runtime whose runs are on a board for as long as they last, which should not be over `limit_s`.
+
+    `interrupt` stops all that are under way; those that were not over it are run again.
+    """
 
     def __init__(self, runtime: Runtime, board: Board, label: str, limit_s: float = math.inf) -> None:
         self.signature = runtime.signature
@@ -86,24 +99,22 @@ class Noted:
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Run the model once, as its own runtime does."""
-        memory, place = self._board.memory, self._board.place()
-        memory[place] = self._label
-        try:
-            return self._runtime.run(inputs)
-        finally:
-            memory[place.start] = 0
+        return self._noted(self._board.place(), partial(self._runtime.run, inputs))
 
     def bind(self, inputs: Sequence[Array]) -> Bound | None:
         """Prepare a run over exactly these arrays, for this thread; the model may run meanwhile."""
-        memory, place, label = self._board.memory, self._board.place(), self._label
-        start = place.start
+        place = self._board.place()
+        bound = self._noted(place, partial(self._runtime.bind, inputs))
+        return None if bound is None else partial(self._noted, place, bound)
 
-        def noted(call: Callable[[], T]) -> T:
-            memory[place] = label
-            try:
-                return call()
-            finally:
-                memory[start] = 0
-
-        bound = noted(partial(self._runtime.bind, inputs))
-        return None if bound is None else partial(noted, bound)
+    def _noted(self, place: slice, call: Callable[[], T]) -> T:
+        memory = self._board.memory
+        memory[place] = self._label
+        try:
+            return call()
+        except RunStopped:
+            if self._board.is_late(place, self.limit_s, time.monotonic()):
+                raise
+            return call()
+        finally:
+            memory[place.start] = 0

@@ -6,8 +6,9 @@ import platform
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fastserve.app.running import Board, Noted
 from fastserve.app.slot import Slot
-from fastserve.errors import ModelFailed
+from fastserve.errors import ModelFailed, RunStopped
 from fastserve.registry import Registry
 from fastserve.runtime import OnnxRuntime
 from fastserve.types import Array
@@ -74,6 +75,27 @@ def test_a_run_is_on_the_board_while_it_lasts_and_gone_however_it_ends() -> None
             call()
         assert board.take() == []
     assert seen == [b"model m version 3"] * 6
+
+
+@pytest.mark.parametrize("seen_ago_s", [None, 1.0, 60.0])
+def test_whose_run_is_stopped_for_another_of_its_version_runs_again(seen_ago_s: float | None) -> None:
+    board, begun = Board(), []
+
+    def run(rows: Sequence[Array]) -> Sequence[Array]:
+        begun.append(rows)
+        if len(begun) % 2:
+            if seen_ago_s is not None:
+                assert list(board.running(time.monotonic() - seen_ago_s))
+            raise RunStopped
+        return rows
+
+    noted = Noted(fake(run), board, "model m version 1", 50.0)
+    for call in (noted.run, noted.bind):
+        begun.clear()
+        with pytest.raises(RunStopped) if seen_ago_s == 60.0 else nullcontext():
+            call(ROWS)
+        assert len(begun) == (1 if seen_ago_s == 60.0 else 2)
+        assert board.take() == []
 
 
 def test_each_thread_has_a_place_of_its_own() -> None:
