@@ -261,7 +261,7 @@ class Connection(asyncio.Protocol):
         lane = self._exchange.lane
         if lane is not None and lane.owner is not None:
             lane.owner.stats.count_code(parts.status)
-        self._write_error(parts, closing=self._closing)
+        self._transport.write(self.last_words(self._rendered(parts)))
         self._exchange.settle()
 
     def answered(self) -> None:
@@ -273,10 +273,9 @@ class Connection(asyncio.Protocol):
 
     # -- endings ------------------------------------------------------------------------------------------
 
-    def _write_error(self, error: ErrorAnswer, *, closing: bool) -> None:
-        headers = {"connection": "close"} if closing else {}
+    def _rendered(self, error: ErrorAnswer, **headers: str) -> bytes:
         default = self._env.shared.default_headers(self._server_state.default_headers)
-        self._transport.write(render(error.status, default, {**headers, **error.headers}, error.body))
+        return render(error.status, default, headers | error.headers, error.body)
 
     def refuse(self, error: ErrorAnswer) -> None:
         """Answer for the last time, then let the client read the answer before the connection goes."""
@@ -287,7 +286,7 @@ class Connection(asyncio.Protocol):
             started = self._ordinary.withdraw(REFUSED)
         if not started:
             self._env.count_code(error.status)
-            self._write_error(error, closing=True)
+            self._transport.write(self._rendered(error, connection="close"))
         self._linger()
 
     def _linger(self) -> None:
