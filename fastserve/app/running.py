@@ -67,6 +67,13 @@ class Board:
         since_s = self._since_s(place.start)
         return since_s > 0.0 and now_s >= since_s + limit_s
 
+    def seen_s(self) -> float:
+        """When the first of what threads run was seen by `running`; infinity where nothing was."""
+        places = range(0, len(self.memory), _PLACE_BYTES)
+        return min(
+            (since_s for at in places if self.memory[at] and (since_s := self._since_s(at))), default=math.inf
+        )
+
     def take(self) -> list[str]:
         """What threads ran that have not come back, each once; the board is empty afterwards."""
         labels = {self._label(at) for at in range(0, len(self.memory), _PLACE_BYTES)}

@@ -52,9 +52,11 @@ class Slot:
                 self._start(now_s)
         elif (code := self.process.poll()) is not None:
             self.process = None
+            # What it ran at the end may have kept it busy for minutes.
+            served_s = min(now_s, self.board.seen_s()) - self.started_s
             ran = self.board.take()
             meanwhile = f" while it ran {' and '.join(ran)}" if ran else ""
-            self._died(now_s, f"ended with code {code}{meanwhile}")
+            self._died(now_s, f"ended with code {code}{meanwhile}", served_s)
             self._blame(now_s, -code, ran)
 
     def _start(self, now_s: float) -> None:
@@ -64,8 +66,8 @@ class Slot:
         except OSError as error:
             self._died(now_s, f"cannot be started ({error.strerror})")
 
-    def _died(self, now_s: float, how: str) -> None:
-        self.deaths = 1 if now_s - self.started_s > _STEADY_S else self.deaths + 1
+    def _died(self, now_s: float, how: str, served_s: float = 0.0) -> None:
+        self.deaths = 1 if served_s > _STEADY_S else self.deaths + 1
         delay_s = _BACKOFF_S[min(self.deaths - 1, len(_BACKOFF_S) - 1)]
         log.error("%s %s; starting it again in %.0f s", self.name, how, delay_s)
         self.start_at_s = now_s + delay_s

@@ -151,19 +151,30 @@ def test_the_log_names_what_ran_in_a_process_that_ended(caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize(
-    ("number", "labels", "lived_s", "barred"),
+    ("number", "labels", "lived_s", "ran_s", "barred"),
     [
-        (signal.SIGFPE, ["model m version 2"], 1.0, {"model m version 2": 302.0}),
-        (signal.SIGABRT, ["model m version 2"], 1.0, {"model m version 2": 302.0}),
-        (signal.SIGKILL, ["model m version 2"], 1.0, {}),
-        (signal.SIGFPE, ["model m version 2", "model n version 1"], 1.0, {}),
-        (signal.SIGFPE, [], 1.0, {}),
-        (signal.SIGFPE, ["model m version 2"], 61.0, {}),
+        (signal.SIGFPE, ["model m version 2"], 1.0, None, {"model m version 2": 302.0}),
+        (signal.SIGABRT, ["model m version 2"], 1.0, None, {"model m version 2": 302.0}),
+        (signal.SIGABRT, ["model m version 2"], 140.0, 130.0, {"model m version 2": 580.0}),
+        (signal.SIGKILL, ["model m version 2"], 1.0, None, {}),
+        (signal.SIGFPE, ["model m version 2", "model n version 1"], 1.0, None, {}),
+        (signal.SIGFPE, [], 1.0, None, {}),
+        (signal.SIGFPE, ["model m version 2"], 61.0, None, {}),
+        (signal.SIGABRT, ["model m version 2"], 191.0, 130.0, {}),
     ],
-    ids=["divides", "aborts", "is killed by others", "beside another", "idle", "not in a row"],
+    ids=[
+        "divides",
+        "aborts",
+        "cannot be stopped",
+        "is killed by others",
+        "beside another",
+        "idle",
+        "not in a row",
+        "cannot be stopped now and then",
+    ],
 )
 def test_what_ends_its_worker_three_times_in_a_row_is_kept_from_the_next(
-    number: int, labels: list[str], lived_s: float, barred: dict[str, float]
+    number: int, labels: list[str], lived_s: float, ran_s: float | None, barred: dict[str, float]
 ) -> None:
     with socket.socket() as listener:
         slot = Slot("worker 0", listener, lambda *_: None)
@@ -173,6 +184,8 @@ def test_what_ends_its_worker_three_times_in_a_row_is_kept_from_the_next(
             now_s = death * lived_s
             for place, label in enumerate(labels):
                 slot.board.memory[place * 256 : place * 256 + len(label)] = label.encode()
+            if ran_s is not None:
+                assert list(slot.board.running(now_s - ran_s))
             slot.process = SimpleNamespace(poll=lambda: -number, returncode=-number)  # type: ignore[assignment]
             slot.tend(now_s)
             slot.started_s = now_s
