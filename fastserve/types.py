@@ -137,6 +137,8 @@ class VersionStats:
     """Runs by number of rows in the batch."""
     failed_runs: int = 0
     """Runs that failed for everybody, since the last one that answered somebody."""
+    stopped_runs: int = 0
+    """Requests whose run took longer than it may."""
     codes: dict[int, int] = field(default_factory=dict)
     """Requests by HTTP status, but for those that the compiled path answered with 200."""
     histograms: RunHistograms = field(default_factory=RunHistograms)

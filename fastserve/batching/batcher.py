@@ -45,9 +45,7 @@ class Batcher:
         self.target = target
         self.stats = target.stats
         self.alone = target.max_batch_rows == 0
-        self._loop = loop
-        self._executor = executor
-        self._clock = clock
+        self._loop, self._executor, self._clock = loop, executor, clock
         self._latency = target.latency
         self._inline_ns = (options.inline_max_us or 0) * 1_000
         self._delay_ns = options.max_queue_delay_us * 1_000
@@ -234,7 +232,8 @@ class Batcher:
             self._expire(batch.expired)
         if not batch.rows:
             return
-        inline = self._latency.estimate_ns(batch.rows) <= self._inline_ns
+        # A model that has run without end may do so again, and the loop's thread serves all others too.
+        inline = not self.stats.stopped_runs and self._latency.estimate_ns(batch.rows) <= self._inline_ns
         try:
             run, inputs = self._prepare(batch, inline)
             if not inline:
@@ -372,6 +371,7 @@ class Batcher:
                 self.queue.cancel(token)  # what is left of a split request
                 stats.execution_count += len(answers) > 1  # a batch of one is not run again
                 stats.fail.add(run_ns)
+                stats.stopped_runs += isinstance(answer, RunStopped)
                 self._fail(token, answer)
             else:
                 self._deliver(token, offset, rows, answer, 0)

@@ -1,6 +1,7 @@
 """The batcher over a puppet runtime: who runs with whom, who never runs, and that neighbours are never harmed."""
 
 import asyncio
+import threading
 from typing import Any
 
 import numpy as np
@@ -223,27 +224,41 @@ async def test_a_row_that_breaks_the_run_harms_only_its_own_request(where: dict[
         assert b.batcher.stats.fail.count == 1
 
 
+class Stopped(PuppetRuntime):
+    """A row whose first value is 0 takes longer than it may."""
+
+    def run(self, inputs: Any) -> list[Array]:
+        self.thread = threading.current_thread()
+        outputs = super().run(inputs)
+        if 0.0 in inputs[0]:
+            raise RunStopped
+        return outputs
+
+    def bind(self, inputs: Any) -> Any:
+        return lambda: self.run(inputs)
+
+
 @pytest.mark.parametrize("mates", [0, 2])
 @pytest.mark.parametrize("where", [INLINE, THREADED], ids=["inline", "threaded"])
 @asynchronous
 async def test_a_batch_that_was_stopped_is_not_run_as_a_whole_again(
     where: dict[str, Any], mates: int
 ) -> None:
-    class Stopped(PuppetRuntime):
-        def run(self, inputs: Any) -> list[Array]:
-            outputs = super().run(inputs)
-            if 0.0 in inputs[0]:
-                raise RunStopped
-            return outputs
-
-        def bind(self, inputs: Any) -> Any:
-            return lambda: self.run(inputs)
-
     async with bench(Stopped(), **where) as b:
         values = [float(i) for i in range(1 + mates)]
         first, *others = await asyncio.gather(*map(b.ask, values), return_exceptions=True)
         assert isinstance(first, RunStopped) and not any(isinstance(other, Exception) for other in others)
         assert b.runtime.batches == [values, *([value] for value in values if mates)]
+
+
+@asynchronous
+async def test_what_had_to_be_stopped_runs_beside_the_loop_from_then_on() -> None:
+    runtime, threads = Stopped(), []
+    async with bench(runtime) as b:
+        for value in (1.0, 0.0, 1.0):
+            await asyncio.gather(b.ask(value), return_exceptions=True)
+            threads.append(runtime.thread is threading.main_thread())
+    assert threads == [True, True, False]
 
 
 @pytest.mark.parametrize("given", [0, 1, 4, None], ids=["none", "fewer", "more", "a scalar"])
