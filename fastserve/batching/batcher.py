@@ -60,9 +60,8 @@ class Batcher:
         self._held: dict[int, list[Array]] = {}
         self._bound = BoundRuns(target.runtime)
         self._running: Batch | None = None
-        self._scheduled = False
+        self._scheduled = self._dispatching = self._closed = False
         self._crowd = Crowd()
-        self._dispatching = self._closed = False
         self._alarm = Alarm(self.lane, loop, clock)
         self._showing = Showing(target.watch, self.lane, loop)
         self.settle = self._showing.settle
@@ -304,7 +303,8 @@ class Batcher:
         answer = None if bound is None else run_batch(bound, rows)
         if not isinstance(answer, list | RunStopped):
             answer = run_batch(lambda: runtime.run(inputs), rows)
-        return answer if isinstance(answer, list) else run_apart(runtime, inputs, batch.parts, answer)
+        alive = self.lane.entries
+        return answer if isinstance(answer, list) else run_apart(runtime, inputs, batch.parts, answer, alive)
 
     def _run_on_thread(self, batch: Batch, inputs: list[Array]) -> None:
         if self._running is not batch:

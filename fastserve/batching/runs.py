@@ -1,6 +1,6 @@
 """One run of a batch; when it fails its members run alone, so that one bad row harms nobody else."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import partial
 
 from fastserve.batching.ring import Part
@@ -36,15 +36,20 @@ def run_batch(run: Callable[[], list[Array]], rows: int | None) -> list[Array] |
     return outputs
 
 
-def run_apart(runtime: Runtime, inputs: list[Array], parts: Sequence[Part], error: Exception) -> Apart:
-    """Run every part of a failed batch alone; a batch of one keeps its `error`."""
+def run_apart(
+    runtime: Runtime, inputs: list[Array], parts: Sequence[Part], error: Exception, alive: Container[int]
+) -> Apart:
+    """Run every part of a failed batch alone.
+
+    A batch of one keeps its `error`, and so do parts whose tokens are not `alive`: nobody waits for them.
+    """
     if len(parts) == 1:
         return (error,)
     answers: list[list[Array] | Exception] = []
     at = 0
-    for _token, _offset, rows, _place in parts:
+    for token, _offset, rows, _place in parts:
         alone = [array[at : at + rows] for array in inputs]
-        answers.append(run_batch(partial(runtime.run, alone), rows))
+        answers.append(run_batch(partial(runtime.run, alone), rows) if token in alive else error)
         at += rows
     return tuple(answers)
 

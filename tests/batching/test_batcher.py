@@ -252,6 +252,20 @@ async def test_a_batch_that_was_stopped_is_not_run_as_a_whole_again(
 
 
 @asynchronous
+async def test_who_left_while_a_batch_failed_is_not_run_alone() -> None:
+    async with bench(Stopped(), **THREADED) as b:
+        b.runtime.gate.clear()
+        left, *others = [b.ask(float(i)) for i in range(3)]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(b.runtime.entered.wait, 20)
+        left.cancel()
+        await asyncio.sleep(0)
+        b.free()
+        assert [y[0, 0] for (y,) in await asyncio.gather(*others)] == [2.0, 4.0]
+        assert b.runtime.batches == [[0.0, 1.0, 2.0], [1.0], [2.0]]
+
+
+@asynchronous
 async def test_what_had_to_be_stopped_runs_beside_the_loop_from_then_on() -> None:
     runtime, threads = Stopped(), []
     async with bench(runtime) as b:
