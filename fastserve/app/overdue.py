@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -24,9 +23,9 @@ class Overdue:
     whoever started that starts it again.
     """
 
-    def __init__(self, board: Board, end: Callable[[], None] | None = None) -> None:
+    def __init__(self, board: Board, end: Callable[[str], None] | None = None) -> None:
         self.board = board
-        self._end = end or _abort
+        self._end = end or self._abort
         self._known: WeakValueDictionary[str, Noted] = WeakValueDictionary()
         self._told: set[tuple[str, float]] = set()
         """Runs that were interrupted, by label and begin."""
@@ -58,14 +57,14 @@ class Overdue:
                 noted.interrupt()
             elif now_s >= since_s + noted.limit_s + _GRACE_S:
                 log.critical("%s cannot be stopped: process %d ends", label, os.getpid())
-                self._end()
+                self._end(label)
         self._told = told
 
     def _watch(self) -> None:
         while not self._stopped.wait(_LOOK_S):
             self.look(time.monotonic())
 
-
-def _abort() -> None:
-    logging.shutdown()
-    os.kill(os.getpid(), signal.SIGABRT)
+    def _abort(self, label: str) -> None:
+        logging.shutdown()
+        self.board.blame(label)
+        os.abort()

@@ -74,6 +74,12 @@ class Board:
             (since_s for at in places if self.memory[at] and (since_s := self._since_s(at))), default=math.inf
         )
 
+    def blame(self, label: str) -> None:
+        """Take everything off the board but what is to blame for the end that comes now."""
+        for at in range(0, len(self.memory), _PLACE_BYTES):
+            if self._label(at) != label:
+                self.memory[at] = 0
+
     def take(self) -> list[str]:
         """What threads ran that have not come back, each once; the board is empty afterwards."""
         labels = {self._label(at) for at in range(0, len(self.memory), _PLACE_BYTES)}

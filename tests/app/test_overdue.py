@@ -26,7 +26,7 @@ class Watched:
     """Models on one board whose runs last until they are let go, and what was done to them."""
 
     def __init__(self) -> None:
-        self.overdue = Overdue(Board(), lambda: self.done.append("end"))
+        self.overdue = Overdue(Board(), lambda _: self.done.append("end"))
         self.done: list[str] = []
         self.noted: list[Noted] = []
 
@@ -107,6 +107,10 @@ def test_the_parent_learns_what_could_not_be_stopped(caplog: pytest.LogCaptureFi
         faulthandler.disable()  # pytest's: it would print where each thread was
         overdue = Overdue(slot.board)
 
+        def run_beside(_: object) -> None:
+            begun.set()
+            threading.Event().wait()
+
         def run(_: object) -> None:
             for now_s in (100.0, 105.0, 115.0):
                 overdue.look(now_s)
@@ -114,6 +118,11 @@ def test_the_parent_learns_what_could_not_be_stopped(caplog: pytest.LogCaptureFi
         runtime = SimpleNamespace(
             signature=None, provider="cpu", close=None, bind=None, run=run, interrupt=lambda: None
         )
+        beside = SimpleNamespace(**{**vars(runtime), "run": run_beside})
+        begun = threading.Event()
+        other = Noted(beside, slot.board, "model n version 1", 5.0)
+        threading.Thread(target=other.run, args=([],), daemon=True).start()
+        begun.wait()
         noted = Noted(runtime, slot.board, "model m version 2", 5.0)
         overdue.add(noted)
         noted.run([])
