@@ -1,7 +1,7 @@
-"""How long the control plane takes to write one page of `/metrics`, beside prometheus_client's own writer.
+"""How long the control plane takes for one page of `/metrics`, beside prometheus_client's own writer.
 
 `taskset -c 1 python -m benchmarks.metrics_bench`: 8 workers, 20 models, 32 features each with all statistics,
-three phases. Exit code 1 when the figure is missed.
+three phases; compressed as Prometheus asks for it. Exit code 1 when the figure is missed.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from benchmarks.serving.machine import describe
 from fastserve.controlplane.fleet import Fleet, VersionTotals, WorkerNow
 from fastserve.controlplane.metrics import PHASES, STATISTICS, render
 from fastserve.controlplane.options import ControlOptions
+from fastserve.frontends.http.compression import compress
 from fastserve.monitoring.comparing import FeatureComparison, Side
 from fastserve.monitoring.snapshot import HistogramDelta, ProcessFigures, VersionNow
 from tests.oracle import metrics_twin
@@ -67,15 +68,18 @@ def main() -> int:
     for _ in range(RENDERS):
         began_s = time.perf_counter()
         page = render(made, options)
+        packed = compress(page, "gzip")
         middle_s = time.perf_counter()
         metrics_twin.page(made)
         theirs.append((time.perf_counter() - middle_s) * 1e3)
         ours.append((middle_s - began_s) * 1e3)
     reached = median(ours) <= LIMIT_MS
     print(*describe(), sep="\n")
-    print(f"{page.count(b'{')} samples with labels, {len(page)} bytes; median of {RENDERS}, in turn")
+    print(f"{page.count(b'{')} samples with labels, {len(page)} bytes, {len(packed)} with gzip")
+    print(f"median of {RENDERS}, in turn")
     print(f"the tests' twin by prometheus_client alone: {median(theirs):.1f} ms ({min(theirs):.1f} at best)")
-    print(f"render: {median(ours):.1f} ms ({min(ours):.1f} at best); {LIMIT_MS:.0f} allowed", end="; ")
+    print(f"render and gzip: {median(ours):.1f} ms ({min(ours):.1f} at best)", end="; ")
+    print(f"{LIMIT_MS:.0f} allowed", end="; ")
     print("reached" if reached else "MISSED")
     return 0 if reached else 1
 

@@ -14,7 +14,7 @@ from fastserve.controlplane.metrics import render
 from fastserve.controlplane.service import Control
 from fastserve.controlplane.spans import parse_since
 from fastserve.errors import InvalidRequest
-from fastserve.frontends.http.answers import json_response, require_token
+from fastserve.frontends.http.answers import body_response, json_response, require_token
 from fastserve.frontends.http.body import check_length, content_encoding, read_body
 from fastserve.frontends.http.errors import HANDLERS, error_body
 from fastserve.monitoring.snapshot import MAX_SNAPSHOT_BYTES, Snapshot, read_snapshot
@@ -28,6 +28,7 @@ _PIECE_S = 30.0
 """Of a snapshot: however long a slow line takes for all of them."""
 _PARSE_HERE_BYTES = 256 * 1024
 """A larger snapshot is parsed in a thread, so that nobody else waits for it."""
+_COMPRESS_MIN_BYTES = 1_024
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -112,10 +113,10 @@ class _Api:
         found = await self._control.by_count(*_which(request), int(limit))
         return Response(found.model_dump_json(), media_type="application/json")
 
-    async def metrics(self, _: Request) -> Response:
-        """GET /metrics: for Prometheus."""
+    async def metrics(self, request: Request) -> Response:
+        """GET /metrics: for Prometheus, which asks for gzip."""
         page = render(self._control.fleet, self._control.options)
-        return Response(page, headers={"content-type": _METRICS_TYPE})
+        return body_response(request, page, _COMPRESS_MIN_BYTES, media_type=_METRICS_TYPE)
 
 
 def _refusal(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import http.client
 import json
 import socket
@@ -79,6 +80,17 @@ def test_a_worker_is_heard_and_shown(control: ControlProcess) -> None:
     assert (by_count.version, [one.rows for one in by_count.windows]) == (3, [50])
     # The comparison for /metrics follows by itself.
     until(lambda: b"fastserve_drift_distance{" in control.request("GET", "/metrics").body)
+
+
+def test_metrics_are_compressed_for_who_asks(control: ControlProcess) -> None:
+    packed = control.request("GET", "/metrics", headers={"accept-encoding": "gzip"})
+    assert packed.header("content-encoding") == "gzip" and packed.header("vary") == "accept-encoding"
+    page = gzip.decompress(packed.body)
+    assert b"fastserve_workers" in page and len(packed.body) < len(page) / 2
+    for answer in (packed, control.request("GET", "/metrics")):
+        assert answer.header("content-type") == "text/plain; version=0.0.4; charset=utf-8"
+        assert answer.header("content-length") == str(len(answer.body))
+    assert answer.header("content-encoding") is None
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,16 @@ def json_response(value: object, status: int = 200) -> Response:
     return Response(orjson.dumps(value), status, media_type="application/json")
 
 
-def body_response(request: Request, body: bytes, compress_min_bytes: int, json_length: int = -1) -> Response:
+def body_response(
+    request: Request,
+    body: bytes,
+    compress_min_bytes: int,
+    json_length: int = -1,
+    media_type: str = "application/json",
+) -> Response:
     """Answer an encoded body; headers in the order that the compiled path writes them.
 
-    `json_length` is -1 when the body is JSON alone, else the bytes of JSON before the binary tensors.
+    `json_length` is -1 when the body is of `media_type`, else the bytes of JSON before the binary tensors.
     """
     headers: dict[str, str] = {}
     values = request.headers.getlist("accept-encoding")
@@ -36,7 +42,7 @@ def body_response(request: Request, body: bytes, compress_min_bytes: int, json_l
             headers = encoding_headers(encoding)
     if json_length >= 0:
         headers["inference-header-content-length"] = str(json_length)
-    return Response(body, 200, headers, "application/json" if json_length < 0 else "application/octet-stream")
+    return Response(body, 200, headers, media_type if json_length < 0 else "application/octet-stream")
 
 
 def header_number(request: Request, name: str, low: int, high: int) -> int | None:
