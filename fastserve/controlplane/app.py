@@ -50,7 +50,9 @@ def create_app(control: Control, token: str | None) -> Starlette:
         Route("/v2/control/models/{model}/windows", api.by_count),
         Route("/metrics", api.metrics),
     ]
-    return Starlette(routes=routes, exception_handlers={**HANDLERS, StoreUnavailable: _on_away})
+    app = Starlette(routes=routes, exception_handlers={**HANDLERS, StoreUnavailable: _on_away})
+    app.router.redirect_slashes = False  # which would send people wherever their Host header says
+    return app
 
 
 class _Api:

@@ -113,6 +113,8 @@ def test_metrics_are_compressed_for_who_asks(control: ControlProcess) -> None:
         ("/v2/control/models/%00/report?version=1", 404),
         ("/v2/control/snapshots", 405),
         ("/elsewhere", 404),
+        ("/metrics/", 404),
+        ("/v2/control/models/", 404),
     ],
 )
 def test_what_is_asked_wrongly(control: ControlProcess, path: str, status: int) -> None:
