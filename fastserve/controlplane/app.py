@@ -3,6 +3,7 @@
 import asyncio
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -10,6 +11,7 @@ from starlette.types import Message
 
 from fastserve import __version__
 from fastserve.controlplane.errors import StoreUnavailable
+from fastserve.controlplane.hosts import LocalNames
 from fastserve.controlplane.metrics import render
 from fastserve.controlplane.service import Control
 from fastserve.controlplane.spans import parse_since
@@ -32,7 +34,7 @@ _COMPRESS_MIN_BYTES = 1_024
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def create_app(control: Control, token: str | None) -> Starlette:
+def create_app(control: Control, token: str | None, local: bool = False) -> Starlette:
     """Make the API over one control plane.
 
     Parameters
@@ -40,6 +42,8 @@ def create_app(control: Control, token: str | None) -> Starlette:
     token
         What snapshots must carry, as `Authorization: Bearer`; an empty one refuses all of them. None on a
         socket whose file only this user may open.
+    local
+        It listens on a loopback address.
     """
     api = _Api(control, token)
     routes = [
@@ -50,7 +54,11 @@ def create_app(control: Control, token: str | None) -> Starlette:
         Route("/v2/control/models/{model}/windows", api.by_count),
         Route("/metrics", api.metrics),
     ]
-    app = Starlette(routes=routes, exception_handlers={**HANDLERS, StoreUnavailable: _on_away})
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(LocalNames)] if local else [],
+        exception_handlers={**HANDLERS, StoreUnavailable: _on_away},
+    )
     app.router.redirect_slashes = False  # which would send people wherever their Host header says
     return app
 

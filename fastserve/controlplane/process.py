@@ -8,6 +8,7 @@ import socket
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from ipaddress import ip_address
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -96,12 +97,13 @@ async def _serve(
 ) -> None:
     secret = control.options.token
     token = "" if secret is None else secret.get_secret_value()
-    with _unix_listener(ingest) as local:
+    with _unix_listener(ingest) as private:
         servers = []
         if listener is not None:
-            servers.append(_Server(create_app(control, token), listener))
-        if local is not None:
-            servers.append(_Server(create_app(control, None), local))
+            local = ip_address(listener.getsockname()[0]).is_loopback
+            servers.append(_Server(create_app(control, token, local), listener))
+        if private is not None:
+            servers.append(_Server(create_app(control, None), private))
         _stop_on_signals(servers, lifeline, stop)
         background = asyncio.create_task(control.run())
         background.add_done_callback(lambda _: _stop(servers))

@@ -53,13 +53,13 @@ except FastserveError as error:
 class ControlProcess:
     """One running control plane."""
 
-    def __init__(self, folder: Path, options: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, options: dict[str, Any], address: str = "127.0.0.1") -> None:
         self.registry = folder / "registry"
         self.registry.mkdir(exist_ok=True)
         self.ingest = folder / "s.sock"
         self.log = folder / "log"
         with socket.socket() as listener, self.log.open("ab") as log:
-            listener.bind(("127.0.0.1", 0))
+            listener.bind((address, 0))
             listener.listen()
             self.port = int(listener.getsockname()[1])
             lifeline, self._lifeline = os.pipe()
@@ -111,8 +111,8 @@ class ControlProcess:
 
 
 @contextlib.contextmanager
-def control_process(folder: Path, **options: Any) -> Iterator[ControlProcess]:
-    one = ControlProcess(folder, options)
+def control_process(folder: Path, address: str = "127.0.0.1", **options: Any) -> Iterator[ControlProcess]:
+    one = ControlProcess(folder, options, address)
     try:
         one.wait_ready()
         yield one

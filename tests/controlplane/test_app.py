@@ -9,6 +9,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -91,6 +92,35 @@ def test_metrics_are_compressed_for_who_asks(control: ControlProcess) -> None:
         assert answer.header("content-type") == "text/plain; version=0.0.4; charset=utf-8"
         assert answer.header("content-length") == str(len(answer.body))
     assert answer.header("content-encoding") is None
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LocalHost:8002", "a.localhost", "127.0.0.1:1", "192.168.0.7", "[::1]:8002", ""]
+)
+def test_its_own_names(control: ControlProcess, host: str) -> None:
+    assert control.request("GET", "/v2/control/models", headers={"host": host}).status == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:8002", "localhost.evil.example", "127.0.0.1.evil.example", "evillocalhost",
+     "localhost@evil.example", "[::1].evil.example", "e\xedl.example"],
+)  # fmt: skip
+def test_a_name_that_stands_for_this_machine_reads_nothing(control: ControlProcess, host: str) -> None:
+    """As a web page asks whose name has come to stand for 127.0.0.1."""
+    for path in ("/metrics", "/v2/control/models/m/report", "/elsewhere"):
+        answer = control.request("GET", path, headers={"host": host})
+        assert answer.status == 403 and "localhost and IP addresses only" in answer.error
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", control.port)) as connection:
+        connection.request("HEAD", "/metrics", headers={"host": host})
+        assert connection.getresponse().status == 403
+    answer = control.request("POST", PATH, b"x" * 100, {**BEARER, "host": host})
+    assert (answer.status, "snapshot" in answer.error) == (400, True)
+
+
+def test_where_others_can_reach_it_it_has_any_name(tmp_path: Path) -> None:
+    with control_process(tmp_path, address="0.0.0.0") as one:
+        assert one.request("GET", "/metrics", headers={"host": "control.example"}).status == 200
 
 
 @pytest.mark.parametrize(
