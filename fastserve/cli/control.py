@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fastserve.cli.common import ConfigFile, Debug, Registry, end_on_hangup, settings
+from fastserve.cli.common import ConfigFile, Debug, Registry, end_when_told, settings
 
 EPILOG = (
     "Example: [bold]FASTSERVE_CONTROL__TOKEN=… fastserve control --registry ./registry "
@@ -25,6 +25,7 @@ def control(
     debug: Debug = False,
 ) -> None:
     """Gather statistics of servers on other machines: metrics, reports, until Ctrl-C or SIGTERM."""
+    end_when_told()
     flags: dict[str, Any] = {
         "--control-host": host,
         "--control-port": port,
@@ -37,6 +38,5 @@ def control(
     from fastserve.app import end_process
     from fastserve.app.gathering import control as run
 
-    end_on_hangup()
     # A database that hangs holds a thread, and the interpreter's own end would wait for it.
     end_process(run(chosen))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fastserve.cli.common import ConfigFile, Debug, Registry, end_on_hangup, note, settings
+from fastserve.cli.common import ConfigFile, Debug, Registry, end_when_told, note, settings
 
 EPILOG = (
     "Example: [bold]fastserve serve --registry ./registry --workers 2[/bold]"
@@ -35,6 +35,7 @@ def serve(
     debug: Debug = False,
 ) -> None:
     """Serve every model of a registry over HTTP until Ctrl-C or SIGTERM."""
+    end_when_told()
     # Importing makes many objects and no garbage; collections are back when the first model is loaded.
     gc.disable()
     # numpy would start a thread a core, 50 ms, for linear algebra that nothing here is large enough for.
@@ -59,7 +60,6 @@ def serve(
     # uvicorn finishes what is in flight and then raises the signal again: being asked to stop is no failure.
     for number in STOP:
         signal.signal(number, leave)
-    end_on_hangup()
     try:
         code = run(chosen)
     except SystemExit:

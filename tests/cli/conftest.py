@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -49,6 +50,7 @@ def called(folder: Path, *arguments: object, **extra: str) -> Done:
     out, err = io.StringIO(), io.StringIO()
     given = ["fastserve", *map(str, arguments)]
     code: Any = 0
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     with (
         contextlib.chdir(folder),
         mock.patch.dict(os.environ, environment(**extra), clear=True),
@@ -61,6 +63,9 @@ def called(folder: Path, *arguments: object, **extra: str) -> Done:
             main()
         except SystemExit as left:
             code = left.code or 0
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
     return subprocess.CompletedProcess(given, code, out.getvalue(), err.getvalue())
 
 

@@ -213,6 +213,40 @@ def test_a_signal_ends_serving_with_0(
         assert "Traceback" not in server.log.read_text()
 
 
+_TOLD_TO_STOP = """
+import os, sys
+import fastserve.cli, fastserve.config, fastserve.controlplane.process, fastserve.app.supervisor
+
+place, name, number = sys.argv.pop(1), sys.argv.pop(1), int(sys.argv.pop(1))
+setattr(sys.modules[place], name, lambda *_, **__: os.kill(os.getpid(), number))
+fastserve.cli.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("verb", "place", "name"),
+    [
+        ("serve", "fastserve.config", "load"),
+        ("serve", "fastserve.app.supervisor", "bind"),
+        ("control", "fastserve.config", "load"),
+        ("control", "fastserve.controlplane.process", "open_database"),
+    ],
+)
+def test_a_signal_in_the_first_moment_ends_it_with_0(
+    tmp_path: Path, number: signal.Signals, verb: str, place: str, name: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _TOLD_TO_STOP, place, name, str(int(number)), verb, "--registry", "."],
+        cwd=tmp_path,
+        env=environment(FASTSERVE_CONTROL__TOKEN="x" * 16, FASTSERVE_SERVER__CONTROL_PORT=str(free_port())),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+
+
 @pytest.mark.usefixtures("terminal")
 def test_a_control_plane_alone_does_as_its_flags_say_and_ends_with_its_terminal(tmp_path: Path) -> None:
     address = "127.0.0.2", free_port()
