@@ -26,4 +26,4 @@ def archive(
     store = open_registry(settings(registry, config))
     model, version = find_version(store, name)
     store.archive(model, version, not undo)
-    say(f"{model} version {version} is {'back' if undo else 'archived'}")
+    say(f"{model} version {version} is {'not ' * undo}archived")
