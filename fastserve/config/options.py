@@ -31,7 +31,8 @@ class ServerOptions(BaseModel):
         default=8002,
         ge=0,
         le=65_535,
-        description="TCP port of the control plane (metrics, reports); 0 = none, and nothing is watched.",
+        description="TCP port of the control plane (metrics, reports); `serve` starts none at 0 "
+        "and watches nothing.",
     )
     workers: int = Field(
         default=1,

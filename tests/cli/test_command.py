@@ -73,6 +73,7 @@ def is_live(port: int) -> bool:
                 "Example:",
             ),
         ),
+        (("control",), ("--control-port", "`serve` starts none at 0", "[default: 8002]", "Example:")),
         (("models",), ("publish", "list", "show", "rollback", "audit", "Example:")),
         (("models", "publish"), ("NAME", "FILE", "--registry", "Example:")),
         (("models", "list"), ("--json", "Example:")),
