@@ -34,9 +34,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line."""
-        at = datetime.fromtimestamp(record.created, UTC).astimezone()
         fields = {
-            "time": at.isoformat(timespec="milliseconds"),
+            "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -45,6 +44,11 @@ class JsonFormatter(logging.Formatter):
             fields["exception"] = self.formatException(record.exc_info)
         # A path need not be UTF-8.
         return orjson.dumps({name: _encodable(text) for name, text in fields.items()}).decode()
+
+
+def _time(record: logging.LogRecord) -> str:
+    """Local time with its offset from UTC, as ISO 8601 writes it."""
+    return datetime.fromtimestamp(record.created, UTC).astimezone().isoformat(timespec="milliseconds")
 
 
 def _encodable(text: str) -> str:
@@ -56,6 +60,9 @@ class _TextFormatter(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        return _time(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging calls it so
         record.message = visible(record.message)

@@ -95,6 +95,23 @@ def test_a_path_that_is_not_utf_8_is_logged(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.usefixtures("logging_as_before")
+def test_times_have_their_zone(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    record = logging.LogRecord("fastserve.app", logging.INFO, "", 0, "ready", None, None)
+    record.created = 1e9 + 0.0625
+    monkeypatch.setenv("TZ", "IST-5:30")
+    time.tzset()
+    try:
+        for settings in (Settings(), Settings(format="json")):
+            configure_logging(settings)
+            logging.getLogger("fastserve").handle(record)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    text, as_json = capsys.readouterr().err.splitlines()
+    assert text.split()[0] == json.loads(as_json)["time"] == "2001-09-09T07:16:40.062+05:30"
+
+
+@pytest.mark.usefixtures("logging_as_before")
 def test_names_of_strangers_write_no_lines_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(Settings())
     logging.getLogger("fastserve.lifecycle").error("output '%s'", "o\x1b[2J\n2026 INFO ready\u202e")
