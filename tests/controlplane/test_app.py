@@ -17,10 +17,19 @@ import pytest
 from starlette.requests import Request
 
 from fastserve.controlplane import app
+from fastserve.controlplane.checking import HISTOGRAMS
 from fastserve.controlplane.reporting import CountWindows, Report
 from fastserve.controlplane.service import Control
 from fastserve.errors import InvalidRequest
-from fastserve.monitoring.snapshot import FORMAT, MAX_SNAPSHOT_BYTES, Snapshot, VersionNow
+from fastserve.monitoring.snapshot import (
+    FORMAT,
+    MAX_HEAD_BYTES,
+    MAX_SNAPSHOT_BYTES,
+    HistogramDelta,
+    Snapshot,
+    VersionNow,
+    read_snapshot,
+)
 from fastserve.registry.state import ALIASES_FILE
 from tests.controlplane.processes import TOKEN, ControlProcess, control_process
 from tests.controlplane.snapshots import delta, normal, profile, snapshot
@@ -224,6 +233,19 @@ def test_a_body_that_is_too_large_is_not_read(control: ControlProcess) -> None:
         head = f"POST {PATH} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {TOKEN}\r\ncontent-length: {length}\r\n\r\n"
         raw.sendall(head.encode())
         assert raw.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_head_is_bounded_and_has_room_for_what_a_worker_says() -> None:
+    spread = HistogramDelta(buckets={bucket: 10_000 + bucket for bucket in range(60, 120)}, total=2**40)
+    busy = delta(REFERENCE, normal(1))
+    busy.histograms = dict.fromkeys(HISTOGRAMS, spread)
+    one, two = (len(snapshot(1, [busy] * count, now=NOW * count).to_bytes()) for count in (1, 2))
+    head_bytes = two - one - sum(map(len, busy.states)) - len(NOW[0].reason)
+    assert 5_000 * head_bytes < MAX_HEAD_BYTES
+
+    size = MAX_HEAD_BYTES + 1
+    with pytest.raises(InvalidRequest, match=f"head has {size} bytes, over {MAX_HEAD_BYTES}"):
+        read_snapshot(struct.pack("<4sI", b"FSSN", size) + bytes(size))
 
 
 def test_a_body_that_is_late_is_to_be_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
