@@ -1,5 +1,6 @@
 """The process lives and dies: killed under a sender, stopped, orphaned, started twice."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -145,6 +146,20 @@ def test_a_locked_database_is_503_and_then_not(tmp_path: Path) -> None:
         assert control.post(one)[0] == 200
         assert control.request("GET", "/v2/control/health").status == 200
         assert b'code="200"} 3' in control.request("GET", "/metrics").body
+
+
+def test_a_copy_that_is_made_while_it_runs_has_everything(tmp_path: Path) -> None:
+    copy, elsewhere = tmp_path / "copy.db", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with control_process(tmp_path) as control:
+        now_ms = time.time_ns() // 1_000_000
+        one = snapshot(1, [delta(REFERENCE, normal(7))], profiles=(REFERENCE,), to_ms=now_ms)
+        assert control.post(one.to_bytes())[0] == 200
+        with contextlib.closing(sqlite3.connect(tmp_path / "registry.control" / "control.db")) as other:
+            other.execute("VACUUM INTO ?", (str(copy),))
+        with control_process(elsewhere, database=f"sqlite:///{copy}") as reader:
+            report = reader.request("GET", "/v2/control/models/m/report?since=1h").json()
+    assert report["rows"] == 7
 
 
 def test_health_is_well_again_where_nobody_sends_for_its_sake(tmp_path: Path) -> None:
