@@ -75,8 +75,8 @@ def run(
     # Without this, SIGTERM would end the demo and leave its server behind.
     signal.signal(signal.SIGTERM, _leave)
     command = f"fastserve serve --registry {shlex.quote(str(registry))}"
-    # Over a registry in `folder`, a server keeps this directory anyhow: one that is started later knows what
-    # was counted here. It starts while the model is trained.
+    # It starts while the model is trained. Over another registry than that in `folder`, the directory that
+    # servers of it keep is left to them.
     with Server(registry, folder / "registry.control", folder / "serve.log") as server:
         made = _prepare(console, folder, registry)
         test = made.data.test
@@ -94,7 +94,15 @@ def run(
             with suppress(KeyboardInterrupt):
                 server.wait()
         else:
-            console.print(Text(f"\nThe server is stopped; start it again: {command}"), soft_wrap=True)
+            again = _start_again(command, registry, folder, server.database)
+            console.print(Text(f"\nThe server is stopped; start it again: {again}"), soft_wrap=True)
+
+
+def _start_again(command: str, registry: Path, folder: Path, database: str) -> str:
+    """Have the next server know what was counted here, as it does anyhow over the registry in `folder`."""
+    if registry.resolve() == (folder / "registry").resolve():
+        return command
+    return f"FASTSERVE_CONTROL__DATABASE={shlex.quote(database)} {command}"
 
 
 def _prepare(console: Console, folder: Path, registry: Path) -> _Published:

@@ -36,7 +36,9 @@ class Server:
         # What the caller's environment says about another server is not meant for this one.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("FASTSERVE_")}
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        environment["FASTSERVE_CONTROL__DATABASE"] = f"sqlite:///{state.resolve() / 'control.db'}"
+        self.database = f"sqlite:///{state.resolve() / 'control.db'}"
+        """The URL of what the control plane keeps."""
+        environment["FASTSERVE_CONTROL__DATABASE"] = self.database
         environment["FASTSERVE_CONTROL__HOST"] = HOST
         environment["FASTSERVE_MONITORING__INTERVAL_S"] = str(_INTERVAL_S)
         environment["FASTSERVE_LIFECYCLE__POLL_S"] = str(_SCAN_S)

@@ -18,6 +18,7 @@ from sklearn.pipeline import Pipeline
 
 from fastserve.config.options import ServerOptions
 from fastserve.demo import check_extras, flights, monitoring, training
+from fastserve.demo.run import _start_again
 from fastserve.demo.server import Server
 from fastserve.errors import FastserveError
 from fastserve.monitoring import CategoryFeature, NumberFeature
@@ -104,6 +105,13 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
         Server(tmp_path / "none", tmp_path / "state", tmp_path / "serve.log") as server,
     ):
         server.wait_ready("flights", 1)
+
+
+def test_who_serves_again_has_what_the_demo_counted(tmp_path: Path) -> None:
+    for registry in (tmp_path / "d/registry", tmp_path / "d/../d/registry"):
+        assert _start_again("fastserve serve", registry, tmp_path / "d", "sqlite:///x") == "fastserve serve"
+    again = _start_again("fastserve serve", tmp_path / "own", tmp_path / "d", "sqlite:////a d/control.db")
+    assert again == "FASTSERVE_CONTROL__DATABASE='sqlite:////a d/control.db' fastserve serve"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
