@@ -19,6 +19,7 @@ from fastserve.errors import ModelRejected, RuntimeMissing
 from fastserve.lifecycle import probed
 from fastserve.lifecycle.options import LifecycleOptions
 from fastserve.lifecycle.probe import Prober, inspect_apart
+from fastserve.lifecycle.probe_child import ProbeChild
 from fastserve.registry import Registry, VersionRecord
 from fastserve.runtime import inspect
 from tests import models
@@ -32,9 +33,11 @@ MAIN = "fastserve.runtime.probe_process"
 
 @pytest.fixture
 def prober(tmp_path: Path) -> Iterator[Prober]:
+    before = set(threading.enumerate())
     made = make(tmp_path)
     yield made
     made.close()
+    until(lambda: set(threading.enumerate()) <= before, 10)  # no workers are forked where a thread stays
 
 
 def make(tmp_path: Path, idle_s: float = 30.0, **options: object) -> Prober:
@@ -352,6 +355,19 @@ def test_no_process_outlives_the_server(tmp_path: Path) -> None:
         server.kill()
         server.wait()
     until(lambda: not Path(f"/proc/{loading}").exists() and not alive(zygote))
+
+
+def test_what_only_a_gpu_can_run_is_left_to_the_load_itself(
+    tmp_path: Path, prober: Prober, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Test loads are on the CPU: a crash there says something of the file, an error does not."""
+    record = version(tmp_path, models.scaled())
+    answer = {"code": 0, "expired": False, "report": {"rejected": "no kernel", "final": False}}
+    monkeypatch.setattr(ProbeChild, "ask", lambda _self, _request: answer)
+    prober.check(record)
+    assert not prober.passed(record)
+    with pytest.raises(ModelRejected, match="no kernel"):  # who publishes has nothing else to go by
+        inspect_apart(record.path, LifecycleOptions())
 
 
 def test_inspect_apart_gives_what_inspect_gives(tmp_path: Path) -> None:
