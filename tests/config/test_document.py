@@ -30,6 +30,7 @@ def test_nothing_means_defaults(text: str) -> None:
         ("a: &n 1\nb: *n", "x line 2: aliases (*name) are not allowed"),
         ("a: &n {c: 1}\nb:\n  <<: *n", "x line 3: "),
         ("8000: a", "x line 1: the key '8000' is not text"),
+        ("1" * 99 + ": a", f"x line 1: the key '{'1' * 64}' is not text"),
         ("? [a]\n: b", "x line 1: the key 'a list' is not text"),
         ("? !!str [a]\n: b", "x line 1: the key 'a list' is not text"),
         ("a: [", "x line 1: "),

@@ -182,7 +182,7 @@ def test_a_flipped_bit_is_named(published: Registry) -> None:
     ("content", "message"),
     [
         (b"", "is not a manifest"),
-        (b"{", "is not a manifest"),
+        (b"{", "is not a manifest: Invalid JSON"),
         (b"[]", "is not a manifest"),
         (b"\xff\xfe", "is not a manifest"),
         (b"[" * 100_000, "is not a manifest"),
