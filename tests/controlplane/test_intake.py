@@ -120,6 +120,24 @@ def test_what_comes_during_a_commit_is_the_next_group(
     play(scene)
 
 
+def test_what_comes_soon_after_a_commit_is_one_group(
+    play: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "_PAUSE_S", 0.3)
+
+    async def scene(world: World) -> None:
+        world.store.go.release(100)
+        await world.intake.submit(one(1, 1))
+        others = []
+        for incarnation in (2, 3, 4):
+            others.append(asyncio.create_task(world.intake.submit(one(1, incarnation))))
+            await asyncio.sleep(0.001)
+        await asyncio.gather(*others)
+        assert world.store.groups == [1, 3]
+
+    play(scene)
+
+
 def test_a_group_that_fails_changes_nothing(play: Callable[..., None]) -> None:
     async def scene(world: World) -> None:
         world.store.fail = True
