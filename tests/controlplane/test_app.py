@@ -8,16 +8,18 @@ import json
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from starlette.requests import Request
 
 from fastserve.controlplane import app
 from fastserve.controlplane.checking import HISTOGRAMS
+from fastserve.controlplane.database import open_database
+from fastserve.controlplane.options import ControlOptions
 from fastserve.controlplane.reporting import CountWindows, Report
 from fastserve.controlplane.service import Control
 from fastserve.errors import InvalidRequest
@@ -147,7 +149,7 @@ def test_where_others_can_reach_it_it_has_any_name(tmp_path: Path) -> None:
         ("/v2/control/models/m/windows?limit=1001", 400),
         ("/v2/control/models/m/windows?limit=-1", 400),
         ("/v2/control/models/m/windows?limit=0000001001", 400),
-        ("/v2/control/models/m/windows?limit=99999999999999999999", 400),
+        (f"/v2/control/models/m/windows?limit={'9' * 5_000}", 400),
         ("/v2/control/models/..%2F..%2Fetc/report", 404),
         ("/v2/control/models/%00/report?version=1", 404),
         ("/v2/control/snapshots", 405),
@@ -248,22 +250,53 @@ def test_a_head_is_bounded_and_has_room_for_what_a_worker_says() -> None:
         read_snapshot(struct.pack("<4sI", b"FSSN", size) + bytes(size))
 
 
-def test_a_body_that_is_late_is_to_be_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "_PIECE_S", 0.01)
-    intake = SimpleNamespace(room=lambda _: contextlib.nullcontext())
-    asked = app.create_app(cast(Control, SimpleNamespace(intake=intake)), None)
+def posted(
+    control: Any, receive: Callable[[], Awaitable[Any]], token: str | None = None, **headers: str
+) -> tuple[dict[str, Any], bytes]:
+    """Head and body of the answer to a snapshot, without a server."""
     sent: list[Any] = []
-
-    async def receive() -> Any:
-        await asyncio.sleep(30)
 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    headers = [(b"content-length", b"100")]
-    scope = {"type": "http", "method": "POST", "path": PATH, "headers": headers, "query_string": b""}
-    asyncio.run(asked(scope, receive, send))
-    assert sent[0]["status"] == 408 and b"no more of the body arrived within" in sent[1]["body"]
+    lines = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": "POST", "path": PATH, "headers": lines, "query_string": b""}
+    asyncio.run(app.create_app(control, token)(scope, receive, send))
+    return sent[0], sent[1]["body"]
+
+
+def test_a_body_that_is_late_is_to_be_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "_PIECE_S", 0.01)
+    held: list[int] = []
+
+    def room(size_bytes: int) -> contextlib.nullcontext[None]:
+        held.append(size_bytes)
+        return contextlib.nullcontext()
+
+    control = SimpleNamespace(intake=SimpleNamespace(room=room))
+    for headers in ({}, {"content_length": "100"}, {"content_length": "100", "content_encoding": "gzip"}):
+        head, body = posted(control, lambda: asyncio.sleep(30), **headers)
+        assert head["status"] == 408 and b"no more of the body arrived within" in body
+    assert held == [MAX_SNAPSHOT_BYTES, 100, MAX_SNAPSHOT_BYTES], "what is compressed may become as large"
+
+
+def test_where_no_token_is_set_nobody_has_it() -> None:
+    for headers in ({}, {"authorization": "Bearer "}):
+        head, _ = posted(SimpleNamespace(), lambda: asyncio.sleep(30), "", **headers)
+        assert head["status"] == 401
+
+
+def test_nothing_is_taken_in_before_the_tables_are_made(tmp_path: Path) -> None:
+    """It would look like a database that was taken away, and be told so."""
+    control = Control(ControlOptions(), tmp_path, open_database(f"sqlite:///{tmp_path}/a.db"))
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": sent_now(1, 5).to_bytes()}
+
+    head, body = posted(control, receive)
+    assert head["status"] == 503 and (b"retry-after", b"1") in head["headers"]
+    assert b"it has not been opened yet" in body
+    control.close()
 
 
 def test_a_body_has_as_long_as_its_pieces_need(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from fastserve.controlplane.states import unpack
 from fastserve.controlplane.store import Store
 from fastserve.controlplane.tables import windows
 from fastserve.controlplane.totals import read_totals
-from fastserve.monitoring.snapshot import HistogramDelta, VersionDelta
+from fastserve.monitoring.snapshot import HistogramDelta, VersionDelta, VersionNow
 from tests.controlplane import snapshots as make
 from tests.controlplane.snapshots import NOON_MS, Clock, delta, normal, profile, snapshot
 
@@ -124,6 +124,18 @@ def _wrong_name(one: Any) -> None:
     one.deltas[0].model = "../m"
 
 
+def _no_name(one: Any) -> None:
+    one.deltas[0].model = ""
+
+
+def _wrong_name_held(one: Any) -> None:
+    one.now = [VersionNow(model="../m", version=1, state="READY")]
+
+
+def _too_many_held(one: Any) -> None:
+    one.now = [None] * (MAX_VERSIONS + 1)
+
+
 def _wrong_host(one: Any) -> None:
     one.host = "a\x00b"
 
@@ -154,9 +166,12 @@ def _too_many_versions(one: Any) -> None:
         (_wrong_code, "deltas.0.codes"),
         (_wrong_histogram, "deltas.0.histograms"),
         (_wrong_name, "deltas.0.model"),
+        (_no_name, "deltas.0.model"),
         (_wrong_host, "host"),
         (_too_many_rows, "deltas.1.watched_rows"),
         (_too_many_versions, "deltas"),
+        (_wrong_name_held, "now.0.model"),
+        (_too_many_held, "now"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_nobody_else(store: Store, spoil: Any, field: str) -> None:
