@@ -117,7 +117,7 @@ class _Api:
     async def by_count(self, request: Request) -> Response:
         """GET /v2/control/models/{model}/windows: the last windows by number of rows."""
         limit = request.query_params.get("limit", "60")
-        plain = limit.isascii() and limit.isdecimal() and len(limit) <= _LIMIT_DIGITS
+        plain = limit.isdecimal() and len(limit) <= _LIMIT_DIGITS
         if not plain or not 1 <= int(limit) <= MAX_WINDOWS:
             raise InvalidRequest(f"limit must be 1 to {MAX_WINDOWS}", "limit")
         found = await self._control.by_count(*_which(request), int(limit))

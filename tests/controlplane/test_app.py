@@ -7,6 +7,7 @@ import http.client
 import json
 import socket
 import struct
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -200,7 +201,7 @@ def _spoilt(**changes: Any) -> bytes:
     [
         (b"", 400, "body"),
         (b"FSSN", 400, "body"),
-        (b"x" * 100, 400, "body"),
+        (b"FSSX" + _spoilt()[4:], 400, "body"),
         (b"FSSN\xff\xff\xff\xff{}", 400, "body"),
         (_headed(b"{"), 400, "head"),
         (_headed([]), 400, "head"),
@@ -313,3 +314,16 @@ def test_a_body_has_as_long_as_its_pieces_need(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(InvalidRequest):
         asyncio.run(app._read(request))
     assert len(pieces) == 12
+
+
+def test_a_large_snapshot_is_parsed_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever scrapes meanwhile would wait for it."""
+    monkeypatch.setattr(app, "_PARSE_HERE_BYTES", 10)
+    monkeypatch.setattr(app, "read_snapshot", lambda _: threading.current_thread())
+
+    def parsed_in(size: int) -> Any:
+        message = {"type": "http.request", "body": b"x" * size}
+        request = Request({"type": "http", "headers": []}, lambda: asyncio.sleep(0, message))
+        return asyncio.run(app._read(request))
+
+    assert parsed_in(10) is threading.main_thread() is not parsed_in(11)

@@ -236,4 +236,7 @@ def test_memory_is_bounded(
     for number in range(4, 30):
         send(store, number)
     assert len(store._committed.by_count[Key("m", 1, REFERENCE.digest())]) == 1
-    assert store.load().totals["m", 1].watched_rows == 290
+    monkeypatch.setattr(committed, "_MAX_WINDOWS", 1)
+    send(store, 30)
+    assert not store._committed.by_time
+    assert store.load().totals["m", 1].watched_rows == 300
