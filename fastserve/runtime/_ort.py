@@ -166,12 +166,9 @@ def _providers(provider: Provider, options: RuntimeOptions) -> list[tuple[str, d
 @cache
 def _missing_libraries() -> tuple[str, ...]:
     """Load the CUDA libraries, which as wheels are on no loader's path, once; list what is missing."""
-    preload = getattr(_module(), "preload_dlls", None)
-    if preload is None:
-        return ()
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):  # it prints what it cannot find
-        preload()
+        _module().preload_dlls()
     names = re.findall(r"^Failed to load ([^\s:]+):", printed.getvalue(), re.MULTILINE)
     return tuple(dict.fromkeys(Path(name).name for name in names))
 
