@@ -81,16 +81,15 @@ def first_that_runs(
 
 
 def varied(array: Array) -> Array:
-    """Make [PROBE_ROWS, *row_shape] of an array [rows, *row_shape]: small numbers, short strings."""
-    shape = (PROBE_ROWS, *array.shape[1:])
-    cells = np.arange(int(np.prod(shape))).reshape(shape)
+    """Make [PROBE_ROWS, *row_shape] of an array [rows, *row_shape]: small values, no row like the last."""
     row = np.arange(PROBE_ROWS).reshape((-1,) + (1,) * (array.ndim - 1))
+    column = np.arange(math.prod(array.shape[1:])).reshape(array.shape[1:])
     if array.dtype == object:
-        values: Array = np.array(["a", "b", "c"], dtype=object)[(cells + row) % 3]
+        values: Array = np.array(["a", "b", "c"], dtype=object)[(column + row) % 3]
     elif np.issubdtype(array.dtype, np.floating):
-        values = ((cells * 7 + row * row * 3) % 11 / 5.0 - 1.0).astype(array.dtype)
+        values = ((column * 7 + row * row * 3) % 11 / 5.0 - 1.0).astype(array.dtype)
     else:
-        values = ((cells + row) % 2).astype(array.dtype)
+        values = ((column + row) % 2).astype(array.dtype)
     return values
 
 

@@ -62,6 +62,8 @@ V1 = "5:memory:/docker/ab\n4:cpu,cpuacct:/docker/ab\n0::/\n"
         ),
         pytest.param("0::/\n1:cpu:/\n", {"unified/cpu.max": "500000 100000"}, 5, id="hybrid"),
         pytest.param("0::/../../other\n", {"cpu.max": "400000 100000"}, 4, id="a path above the mount"),
+        pytest.param("0::/pod:cri:ab\n", {"pod:cri:ab/cpu.max": "400000 100000"}, 4, id="colons"),
+        pytest.param("0::/\n", {"cpu.max/x": ""}, 16, id="what cannot be read"),
         pytest.param("0::/über\n", {"über/cpu.max": "400000 100000"}, 4, id="a name that is not ASCII"),
         pytest.param("0::/\udcff\n", {"\udcff/cpu.max": "400000 100000"}, 4, id="a name that is no text"),
         pytest.param("nonsense\n0::/\n", {"cpu.max": "many 100000"}, 16, id="not a number"),
