@@ -128,6 +128,16 @@ def test_an_output_that_is_an_input(tmp_path: Path) -> None:
     np.testing.assert_array_equal(row, numbers)
 
 
+def chosen_columns() -> bytes:
+    """Of how many columns of `x` FP32 [n, 3] the output is, the file does not say."""
+    return models.model_bytes(
+        [onnx.helper.make_node("Compress", ["x", "which"], ["y"], axis=1)],
+        [models.tensor("x", TensorProto.FLOAT, ["n", 3])],
+        [models.tensor("y", TensorProto.FLOAT, ["n", "m"])],
+        [onnx.numpy_helper.from_array(np.array([True, False, True]), "which")],
+    )
+
+
 @pytest.mark.parametrize(
     ("data", "inputs"),
     [
@@ -135,6 +145,7 @@ def test_an_output_that_is_an_input(tmp_path: Path) -> None:
         pytest.param(models.identity(TensorProto.STRING, "n"), [np.array(["a"], object)], id="strings out"),
         pytest.param(models.written_out(), [rows(2, 3)], id="numbers in, strings out"),
         pytest.param(models.variable_inner(), [rows(2, 2)], id="an inner dimension that varies"),
+        pytest.param(chosen_columns(), [rows(2, 3)], id="an output's inner dimension that varies"),
         pytest.param(models.scaled(), [rows(2, 4)], id="wrong width"),
         pytest.param(models.scaled(), [rows(2, 3).astype(np.float64)], id="wrong type"),
         pytest.param(models.scaled(), [rows(3, 2).T], id="not contiguous"),

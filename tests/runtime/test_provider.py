@@ -17,7 +17,7 @@ import onnxruntime
 import pytest
 
 from fastserve.errors import ModelRejected, ProviderUnavailable
-from fastserve.runtime import OnnxRuntime, Provider, RuntimeOptions, _ort, onnx
+from fastserve.runtime import OnnxRuntime, Provider, RuntimeOptions, _ort, can_be_forked, inspect, onnx
 from tests import models
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
@@ -187,6 +187,30 @@ def test_what_a_session_is_told(path: Path, play: Any, arena: bool, wished: int,
 )
 def test_what_onnxruntime_says_is_one_short_line(text: str, said: str) -> None:
     assert _ort.reason(RuntimeError(text), Path("/r/m/1/model.onnx")) == said
+
+
+@pytest.mark.parametrize(
+    ("built", "provider", "threads", "can"),
+    [
+        ([CPU], "cpu", 1, True),
+        ([CPU], "auto", 1, True),
+        ([CPU], "auto", 2, False),
+        ([CUDA, CPU], "cpu", 1, True),
+        ([CUDA, CPU], "auto", 1, False),
+        ([CUDA, CPU], "cuda", 1, False),
+    ],
+)
+def test_which_sessions_live_on_in_a_fork(
+    play: Any, built: list[str], provider: str, threads: int, can: bool
+) -> None:
+    play(built, built)
+    assert can_be_forked(options(provider), threads) is can
+
+
+def test_to_look_into_a_file_takes_no_gpu(path: Path, play: Any) -> None:
+    module = play([CUDA, CPU], [CUDA, CPU])
+    inspect(path)
+    assert module.asked == [[(CPU, {})]]
 
 
 def test_outputs_on_a_gpu_are_not_bound(path: Path, play: Any) -> None:
