@@ -1,5 +1,6 @@
 """What the warm-up learns: costs, limits, and whether rows stay apart."""
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -158,6 +159,12 @@ def test_a_neighbour_that_takes_the_core_for_a_moment_does_not_cost_batches() ->
     assert warm(puppet, 64, 60_000, max_bucket_ms=20, clock=puppet.clock).max_rows == 64
 
 
+def test_runs_that_a_neighbour_makes_slow_do_not_count() -> None:
+    costs = itertools.cycle([MS, MS, 50 * MS])
+    puppet = Puppet(lambda rows: next(costs))
+    assert warm(puppet, 1, 10_000, clock=puppet.clock).buckets == ((1, MS),)
+
+
 def test_when_the_budget_is_spent_the_estimate_decides() -> None:
     puppet = Puppet(lambda rows: MS * rows)
     table = warm(puppet, 1024, 10, max_bucket_ms=100, clock=puppet.clock)
@@ -205,9 +212,16 @@ def test_real_models_are_batchable(tmp_path: Path, data: bytes, largest: int) ->
     assert table.row_ns + table.base_ns > 0
 
 
+def doubled() -> bytes:
+    """Two rows for one, as of two boxes in a picture."""
+    x, y = (models.tensor(name, TensorProto.FLOAT, ["n", 3]) for name in "xy")
+    return models.model_bytes([helper.make_node("Concat", ["x", "x"], ["y"], axis=0)], [x], [y])
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
+        (doubled(), "output 'y' has 2 rows for 1 input rows"),
         (models.fixed_batch(), "the model has no variable batch dimension"),
         (models.unique_rows(), "output 'y' has 1 rows for 2 input rows"),
         (models.centred(), "output 'y' of a row depends on which rows share its run"),
