@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import NoReturn
 import pytest
 
 from fastserve.errors import ModelRejected, RuntimeMissing
-from fastserve.lifecycle import probed
 from fastserve.lifecycle.options import LifecycleOptions
 from fastserve.lifecycle.probe import Prober, inspect_apart
 from fastserve.lifecycle.probe_child import ProbeChild
@@ -169,11 +167,10 @@ def test_what_passed_is_not_tested_again(
 
 def test_a_published_version_is_known_by_its_checksums(tmp_path: Path, prober: Prober) -> None:
     registry = Registry(tmp_path / "registry")
-    for name in ("a", "b"):
-        publish(registry, name, models.scaled())
-    prober.check(registry.describe("a", 1))
-    prober.check(registry.describe("b", 1))
-    assert prober.tests == 1
+    for name, factor, tests in (("a", 2.0, 1), ("b", 2.0, 1), ("c", 3.0, 2)):
+        publish(registry, name, models.scaled(factor))
+        prober.check(registry.describe(name, 1))
+        assert prober.tests == tests
     unverified = make(tmp_path, verify=False)
     unverified.check(registry.describe("a", 1))
     assert unverified.tests == 1, "nobody compared the files with the manifest"
@@ -257,20 +254,6 @@ def test_without_a_place_for_markers_memory_serves(tmp_path: Path) -> None:
     prober.close()
 
 
-def test_markers_go_where_this_user_alone_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert probed.own_cache() == tmp_path / "fastserve/probed"
-    other = tmp_path / f"fastserve-{os.geteuid()}-probed"
-    for mode in (0o720, 0o702):  # others could have written what lies there
-        (tmp_path / "fastserve/probed").chmod(mode)
-        assert probed.own_cache() == other
-    assert other.stat().st_mode & 0o777 == 0o700
-    other.rmdir()
-    other.symlink_to(tmp_path)
-    assert probed.own_cache() is None
-
-
 def test_a_killed_process_is_replaced(
     tmp_path: Path, prober: Prober, zygotes: Callable[[], list[int]]
 ) -> None:
@@ -329,10 +312,14 @@ def test_a_test_load_that_is_killed_and_one_that_closing_ends(
 
 
 def test_an_idle_process_is_ended_and_started_anew(tmp_path: Path, zygotes: Callable[[], list[int]]) -> None:
-    prober = make(tmp_path, idle_s=0.1)
-    prober.check(version(tmp_path, models.scaled(1.0)))
-    until(lambda: not zygotes())
-    prober.check(version(tmp_path, models.scaled(2.0), number=2))
+    prober = make(tmp_path, idle_s=0.3, probe_timeout_s=1.0)
+    for number in (1, 2):  # the second one while the time of the first runs
+        prober.check(version(tmp_path, models.scaled(number), number=number))
+    until(lambda: not zygotes(), 10)
+    prober.check(version(tmp_path, models.scaled(3.0), number=3))
+    with pytest.raises(ModelRejected, match="longer than 1 s"):
+        prober.check(version(tmp_path, endless_loop(), number=4))
+    assert prober.tests == 4, "one that is at work is not idle"
     prober.close()
 
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import tempfile
 from importlib import metadata
 from pathlib import Path
 
@@ -44,6 +45,20 @@ def test_a_relative_cache_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     assert probed.own_cache() == tmp_path / "home/.cache/fastserve/probed"
+
+
+def test_markers_go_where_this_user_alone_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert probed.own_cache() == tmp_path / "fastserve/probed"
+    other = tmp_path / f"fastserve-{os.geteuid()}-probed"
+    for mode in (0o720, 0o702):  # others could have written what lies there
+        (tmp_path / "fastserve/probed").chmod(mode)
+        assert probed.own_cache() == other
+    assert other.stat().st_mode & 0o777 == 0o700
+    other.rmdir()
+    other.symlink_to(tmp_path)
+    assert probed.own_cache() is None
 
 
 def test_too_many_markers_are_trimmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
