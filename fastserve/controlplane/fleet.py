@@ -19,7 +19,7 @@ _MAX_PATIENCE_S = 180.0
 
 def patience_s(snapshot: Snapshot) -> float:
     """Tell how long after this snapshot its worker may be silent before it counts as gone."""
-    period_s = max(snapshot.to_ms - snapshot.from_ms, 0) / 1_000
+    period_s = (snapshot.to_ms - snapshot.from_ms) / 1_000
     return min(max(_PATIENCE_S, 3 * period_s), _MAX_PATIENCE_S)
 
 

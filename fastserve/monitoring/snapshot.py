@@ -127,10 +127,8 @@ def read_snapshot(data: bytes) -> Snapshot:
     InvalidRequest
         Not a snapshot; another format (`field` is "format"); lengths that do not add up.
     """
-    if len(data) < _HEAD.size or len(data) > MAX_SNAPSHOT_BYTES:
-        raise InvalidRequest(
-            f"a snapshot has {_HEAD.size} to {MAX_SNAPSHOT_BYTES} bytes, not {len(data)}", "body"
-        )
+    if len(data) < _HEAD.size:
+        raise InvalidRequest(f"a snapshot has {_HEAD.size} bytes or more, not {len(data)}", "body")
     magic, size = _HEAD.unpack_from(data)
     if magic != _MAGIC or size > len(data) - _HEAD.size:
         raise InvalidRequest("these bytes are not a snapshot", "body")
