@@ -217,6 +217,7 @@ def _spoilt(**changes: Any) -> bytes:
         (_spoilt(incarnation="x"), 400, "incarnation"),
         (_spoilt(host="a\nb"), 400, "host"),
         (_spoilt(more=1), 400, "more"),
+        (_spoilt(deltas=[1]), 400, "head"),
         (_spoilt(profile_bytes={"0" * 64: 10}), 400, "state_bytes"),
         (_spoilt(profile_bytes={"0" * 64: -1}), 400, "state_bytes"),
         (_spoilt(profile_bytes={"0" * 64: 10, "1" * 64: -10}), 400, "state_bytes"),

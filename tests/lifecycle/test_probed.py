@@ -59,6 +59,16 @@ def test_markers_go_where_this_user_alone_writes(tmp_path: Path, monkeypatch: py
     other.rmdir()
     other.symlink_to(tmp_path)
     assert probed.own_cache() is None
+    other.unlink()
+    monkeypatch.setattr(os, "geteuid", lambda: 12_345)
+    (tmp_path / "fastserve/probed").chmod(0o700)
+    assert probed.own_cache() is None, "somebody else has made it"
+
+
+def test_a_full_disk_stops_no_load() -> None:
+    descriptor = os.open("/dev/full", os.O_RDWR)
+    probed.Marker(descriptor).remember()
+    os.close(descriptor)
 
 
 def test_too_many_markers_are_trimmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
