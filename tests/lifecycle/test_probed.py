@@ -1,7 +1,9 @@
 """What is remembered of versions that passed a test load: whole markers count, and not too many of them."""
 
+import fcntl
 import os
 import platform
+import pwd
 import tempfile
 from importlib import metadata
 from pathlib import Path
@@ -37,6 +39,25 @@ def test_another_runtime_or_machine_tests_again(tmp_path: Path, monkeypatch: pyt
         other.setattr(metadata, "version", lambda _: "99.0")
         keys.add(key())
     assert len({*keys, key()}) == 5
+
+
+def test_a_marker_is_let_go(tmp_path: Path) -> None:
+    with probed.marker(tmp_path, "key", 1.0):
+        pass
+    with (tmp_path / "key").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    opened = os.listdir("/proc/self/fd")
+    assert not probed.has_passed(tmp_path, "key")
+    assert os.listdir("/proc/self/fd") == opened
+
+
+def test_a_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs as a number without a name."""
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert probed.own_cache() == tmp_path / f"fastserve-{os.geteuid()}-probed"
 
 
 def test_a_relative_cache_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
