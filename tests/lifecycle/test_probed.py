@@ -1,12 +1,15 @@
 """What is remembered of versions that passed a test load: whole markers count, and not too many of them."""
 
+import errno
 import fcntl
 import os
 import platform
 import pwd
 import tempfile
+import time
 from importlib import metadata
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -49,6 +52,19 @@ def test_a_marker_is_let_go(tmp_path: Path) -> None:
     opened = os.listdir("/proc/self/fd")
     assert not probed.has_passed(tmp_path, "key")
     assert os.listdir("/proc/self/fd") == opened
+
+
+def test_a_file_system_without_locks_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: int) -> NoReturn:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    began_s = time.monotonic()
+    with probed.marker(tmp_path, "key", 60.0) as marker:
+        marker.remember()
+    assert time.monotonic() - began_s < 30
 
 
 def test_a_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
