@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastserve.cli.models.naming import ranges
+from fastserve.lifecycle import probed
 from fastserve.registry import Registry
 from tests.cli.conftest import Run, fails, publish, tamper
 from tests.lifecycle.hostile import endless_loop
@@ -206,6 +207,30 @@ def test_test_loads_take_what_the_configuration_allows(
     assert row["problem"] == said
     (tmp_path / "rows.csv").write_text("x\n1\n")
     fails(call("monitor", "profile", "rows.csv", "--model", file, "--out", "p.json", *options), 1, said)
+
+
+def test_files_are_as_large_as_the_configuration_allows(call: Run, tmp_path: Path, model: Path) -> None:
+    (tmp_path / "c.yaml").write_text("registry: reg\nlifecycle: {max_version_bytes: 10}\n")
+    fails(call("models", "publish", "m", model, "--config", "c.yaml"), 1, "10 bytes (max_version_bytes)")
+
+
+def test_keys_are_for_those_who_check(call: Run, tmp_path: Path, model: Path) -> None:
+    (tmp_path / "c.yaml").write_text("registry: reg\nlifecycle: {require_signature: [gone.pem]}\n")
+    assert call("models", "publish", "m", model, "--config", "c.yaml").returncode == 0
+    for verb in ("show", "verify"):
+        fails(call("models", verb, "m", "--config", "c.yaml"), 1, "gone.pem")
+
+
+@pytest.mark.parametrize("command", ["publish m model.onnx", "import tree"])
+def test_what_a_command_has_tested_is_not_tested_again(
+    call: Run, tmp_path: Path, model: Path, store: Registry, command: str
+) -> None:
+    (tmp_path / "tree/m/1").mkdir(parents=True)
+    (tmp_path / "tree/m/1/model.onnx").write_bytes(model.read_bytes())
+    cache = tmp_path / "cache"
+    call("models", *command.split(), "--registry", "reg", XDG_CACHE_HOME=str(cache))
+    key = probed.fingerprint(store.describe("m", 1), store.path, verified=True)
+    assert probed.has_passed(cache / "fastserve/probed", key)
 
 
 def test_a_configuration_from_a_pipe_is_read_once(call: Run, model: Path) -> None:
