@@ -125,10 +125,7 @@ def _line(near: socket.socket, until_s: float) -> bytes:
     data = bytearray()
     while len(data) <= 2 * MAX_REPLY_BYTES:
         near.settimeout(max(0.001, until_s - time.monotonic()))
-        try:
-            chunk = near.recv(_READ_BYTES)
-        except ConnectionError:
-            break
+        chunk = near.recv(_READ_BYTES)
         data += chunk
         if not chunk or chunk.endswith(b"\n"):
             break

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fastserve.registry import Registry
-from tests.cli.conftest import Done, Run, fails, publish
+from tests.cli.conftest import Done, Run, facts, fails, publish
 from tests.models import scaled
 
 
@@ -45,6 +45,13 @@ def test_an_alias_for_an_alias(models: Run) -> None:
     assert said(models("alias", "double", "champion", "challenger")) == "double: champion 1 → 2\n"
     assert said(models("alias", "double")).split() == ["ALIAS", "VERSION", "challenger", "2", "champion", "2"]
     assert json.loads(said(models("alias", "double", "--json"))) == {"challenger": 2, "champion": 2}
+
+
+def test_how_one_version_stands_is_not_said_of_another(models: Run) -> None:
+    models("alias", "double", "champion", "2")
+    models("archive", "double@1")
+    shown = [json.loads(said(models("show", f"double@{number}", "--json"))) for number in (1, 2)]
+    assert [facts(one, "aliases", "archived") for one in shown] == [([], True), (["champion"], False)]
 
 
 def test_an_alias_is_removed(models: Run, tmp_path: Path) -> None:

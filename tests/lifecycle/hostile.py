@@ -54,6 +54,14 @@ def huge_tensor() -> bytes:
     )
 
 
+def wide_table() -> bytes:
+    """A thousand columns, each an input of its own: what is told of them takes more than one read."""
+    names = [f"column_{number:060}" for number in range(1_000)]
+    inputs = [models.tensor(name, FLOAT, ["batch", 1]) for name in names]
+    output = models.tensor("y", FLOAT, ["batch", len(names)])
+    return models.model_bytes([helper.make_node("Concat", names, ["y"], axis=1)], inputs, [output])
+
+
 def endless_loop() -> bytes:
     """Loads at once and runs for years."""
     return _loop([], {"n": np.array(2**60)})

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from fastserve.lifecycle.memory import NotEnoughMemory, Room, free_bytes
+from fastserve.lifecycle.options import LifecycleOptions
+from fastserve.lifecycle.probe_child import request_of
 from fastserve.registry import VersionRecord
 
 MIB = 2**20
@@ -137,6 +139,14 @@ def test_what_a_load_did_not_take_is_free_while_others_go_on(tmp_path: Path) -> 
         before.close()
         before = after
     before.close()
+
+
+def test_what_a_test_load_may_take_depends_on_all_files(tmp_path: Path) -> None:
+    path = record(tmp_path, "a", 50).path
+    with (path.parent / "weights.bin").open("wb") as file:
+        file.truncate(100 * MIB)
+    assert request_of(path, LifecycleOptions())["memory_bytes"] == 1024 * MIB + 4 * 150 * MIB
+    assert request_of(path, LifecycleOptions(probe_memory_bytes=MIB))["memory_bytes"] == MIB
 
 
 def test_small_versions_are_never_refused_without_a_limit(tmp_path: Path) -> None:

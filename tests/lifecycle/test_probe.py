@@ -21,7 +21,7 @@ from fastserve.lifecycle.probe_child import ProbeChild
 from fastserve.registry import Registry, VersionRecord
 from fastserve.runtime import inspect
 from tests import models
-from tests.lifecycle.hostile import deep_tree, endless_loop, huge_tensor
+from tests.lifecycle.hostile import deep_tree, endless_loop, huge_tensor, wide_table
 from tests.processes import alive
 from tests.registries import publish
 from tests.waiting import until
@@ -372,8 +372,9 @@ def test_what_only_a_gpu_can_run_is_left_to_the_load_itself(
 
 
 def test_inspect_apart_gives_what_inspect_gives(tmp_path: Path) -> None:
-    record = version(tmp_path, models.identity(8, None, "len", 2))
-    assert inspect_apart(record.path, LifecycleOptions()) == inspect(record.path)
+    for number, data in enumerate((models.identity(8, None, "len", 2), wide_table()), 1):
+        path = version(tmp_path, data, number=number).path
+        assert inspect_apart(path, LifecycleOptions()) == inspect(path)
 
 
 @pytest.mark.parametrize(
