@@ -67,6 +67,14 @@ def test_a_sound_registry_as_json(models: Run) -> None:
     assert all(row["bytes"] > 0 for row in report["versions"])
 
 
+def test_what_is_wrong_with_one_model_is_not_said_of_another(models: Run, tmp_path: Path) -> None:
+    (tmp_path / "reg/other/2/model.onnx").mkdir(parents=True)
+    assert models("verify", "double").returncode == 0
+    for arguments in (("other",), ()):
+        done = models("verify", *arguments)
+        assert done.returncode == 1 and done.stderr.startswith("fastserve: other/2/"), done.stderr
+
+
 def test_a_tampered_version_is_named(models: Run, away: Run, tmp_path: Path) -> None:
     tamper(tmp_path / "reg/double/2/model.onnx", lambda data: data[:-1] + b"x")
     done = away("verify")
