@@ -87,7 +87,7 @@ class _Server:
 
     def _timeout_s(self) -> float | None:
         first = min((test.until_s for test in self._tests.values()), default=None)
-        return None if first is None else max(0.0, first - time.monotonic())
+        return None if first is None else first - time.monotonic()
 
     def _accept(self) -> bool:
         """Begin what is asked for next; False when nobody will ask again."""

@@ -106,7 +106,8 @@ def test_the_mistakes_with_aliases(models: Run, away: Run) -> None:
     fails(models("alias", "double", "../up", "3"), 1, "'../up' is not an alias: ")
     fails(models("alias", "double", "7", "3"), 1, "a number means a version")
     fails(models("alias", "double", "champion"), 2, "say which version 'champion' is to mean")
-    fails(models("alias", "double", "--remove"), 2, "--remove takes a model and an alias")
+    for arguments in ((), ("shadow", "1")):
+        fails(models("alias", "double", *arguments, "--remove"), 2, "--remove takes a model and an alias")
     fails(models("alias", "double@3", "champion", "3"), 2, "a model's name is wanted here")
     fails(away("alias", "double", "champion", "9"), 1, "model 'double' has no version '9'")
     fails(away("alias", "double", "champion"), 2, "say which version")

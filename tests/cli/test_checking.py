@@ -75,6 +75,18 @@ def test_what_is_wrong_with_one_model_is_not_said_of_another(models: Run, tmp_pa
         assert done.returncode == 1 and done.stderr.startswith("fastserve: other/2/"), done.stderr
 
 
+@pytest.mark.parametrize("file", ["aliases.json", "audit.jsonl"])
+def test_a_file_that_cannot_be_read_hides_no_version(models: Run, tmp_path: Path, file: str) -> None:
+    (tmp_path / "reg/double" / file).unlink()
+    (tmp_path / "reg/double" / file).mkdir()
+    report = told(models("verify", "--json"))
+    assert any(file in problem for problem in report["problems"])
+    assert [facts(row, "model", "problem") for row in report["versions"][-3:]] == [
+        *[("double", None)] * 2,
+        ("other", None),
+    ]
+
+
 def test_a_tampered_version_is_named(models: Run, away: Run, tmp_path: Path) -> None:
     tamper(tmp_path / "reg/double/2/model.onnx", lambda data: data[:-1] + b"x")
     done = away("verify")
