@@ -7,7 +7,7 @@ import typer
 from fastserve.cli.common import AsJson, ConfigFile, Debug, Registry, print_json, say, settings
 from fastserve.cli.models.naming import Name, find_model, version_of
 from fastserve.cli.models.opening import open_registry
-from fastserve.errors import ConfigError, FastserveError
+from fastserve.errors import ConfigError
 
 EPILOG = (
     "Example: [bold]fastserve models alias flights champion 4[/bold]"
@@ -47,9 +47,6 @@ def alias(
         return
     now = None
     if version is None:
-        if alias not in before:
-            known = ", ".join(sorted(before)) or "none"
-            raise FastserveError(f"model '{name}' has no alias '{alias}'; its aliases: {known}")
         store.remove_alias(name, alias)
     else:
         now = version_of(store, name, version)
