@@ -8,7 +8,7 @@ import sys
 import time
 from functools import cache
 from pathlib import Path
-from signal import SIGKILL, SIGXCPU
+from signal import SIGKILL
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -146,7 +146,7 @@ def verdict(answer: Any, request: dict[str, Any], *, clean_errors_count: bool) -
     """Give the signature, or raise why not; None for an error that only loading it for real can judge."""
     code = answer["code"]
     report = answer["report"] if isinstance(answer["report"], dict) else {}
-    if answer["expired"] or code == -SIGXCPU:
+    if answer["expired"]:
         raise ModelRejected(_too_slow(request))
     if report.get("memory"):
         raise ModelRejected(

@@ -68,20 +68,6 @@ def test_a_system_without_descriptors_is_a_reason(
     prober.check(record)
 
 
-@pytest.mark.parametrize(
-    ("program", "words"),
-    [("/bin/false", r"ends at once \(exit code 1\)"), ("/gone", "can be started: No such file or directory")],
-)
-def test_a_process_that_does_not_start_is_a_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, words: str
-) -> None:
-    monkeypatch.setattr(sys, "executable", program)
-    opened = os.listdir("/proc/self/fd")
-    with pytest.raises(ModelRejected, match=words):
-        inspect_apart(version(tmp_path, models.scaled()).path, LifecycleOptions())
-    assert os.listdir("/proc/self/fd") == opened
-
-
 def children(parent: int) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
