@@ -51,7 +51,10 @@ def test_how_one_version_stands_is_not_said_of_another(models: Run) -> None:
     models("alias", "double", "champion", "2")
     models("archive", "double@1")
     shown = [json.loads(said(models("show", f"double@{number}", "--json"))) for number in (1, 2)]
-    assert [facts(one, "aliases", "archived") for one in shown] == [([], True), (["champion"], False)]
+    stand = [([], True), (["champion"], False)]
+    assert [facts(one, "aliases", "archived") for one in shown] == stand
+    rows = json.loads(said(models("list", "--json")))
+    assert [facts(row, "aliases", "archived") for row in rows] == [([], False)] * 2 + stand[::-1]
 
 
 def test_an_alias_is_removed(models: Run, tmp_path: Path) -> None:

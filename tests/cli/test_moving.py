@@ -108,6 +108,7 @@ def test_import(call: Run, run: Run, triton: Path, store: Registry) -> None:
     assert lines[1].rstrip().endswith("version 1")
     assert lines[2].rstrip().endswith("version 2")
     assert "b/2/model.onnx" in lines[3]
+    assert ["champion" in line for line in lines[1:4]] == [False, True, False]
     assert store.models() == ["a"]
     assert dict(store.state("a").aliases) == {"champion": 2}
     shown = json.loads(call("models", "show", "a@champion", "--json", *REG).stdout)
