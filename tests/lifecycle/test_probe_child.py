@@ -11,6 +11,7 @@ import pytest
 
 from fastserve.errors import ModelRejected
 from fastserve.lifecycle.options import LifecycleOptions
+from fastserve.lifecycle.probe import inspect_apart
 from fastserve.lifecycle.probe_child import ProbeChild, request_of, verdict
 from tests import models
 from tests.waiting import until
@@ -46,6 +47,16 @@ def test_an_answer_leaves_nothing_open(tmp_path: Path, child: ProbeChild) -> Non
     assert os.listdir("/proc/self/fd") == opened
     # Three that lead to /dev/null, the socket that it is asked on, and its selector.
     until(lambda: len(os.listdir(f"/proc/{child.pid}/fd")) == 5, 10)
+
+
+def test_one_that_nobody_waits_for_gets_answers_too(tmp_path: Path) -> None:
+    """Who starts a command may ignore how children end, and hands that down."""
+    (tmp_path / "model.onnx").write_bytes(models.scaled())
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert inspect_apart(tmp_path / "model.onnx", LifecycleOptions()).batched
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_what_takes_too_long_is_ended_at_once(tmp_path: Path, child: ProbeChild) -> None:

@@ -16,6 +16,8 @@ GPU, CPU = [Provider.CUDA, Provider.CPU], [Provider.CPU]
     [
         (MemoryError(), CPU, {"memory": True}),
         (ModelRejected("std::bad_alloc"), CPU, {"memory": True}),
+        (ModelFailed("Failed to allocate memory for requested buffer"), CPU, {"memory": True}),
+        (OSError("no more files"), CPU, {"rejected": "no more files", "final": True}),
         (ModelRejected("a\nb" * 200), CPU, {"rejected": "a?b" * 166 + "a?", "final": True}),
         (ModelRejected("no kernel"), GPU, {"rejected": "no kernel", "final": False}),
         (RegistryError("it is no file"), GPU, {"rejected": "it is no file", "final": True}),
