@@ -24,7 +24,7 @@ def loader_of(
     batching: BatchingOptions | None = None,
     runtime: RuntimeOptions | None = None,
     threads: int = 1,
-    **lifecycle: bool,
+    **lifecycle: object,
 ) -> Loader:
     """A loader of a registry that has the model `m`."""
     registry = Registry(tmp_path / "registry")
@@ -133,6 +133,24 @@ def test_operators_that_an_empty_tensor_would_end_the_process_by(
     loaded = loader.load("m", 1)
     assert loaded.needs_values is (operator != "RNN")
     loader.free(loaded)
+
+
+def test_what_is_not_to_be_tested_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    loader = loader_of(tmp_path, models.scaled(), probe=False, probe_memory_bytes=1)
+    loader.free(loader.load("m", 1))
+
+
+def test_a_model_has_settings_of_its_own(tmp_path: Path) -> None:
+    loader = loader_of(tmp_path, models.scaled(), BatchingOptions(max_batch_rows=64, max_queue_rows=99))
+    settings = tmp_path / "registry" / "m" / "model.yaml"
+    settings.write_text("batching: {max_batch_rows: 7}\n")
+    loaded = loader.load("m", 1)
+    assert (loaded.max_batch_rows, loaded.batching.max_queue_rows) == (7, 99)
+    loader.free(loaded)
+    settings.write_text("batching: {max_batch_rows: 0}\n")
+    with pytest.raises(RegistryError, match=r"model\.yaml of model 'm': batching\.max_batch_rows"):
+        loader.load("m", 1)
 
 
 def test_batches_that_would_run_too_long_are_not_formed(tmp_path: Path) -> None:
