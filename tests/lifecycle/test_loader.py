@@ -141,6 +141,19 @@ def test_what_is_not_to_be_tested_is_not(tmp_path: Path, monkeypatch: pytest.Mon
     loader.free(loader.load("m", 1))
 
 
+def test_a_session_has_the_threads_of_its_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+
+    def load(path: Path, options: RuntimeOptions, threads: int = 1) -> OnnxRuntime:
+        told.append(threads)
+        return OnnxRuntime(path, options, threads)
+
+    monkeypatch.setattr("fastserve.lifecycle.loader.OnnxRuntime", load)
+    loader = loader_of(tmp_path, models.scaled(), threads=3)
+    loader.free(loader.load("m", 1))
+    assert told == [3]
+
+
 def test_a_model_has_settings_of_its_own(tmp_path: Path) -> None:
     loader = loader_of(tmp_path, models.scaled(), BatchingOptions(max_batch_rows=64, max_queue_rows=99))
     settings = tmp_path / "registry" / "m" / "model.yaml"
