@@ -27,8 +27,9 @@ cdef class Shared:
 
     Parameters
     ----------
-    routes : dict of bytes to Lane
-        Request target of an infer call to the lane that answers it; kept by reference, changes count at once.
+    routes : dict of bytes to Lane or Predict
+        Request target of an infer or predict call to the lane that answers it; kept by reference, changes
+        count at once.
     max_body_bytes, compress_min_bytes : int
         Larger bodies, and larger answers to clients that accept compression, are the owner's business.
     """
@@ -181,6 +182,16 @@ cdef class Lane:
 
 
 @cython.final
+cdef class Predict:
+    """A lane as requests of TensorFlow Serving's form find it: the same queue, bodies of rows."""
+
+    cdef readonly Lane lane
+
+    def __init__(self, Lane lane not None):
+        self.lane = lane
+
+
+@cython.final
 cdef class Exchange:
     """The requests of one connection as the fast path sees them, one at a time. One event loop's thread only.
 
@@ -203,6 +214,7 @@ cdef class Exchange:
     cdef Shared shared
     cdef object owner, state, write
     cdef int64_t serial
+    cdef bint predict
     cdef public int phase
     cdef public bint partial
     """The owner holds the beginning of a request."""
@@ -247,9 +259,11 @@ cdef class Exchange:
         """The lane of the request just scanned, or None when the ordinary path must answer it."""
         if self.head.kept.head.content_length > self.shared.max_body_bytes:
             return None
-        return self.shared.routes.get(
+        found = self.shared.routes.get(
             self.head.part(self.head.kept.method_length, self.head.kept.target_length)
         )
+        self.predict = type(found) is Predict
+        return (<Predict> found).lane if self.predict else found
 
     cpdef int64_t enter(self, Lane lane, data, Py_ssize_t stop) except? -2:
         """Decode the request just scanned, data[:stop], and commit it: its token, or 0 when the
@@ -273,7 +287,8 @@ cdef class Exchange:
         cdef int64_t room = lane.queue.queue.ring.room()
         cdef int64_t rows = lane.decoder._decode(
             text, size, self.head.kept.head.head_length, <Py_ssize_t> self.head.kept.head.json_length, stop,
-            lane.buffers, <Py_ssize_t> lane.queue.queue.ring.room_row(), <Py_ssize_t> room, self.envelope
+            lane.buffers, <Py_ssize_t> lane.queue.queue.ring.room_row(), <Py_ssize_t> room, self.envelope,
+            self.predict
         )
         if rows == kNoRoom and lane.is_full(self.envelope.rows):
             self.hold(lane)
@@ -318,14 +333,17 @@ cdef class Exchange:
             self.owner.fail(error)
 
     cdef int answer(self, list outputs, Py_ssize_t start, Py_ssize_t rows) except -1:
-        cdef bytes response
+        cdef bytes headers, response
         if self.owner is None:
             return 0
         try:
-            response = self.lane.encoder.http(
-                outputs, start, rows, self.envelope.id_json, self.envelope.selection,
-                self.shared.default_headers(self.state.default_headers)
-            )
+            headers = self.shared.default_headers(self.state.default_headers)
+            if self.predict:
+                response = self.lane.encoder.predict_http(outputs, start, rows, headers)
+            else:
+                response = self.lane.encoder.http(
+                    outputs, start, rows, self.envelope.id_json, self.envelope.selection, headers
+                )
             if (
                 self.accept_encoding is not None
                 and PyBytes_GET_SIZE(response) >= self.shared.compress_min_bytes

@@ -12,7 +12,19 @@ from fastserve.lifecycle import Loaded, Manager, Route, VersionState
 from fastserve.lifecycle.wishes import NOWHERE
 from fastserve.registry import parse_version
 from fastserve.tracing import BatchTrace
-from fastserve_core.lane import Lane
+from fastserve_core.lane import Lane, Predict
+
+
+def infer_targets(model: str, version: str) -> list[bytes]:
+    """Request targets of the Open Inference Protocol; `version` is a number, an alias, or empty."""
+    path = f"/v2/models/{model}/versions/{version}" if version else f"/v2/models/{model}"
+    return [f"{path}/infer".encode()]
+
+
+def predict_targets(model: str, version: str) -> list[bytes]:
+    """Those of TensorFlow Serving, which calls aliases labels."""
+    paths = [f"/versions/{version}", f"/labels/{version}"] if version else [""]
+    return [f"/v1/models/{model}{path}:predict".encode() for path in paths]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +61,8 @@ class DataPlane:
         """Request targets of a model that are in `fast_routes`."""
         self.draining = False
         """Set when the process is about to end: it answers, and says that it is not ready."""
-        self.fast_routes: dict[bytes, Lane] = {}
-        """Request target of an infer call → lane, for versions whose bodies can be decoded in place."""
+        self.fast_routes: dict[bytes, Lane | Predict] = {}
+        """Request target of an infer or predict call → lane, where bodies can be decoded in place."""
 
     # -- the manager's stage ------------------------------------------------------------------------------
 
@@ -93,18 +105,15 @@ class DataPlane:
         """Put the model's lanes under every address that leads to them."""
         for target in self._targets.pop(model, ()):
             del self.fast_routes[target]
-        prefix, route = f"/v2/models/{model}".encode(), self._routes.get(model, NOWHERE)
-        versions = self._served.get(model, {})
-        addresses = [(b"%s/versions/%d/infer" % (prefix, number), number) for number in versions]
-        for alias, number in route.aliases.items():
-            addresses.append((b"%s/versions/%s/infer" % (prefix, alias.encode()), number))
+        route, versions = self._routes.get(model, NOWHERE), self._served.get(model, {})
+        names = {**{str(number): number for number in versions}, **route.aliases}
         if route.default is not None:
-            addresses.append((prefix + b"/infer", route.default))
-        lanes = {
-            address: lane
-            for address, number in addresses
-            if number in versions and (lane := versions[number].lane) is not None
-        }
+            names[""] = route.default
+        lanes: dict[bytes, Lane | Predict] = {}
+        for name, number in names.items():
+            if number in versions and (lane := versions[number].lane) is not None:
+                lanes |= dict.fromkeys(infer_targets(model, name), lane)
+                lanes |= dict.fromkeys(predict_targets(model, name), Predict(lane))
         self.fast_routes.update(lanes)
         if lanes:
             self._targets[model] = list(lanes)

@@ -47,6 +47,13 @@ cdef extern from "infer.hpp" namespace "fastserve" nogil:
         int64_t read(const char*, int64_t, int64_t, const Destination&)
 
 
+cdef extern from "predict.hpp" namespace "fastserve" nogil:
+    cdef cppclass PredictReader:
+        int64_t rows
+        PredictReader(const InferReader&, const Destination&)
+        int64_t read(const char*, int64_t) except +
+
+
 cdef struct Buffer:
     char* base
     int64_t row_elements
@@ -86,6 +93,10 @@ cdef class RequestDecoder:
         Py_ssize_t row,
         Py_ssize_t room_rows,
         Envelope envelope,
+        bint predict,
+    ) except? -3
+    cdef int64_t _decode_rows(
+        self, const char* text, Py_ssize_t json_length, Py_ssize_t size, Destination* to, Envelope envelope
     ) except? -3
     cdef void _fill(self, Envelope envelope, bint good)
     cdef tuple _selection(self, Options* options)

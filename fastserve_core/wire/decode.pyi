@@ -38,6 +38,7 @@ class RequestDecoder:
         row: int,
         room_rows: int,
         envelope: Envelope,
+        predict: bool = False,
     ) -> int: ...
 
 def decode_numbers(text: bytes, dtype: npt.DTypeLike) -> npt.NDArray[np.generic]: ...

@@ -152,6 +152,7 @@ cdef class RequestDecoder:
         Py_ssize_t row,
         Py_ssize_t room_rows,
         Envelope envelope not None,
+        bint predict=False,
     ):
         """Write the request in `body[start:stop]` to `buffers` at `row` and what follows.
 
@@ -165,6 +166,8 @@ cdef class RequestDecoder:
         row, room_rows
             The only rows that may be written: `[row, row + room_rows)`. They may be scribbled on when the
             answer is `HAND_OVER`.
+        predict
+            It is TensorFlow Serving's body of rows, `{"instances": [row, …]}`, and never `NO_ROOM`.
 
         Returns
         -------
@@ -180,12 +183,13 @@ cdef class RequestDecoder:
         if PyBytes_CheckExact(body):
             return self._decode(
                 PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body),
-                start, json_length, stop, buffers, row, room_rows, envelope,
+                start, json_length, stop, buffers, row, room_rows, envelope, predict,
             )
         PyObject_GetBuffer(body, &view, PyBUF_SIMPLE)
         try:
             return self._decode(
-                <char*>view.buf, view.len, start, json_length, stop, buffers, row, room_rows, envelope
+                <char*>view.buf, view.len,
+                start, json_length, stop, buffers, row, room_rows, envelope, predict,
             )
         finally:
             PyBuffer_Release(&view)
@@ -201,6 +205,7 @@ cdef class RequestDecoder:
         Py_ssize_t row,
         Py_ssize_t room_rows,
         Envelope envelope,
+        bint predict,
     ) except? -3:
         cdef Destination to
         cdef int64_t rows
@@ -221,8 +226,25 @@ cdef class RequestDecoder:
         to.buffers = self.places.data()
         to.room_rows = room_rows
         to.put = put_str
+        if predict:
+            return self._decode_rows(text + start, json_length, stop - start, &to, envelope)
         rows = self.reader.read(text + start, json_length, stop - start, to)
         self._fill(envelope, rows > 0)
+        return rows
+
+    cdef int64_t _decode_rows(
+        self, const char* text, Py_ssize_t json_length, Py_ssize_t size, Destination* to, Envelope envelope
+    ) except? -3:
+        cdef int64_t rows
+        envelope.id_json, envelope.selection, envelope.timeout_us, envelope.rows = None, None, -1, 0
+        if json_length != -1:
+            return kHandOver
+        cdef PredictReader* reader = new PredictReader(self.reader, to[0])
+        try:
+            rows = reader.read(text, size)
+            envelope.rows = reader.rows
+        finally:
+            del reader
         return rows
 
     cdef void _fill(self, Envelope envelope, bint good):

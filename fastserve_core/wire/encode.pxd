@@ -32,7 +32,7 @@ cdef struct Tail:
 
 cdef class ResponseEncoder:
     cdef bytes prefix
-    cdef list heads, names
+    cdef list heads, names, labels
     cdef vector[Output] outputs
     cdef Scratch text, blob, head
     cdef vector[Tail] tails
@@ -42,6 +42,13 @@ cdef class ResponseEncoder:
         self, list arrays, Py_ssize_t start, Py_ssize_t rows, bytes id_json, tuple selection,
         bytes default_headers
     )
+    cpdef bytes predict_http(self, list arrays, Py_ssize_t start, Py_ssize_t rows, bytes default_headers)
+    cdef bytes framed(self, bytes default_headers)
+    cdef Py_ssize_t begin(self, list arrays) except -1
+    cdef int render_predictions(self, list arrays, Py_ssize_t start, Py_ssize_t rows) except -1
+    cdef int named(self, list arrays, int axis, vector[const char*]& at) except -1
+    cdef int nested(self, Py_ssize_t index, array, int axis, const char*& at) except -1
+    cdef int values(self, Py_ssize_t index, const char*& at, Py_ssize_t count) except -1
     cdef int copy_body(self, char* at) noexcept
     cdef int render(
         self, list arrays, Py_ssize_t start, Py_ssize_t rows, bytes id_json, tuple selection

@@ -88,6 +88,7 @@ cdef class ResponseEncoder:
         self.prefix = b'{"model_name":' + quoted(model_name) + b',"model_version":' + quoted(model_version)
         self.heads = []
         self.names = []
+        self.labels = []
         self.outputs.clear()
         for name, datatype in outputs:
             if datatype not in KINDS:
@@ -95,6 +96,7 @@ cdef class ResponseEncoder:
             kind, letter, item_bytes = KINDS[datatype]
             self.outputs.push_back(Output(kind, letter, item_bytes))
             self.names.append(name)
+            self.labels.append(quoted(name) + b":")
             datatype_text = datatype.encode()
             self.heads.append(b'{"name":' + quoted(name) + b',"datatype":"' + datatype_text + b'","shape":[')
 
@@ -133,6 +135,26 @@ cdef class ResponseEncoder:
         if default_headers is None:
             raise TypeError("default_headers is None, not bytes")
         self.render(arrays, start, rows, id_json, selection)
+        return self.framed(default_headers)
+
+    def predict_body(self, list arrays, bint columnar):
+        """TensorFlow Serving's body of whole arrays: `{"predictions": [row, …]}`, or `{"outputs": …}` when
+        `columnar`; one output stands without its name. `arrays` and ValueError as in `body`.
+        """
+        self.render_predictions(arrays, 0, -1 if columnar or not arrays else len(arrays[0]))
+        cdef bytes result = PyBytes_FromStringAndSize(self.text.data(), <Py_ssize_t> self.text.size())
+        self.text.clear()
+        return result
+
+    cpdef bytes predict_http(self, list arrays, Py_ssize_t start, Py_ssize_t rows, bytes default_headers):
+        """The whole HTTP/1.1 answer around `{"predictions": [row, …]}` of rows `[start, start + rows)`."""
+        if default_headers is None:
+            raise TypeError("default_headers is None, not bytes")
+        self.render_predictions(arrays, start, rows)
+        return self.framed(default_headers)
+
+    cdef bytes framed(self, bytes default_headers):
+        """What has been rendered, behind its head."""
         cdef size_t body_bytes = self.text.size() + self.tail_bytes
         self.head.clear()
         put(self.head, b"HTTP/1.1 200 OK\r\n")
@@ -170,15 +192,8 @@ cdef class ResponseEncoder:
         self, list arrays, Py_ssize_t start, Py_ssize_t rows, bytes id_json, tuple selection
     ) except -1:
         """Fills text, tails and blob; pointers in tails live as long as the caller's arrays."""
-        cdef Py_ssize_t index, expected = <Py_ssize_t> self.outputs.size()
+        cdef Py_ssize_t index, expected = self.begin(arrays)
         cdef bint binary, first = True
-        self.text.clear()
-        self.blob.clear()
-        self.tails.clear()
-        self.tail_bytes = 0
-        self.any_binary = False
-        if arrays is None or len(arrays) != expected:
-            raise ValueError(f"{0 if arrays is None else len(arrays)} arrays for {expected} outputs")
         put(self.text, self.prefix)
         if id_json is not None:
             put(self.text, b',"id":')
@@ -194,6 +209,73 @@ cdef class ResponseEncoder:
                 self.output(index, binary, arrays[index], start, rows, first)
                 first = False
         return put(self.text, b"]}")
+
+    cdef Py_ssize_t begin(self, list arrays) except -1:
+        """Forget the answer before; the number of outputs, which is that of `arrays`."""
+        cdef Py_ssize_t expected = <Py_ssize_t> self.outputs.size()
+        self.text.clear()
+        self.blob.clear()
+        self.tails.clear()
+        self.tail_bytes = 0
+        self.any_binary = False
+        if arrays is None or len(arrays) != expected:
+            raise ValueError(f"{0 if arrays is None else len(arrays)} arrays for {expected} outputs")
+        return expected
+
+    cdef int render_predictions(self, list arrays, Py_ssize_t start, Py_ssize_t rows) except -1:
+        """Fills text: with rows, or with columns when `rows` is -1."""
+        cdef Py_ssize_t index, row, expected = self.begin(arrays)
+        cdef vector[const char*] at
+        for index in range(expected):
+            array = arrays[index]
+            self.check(index, array, start, rows)
+            at.push_back(<const char*> cnp.PyArray_DATA(array))
+            if start:
+                at[index] += start * cnp.PyArray_STRIDE(array, 0)
+        if rows == -1:
+            put(self.text, b'{"outputs":')
+            self.named(arrays, 0, at)
+            return put(self.text, b"}")
+        put(self.text, b'{"predictions":[')
+        for row in range(rows):
+            if row:
+                put(self.text, b",")
+            self.named(arrays, 1, at)
+        return put(self.text, b"]}")
+
+    cdef int named(self, list arrays, int axis, vector[const char*]& at) except -1:
+        """One value, or an object with one of each output, from `at` on, which is moved behind it."""
+        cdef Py_ssize_t index
+        if self.outputs.size() == 1:
+            return self.nested(0, arrays[0], axis, at[0])
+        for index in range(<Py_ssize_t> self.outputs.size()):
+            put(self.text, b"," if index else b"{")
+            put(self.text, <bytes> self.labels[index])
+            self.nested(index, arrays[index], axis, at[index])
+        return put(self.text, b"}")
+
+    cdef int nested(self, Py_ssize_t index, array, int axis, const char*& at) except -1:
+        """The elements of the axes from `axis` on as nested lists; a bare value where there are none."""
+        cdef int ndim = cnp.PyArray_NDIM(array)
+        cdef Py_ssize_t i, size = cnp.PyArray_DIM(array, axis) if axis < ndim else 1
+        if axis < ndim:
+            put(self.text, b"[")
+        if axis >= ndim - 1:
+            self.values(index, at, size)
+        else:
+            for i in range(size):
+                if i:
+                    put(self.text, b",")
+                self.nested(index, array, axis + 1, at)
+        return put(self.text, b"]") if axis < ndim else 0
+
+    cdef int values(self, Py_ssize_t index, const char*& at, Py_ssize_t count) except -1:
+        cdef Output output = self.outputs[index]
+        cdef const char* data = at
+        (&at)[0] += count * output.item_bytes
+        if output.kind == BYTES_KIND:
+            return self.strings(index, <PyObject**> data, count)
+        return done(write_numbers(self.text, output.kind, data, <size_t> count))
 
     cdef int output(
         self, Py_ssize_t index, bint binary, array, Py_ssize_t start, Py_ssize_t rows, bint first
@@ -211,10 +293,7 @@ cdef class ResponseEncoder:
             self.binary(output, index, data, count)
         else:
             put(self.text, b'],"data":[')
-            if output.kind == BYTES_KIND:
-                self.strings(index, <PyObject**> data, count)
-            else:
-                done(write_numbers(self.text, output.kind, data, <size_t> count))
+            self.values(index, data, count)
             put(self.text, b"]}")
         return 0
 

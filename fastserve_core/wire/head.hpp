@@ -306,12 +306,17 @@ class HeadScanner {
         return framed && !unusual_ && infer_target() ? HEAD_FAST : HEAD_ORDINARY;
     }
 
-    // POST /v2/models/{at least one character}/infer
+    // POST /v2/models/{at least one character}/infer, POST /v1/models/{the same}:predict
     bool infer_target() const noexcept {
         const char* text = begin_ + target.at;
-        if (!plain_target_ || method.length != 4 || target.length < 18) return false;
-        return !std::memcmp(begin_ + method.at, "POST", 4) && !std::memcmp(text, "/v2/models/", 11) &&
-               !std::memcmp(text + target.length - 6, "/infer", 6);
+        if (!plain_target_ || method.length != 4 || std::memcmp(begin_ + method.at, "POST", 4) != 0) return false;
+        return is_between(text, "/v2/models/", "/infer") || is_between(text, "/v1/models/", ":predict");
+    }
+
+    template <size_t kHead, size_t kTail>
+    bool is_between(const char* text, const char (&head)[kHead], const char (&tail)[kTail]) const noexcept {
+        return target.length >= kHead + kTail - 1 && std::memcmp(text, head, kHead - 1) == 0 &&
+               std::memcmp(text + target.length - (kTail - 1), tail, kTail - 1) == 0;
     }
 };
 

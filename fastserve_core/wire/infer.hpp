@@ -75,10 +75,36 @@ class InferReader {
     }
 
     size_t input_count() const noexcept { return inputs_.size(); }
+    const TensorSpec& input(size_t index) const noexcept { return inputs_[index]; }
     size_t output_count() const noexcept { return outputs_.size(); }
     int kind(size_t input) const noexcept { return static_cast<int>(inputs_[input].kind); }
     int64_t row_elements(size_t input) const noexcept { return inputs_[input].row_elements; }
     int64_t row_bytes(size_t input) const noexcept { return inputs_[input].row_bytes(); }
+
+    // Which input has this name: `index` is tried first.
+    bool find(std::string_view name, size_t& index) const noexcept {
+        if (index < inputs_.size() && inputs_[index].name == name) return true;
+        const auto place = places_.find(name);
+        if (place == places_.end()) return false;
+        index = place->second;
+        return true;
+    }
+
+    static bool once(bool& seen) noexcept { return !seen && (seen = true); }
+
+    static bool is_plain(std::string_view text) noexcept {
+        return std::all_of(text.begin(), text.end(), [](char c) { return c >= 0x20 && c <= 0x7e; });
+    }
+
+    // A name's value that means nothing here: a plain string, a count, true or false.
+    static bool skip_scalar(Cursor& cursor) noexcept {
+        std::string_view text;
+        int64_t number;
+        bool flag;
+        const char first = cursor.peek();
+        if (first == '"') return cursor.string(text) && is_plain(text);
+        return is_digit(first) ? cursor.count(number) : cursor.boolean(flag);
+    }
 
     // Rows written (1 or more) or a reason. `json_length` -1: all of it is JSON; 0: one input's bytes and nothing else.
     int64_t read(const char* body, int64_t json_length, int64_t length, const Destination& to) noexcept {
@@ -124,42 +150,14 @@ class InferReader {
     int64_t reason_ = kHandOver;
     size_t next_input_ = 0;
 
-    // Calls member(key) for every member of the object at the cursor, which steps over the value.
-    template <class Member>
-    bool read_object(Member member) noexcept {
-        if (!cursor_.take('{')) return false;
-        if (cursor_.take('}')) return true;
-        do {
-            std::string_view key;
-            if (!cursor_.key(key) || !member(key)) return false;
-        } while (cursor_.take(','));
-        return cursor_.take('}');
-    }
-
-    template <class Element>
-    bool read_array(Element element) noexcept {
-        if (!cursor_.take('[')) return false;
-        if (cursor_.take(']')) return true;
-        do {
-            if (!element()) return false;
-        } while (cursor_.take(','));
-        return cursor_.take(']');
-    }
-
-    static bool once(bool& seen) noexcept { return !seen && (seen = true); }
-
     bool read_request() noexcept {
         bool id = false, parameters = false, inputs = false, outputs = false;
-        return read_object([&](std::string_view key) {
-            if (key == "inputs") return once(inputs) && read_array([&] { return read_tensor(); });
+        return cursor_.object([&](std::string_view key) {
+            if (key == "inputs") return once(inputs) && cursor_.array([&] { return read_tensor(); });
             if (key == "id") return once(id) && read_id();
-            if (key == "outputs") return once(outputs) && read_array([&] { return read_output(); });
+            if (key == "outputs") return once(outputs) && cursor_.array([&] { return read_output(); });
             return key == "parameters" && once(parameters) && read_parameters();
         });
-    }
-
-    static bool is_plain(std::string_view text) noexcept {
-        return std::all_of(text.begin(), text.end(), [](char c) { return c >= 0x20 && c <= 0x7e; });
     }
 
     bool read_id() noexcept {
@@ -171,7 +169,7 @@ class InferReader {
 
     bool read_parameters() noexcept {
         bool timeout = false, binary = false;
-        return read_object([&](std::string_view key) {
+        return cursor_.object([&](std::string_view key) {
             if (key == "timeout") return once(timeout) && cursor_.count(options.timeout_us);
             if (key == "binary_data_output") return once(binary) && cursor_.boolean(options.binary_output);
             return skip_parameter(key);
@@ -183,21 +181,15 @@ class InferReader {
         for (const std::string_view refused : {"classification", "sequence_", "shared_memory_"}) {
             if (key.substr(0, refused.size()) == refused) return false;
         }
-        if (!is_plain(key)) return false;
-        std::string_view text;
-        int64_t number;
-        bool flag;
-        const char first = cursor_.peek();
-        if (first == '"') return cursor_.string(text) && is_plain(text);
-        return is_digit(first) ? cursor_.count(number) : cursor_.boolean(flag);
+        return is_plain(key) && skip_scalar(cursor_);
     }
 
     bool read_output() noexcept {
         std::string_view name;
         bool has_name = false, parameters = false, binary = false, value = false;
-        const bool good = read_object([&](std::string_view key) {
+        const bool good = cursor_.object([&](std::string_view key) {
             if (key == "name") return once(has_name) && cursor_.string(name);
-            return key == "parameters" && once(parameters) && read_object([&](std::string_view parameter) {
+            return key == "parameters" && once(parameters) && cursor_.object([&](std::string_view parameter) {
                        if (parameter != "binary_data") return skip_parameter(parameter);
                        return once(binary) && cursor_.boolean(value);
                    });
@@ -214,7 +206,7 @@ class InferReader {
 
     bool read_tensor() noexcept {
         Tensor tensor;
-        const bool good = read_object([&](std::string_view key) {
+        const bool good = cursor_.object([&](std::string_view key) {
             if (key == "name") return once(tensor.has_name) && cursor_.string(tensor.name);
             if (key == "shape") return tensor.shape.p == nullptr && cursor_.skip_array(tensor.shape);
             if (key == "datatype") return once(tensor.has_datatype) && cursor_.string(tensor.datatype);
@@ -227,7 +219,7 @@ class InferReader {
     }
 
     bool read_tensor_parameters(Tensor& tensor) noexcept {
-        return read_object([&](std::string_view key) {
+        return cursor_.object([&](std::string_view key) {
             if (key != "binary_data_size") return skip_parameter(key);
             return tensor.binary_bytes < 0 && cursor_.count(tensor.binary_bytes);
         });
@@ -263,11 +255,7 @@ class InferReader {
     // Which input this is, that it came once, fits its signature and has room: all of it before the first byte is written.
     bool prepare(const Tensor& tensor, const TensorSpec*& spec, void*& out) noexcept {
         size_t index = next_input_;
-        if (index >= inputs_.size() || inputs_[index].name != tensor.name) {
-            const auto place = places_.find(tensor.name);
-            if (place == places_.end()) return false;
-            index = place->second;
-        }
+        if (!find(tensor.name, index)) return false;
         next_input_ = index + 1;
         if (input_seen_[index]++ || inputs_[index].datatype() != tensor.datatype) return false;
         if (!check_shape(tensor.shape, inputs_[index].row_dims)) return false;

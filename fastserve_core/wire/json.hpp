@@ -104,6 +104,29 @@ class Cursor {
         return true;
     }
 
+    // Calls member(key) for every member of an object, which steps over the value.
+    template <class Member>
+    bool object(Member member) noexcept {
+        if (!take('{')) return false;
+        if (take('}')) return true;
+        do {
+            std::string_view name;
+            if (!key(name) || !member(name)) return false;
+        } while (take(','));
+        return take('}');
+    }
+
+    // Calls element() for every element of an array, which steps over it.
+    template <class Element>
+    bool array(Element element) noexcept {
+        if (!take('[')) return false;
+        if (take(']')) return true;
+        do {
+            if (!element()) return false;
+        } while (take(','));
+        return take(']');
+    }
+
    private:
     static constexpr uint64_t kOnes = 0x0101010101010101;
     static constexpr uint64_t kHighs = 0x8080808080808080;

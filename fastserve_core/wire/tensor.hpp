@@ -144,7 +144,7 @@ struct Writer {
     bool run(Cursor& cursor, int64_t count) noexcept {
         T* const stop = out + count;
         cursor.peek();
-        if (prefers_several<T>()) {
+        if (count > 1 && prefers_several<T>()) {
             const char* const next = read_several(cursor.p, cursor.end, out, stop);
             if (next != nullptr) cursor.p = next;
             if (out == stop) return true;
@@ -178,20 +178,17 @@ inline bool few_lists(const TensorSpec& spec, int64_t rows) noexcept {
 
 constexpr int kMaxDepth = 32;
 
-// `data` flat in row-major order, or nested exactly like [rows, *row_dims]. Every dimension is at least 1.
+// One row, nested exactly like `dims`, each of which is at least 1: a bare value where there are none.
 template <class T>
-bool read_data(Cursor& cursor, const TensorSpec& spec, int64_t rows, Writer<T> writer) noexcept {
-    const int last = static_cast<int>(spec.row_dims.size());
-    if (!cursor.take('[')) return false;
-    if (cursor.peek() != '[') return writer.run(cursor, rows * spec.row_elements) && cursor.take(']');
-    if (last == 0 || last >= kMaxDepth || !few_lists(spec, rows)) return false;
+bool read_row(Cursor& cursor, const std::vector<int64_t>& dims, Writer<T>& writer) noexcept {
+    const int last = static_cast<int>(dims.size()) - 1;
+    if (last < 0) return writer.run(cursor, 1);
     int64_t left[kMaxDepth];
-    left[0] = rows;
-    for (int level = 0;;) {
+    for (int level = -1;;) {
         while (level < last) {
             if (!cursor.take('[')) return false;
-            left[level + 1] = spec.row_dims[static_cast<size_t>(level)];
             ++level;
+            left[level] = dims[static_cast<size_t>(level)];
         }
         if (!writer.run(cursor, left[last])) return false;
         do {
@@ -202,23 +199,43 @@ bool read_data(Cursor& cursor, const TensorSpec& spec, int64_t rows, Writer<T> w
     }
 }
 
-inline bool read_json_data(Cursor& cursor, const TensorSpec& spec, int64_t rows, void* out, PutString put) noexcept {
-    switch (spec.kind) {
-        case Kind::kBool: return read_data(cursor, spec, rows, Writer<Bool>{static_cast<Bool*>(out)});
-        case Kind::kUint8: return read_data(cursor, spec, rows, Writer<uint8_t>{static_cast<uint8_t*>(out)});
-        case Kind::kUint16: return read_data(cursor, spec, rows, Writer<uint16_t>{static_cast<uint16_t*>(out)});
-        case Kind::kUint32: return read_data(cursor, spec, rows, Writer<uint32_t>{static_cast<uint32_t*>(out)});
-        case Kind::kUint64: return read_data(cursor, spec, rows, Writer<uint64_t>{static_cast<uint64_t*>(out)});
-        case Kind::kInt8: return read_data(cursor, spec, rows, Writer<int8_t>{static_cast<int8_t*>(out)});
-        case Kind::kInt16: return read_data(cursor, spec, rows, Writer<int16_t>{static_cast<int16_t*>(out)});
-        case Kind::kInt32: return read_data(cursor, spec, rows, Writer<int32_t>{static_cast<int32_t*>(out)});
-        case Kind::kInt64: return read_data(cursor, spec, rows, Writer<int64_t>{static_cast<int64_t*>(out)});
+// `data` flat in row-major order, or nested exactly like [rows, *row_dims]. Every dimension is at least 1.
+template <class T>
+bool read_data(Cursor& cursor, const TensorSpec& spec, int64_t rows, Writer<T>& writer) noexcept {
+    const size_t rank = spec.row_dims.size();
+    if (!cursor.take('[')) return false;
+    if (cursor.peek() != '[') return writer.run(cursor, rows * spec.row_elements) && cursor.take(']');
+    if (rank == 0 || rank >= kMaxDepth || !few_lists(spec, rows)) return false;
+    for (int64_t row = 0; row < rows; ++row) {
+        if ((row > 0 && !cursor.take(',')) || !read_row(cursor, spec.row_dims, writer)) return false;
+    }
+    return cursor.take(']');
+}
+
+// Calls read(writer) with the writer to elements of `kind` from `first` on in a buffer.
+template <class Read>
+bool write_as(Kind kind, void* out, int64_t first, PutString put, Read read) noexcept {
+    const auto typed = [&](auto* values) { return read(Writer<std::remove_pointer_t<decltype(values)>>{values + first}); };
+    switch (kind) {
+        case Kind::kBool: return typed(static_cast<Bool*>(out));
+        case Kind::kUint8: return typed(static_cast<uint8_t*>(out));
+        case Kind::kUint16: return typed(static_cast<uint16_t*>(out));
+        case Kind::kUint32: return typed(static_cast<uint32_t*>(out));
+        case Kind::kUint64: return typed(static_cast<uint64_t*>(out));
+        case Kind::kInt8: return typed(static_cast<int8_t*>(out));
+        case Kind::kInt16: return typed(static_cast<int16_t*>(out));
+        case Kind::kInt32: return typed(static_cast<int32_t*>(out));
+        case Kind::kInt64: return typed(static_cast<int64_t*>(out));
         case Kind::kFp16: return false;  // halves come as bytes only; the ordinary path reads them as JSON
-        case Kind::kFp32: return read_data(cursor, spec, rows, Writer<float>{static_cast<float*>(out)});
-        case Kind::kFp64: return read_data(cursor, spec, rows, Writer<double>{static_cast<double*>(out)});
-        case Kind::kBytes: return read_data(cursor, spec, rows, Writer<StringRun>{{out, 0, put}});
+        case Kind::kFp32: return typed(static_cast<float*>(out));
+        case Kind::kFp64: return typed(static_cast<double*>(out));
+        case Kind::kBytes: return read(Writer<StringRun>{{out, first, put}});
     }
     return false;
+}
+
+inline bool read_json_data(Cursor& cursor, const TensorSpec& spec, int64_t rows, void* out, PutString put) noexcept {
+    return write_as(spec.kind, out, 0, put, [&](auto writer) { return read_data(cursor, spec, rows, writer); });
 }
 
 // One flat array of exactly `count` numbers and nothing else. The copy gives the readers something to look back at.

@@ -59,7 +59,8 @@ void check_promises(const Outcome& outcome, size_t size) {
     require(!(head.chunked && head.content_length >= 0));
     if (outcome.verdict != HEAD_FAST) return;
     require(head.content_length >= 0 && head.json_length <= head.content_length);
-    require(outcome.kept.text.compare(0, 15, "POST/v2/models/") == 0);
+    const std::string& text = outcome.kept.text;
+    require(text.compare(0, 15, "POST/v2/models/") == 0 || text.compare(0, 15, "POST/v1/models/") == 0);
 }
 
 int64_t scan_body(const uint8_t* data, size_t size, size_t step) {

@@ -10,13 +10,13 @@ import pytest
 from fastserve.dataplane import DataPlane, IndexEntry
 from fastserve.frontends.http.app import create_app
 from fastserve.frontends.http.options import HttpOptions
-from fastserve.frontends.http.v1_codec import encode
-from fastserve.types import DataType, Signature, TensorSpec
+from fastserve_core.wire.encode import ResponseEncoder
 from tests import models
 from tests.http.asgi import Client
 from tests.http.plain_dataplane import PlainDataPlane
 from tests.models import pipeline_rows
 
+FP32 = ResponseEncoder("m", "1", [("y", "FP32")])
 PIPELINE = "/v1/models/pipeline:predict"
 SCALED = "/v1/models/scaled/versions/1:predict"
 COLUMNS = pipeline_rows(5)
@@ -75,16 +75,14 @@ def test_fp32_is_written_with_its_own_digits(client: Client) -> None:
 
 
 def test_a_scalar_is_written_with_its_own_digits() -> None:
-    y = TensorSpec("y", DataType.FP32, ())
-    assert encode([np.array(0.1, np.float32)], Signature((), (y,), batched=False), True) == b'{"outputs":0.1}'
+    assert FP32.predict_body([np.array(0.1, np.float32)], True) == b'{"outputs":0.1}'
 
 
 @pytest.mark.parametrize("shape", [(), (2,)])
 def test_the_float32_whose_digits_mislead_a_double_is_written_with_more(shape: tuple[int, ...]) -> None:
     value = np.resize(np.array([0x95AE43FD, 0x7FC00000], np.uint32).view(np.float32), shape)
     assert np.float32(float("-7.038531e-26")) != value.flat[0]
-    y = TensorSpec("y", DataType.FP32, shape)
-    read = json.loads(encode([value], Signature((), (y,), batched=False), True))["outputs"]
+    read = json.loads(FP32.predict_body([value], True))["outputs"]
     assert np.float32(read if shape == () else read[0]) == value.flat[0]
 
 

@@ -17,7 +17,8 @@ REQUEST_LINE_BEGIN = re.compile(
 )
 REQUEST_LINE_END = re.compile(rb"%b+ (%b*|%b+ HTTP/\d\.\d)" % (TOKEN, TARGET, TARGET))
 HEADER_BEGIN = re.compile(rb"%b*|%b+:%b*" % (TOKEN, TOKEN, VALUE))
-FAST_TARGET = re.compile(rb"/v2/models/[0-9A-Za-z\-._~!$&'()*+,;=:@/]+/infer")
+_PLAIN = rb"[0-9A-Za-z\-._~!$&'()*+,;=:@/]+"
+FAST_TARGET = re.compile(rb"/v2/models/" + _PLAIN + rb"/infer|/v1/models/" + _PLAIN + rb":predict")
 
 
 @dataclass

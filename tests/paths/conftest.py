@@ -30,6 +30,7 @@ MODELS: dict[str, Callable[[], bytes]] = {
     "fixed": models.fixed_batch,
     "unique": models.unique_rows,
     "one": lambda: models.identity(TensorProto.INT32),
+    "bare": lambda: models.identity(TensorProto.INT64, "batch"),
 }
 
 

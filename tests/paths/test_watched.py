@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fastserve.types import Array
+from fastserve_core.lane import Lane
 from tests.paths.workers import Running, post, worker
 
 CLIENTS, REQUESTS, ROWS = 4, 30, 64
@@ -58,6 +59,7 @@ def plain(values: Array) -> bytes:
 def test_every_row_is_seen_as_it_came(running: Running) -> None:
     """Pipelined, from several clients at once, in both forms: the worst that may happen to rows in a ring."""
     lane = running.environment.shared.routes[b"/v2/models/scaled/infer"]
+    assert isinstance(lane, Lane)
     lane.owner.target.watch.watcher = copies = Copies()
     numbers = np.arange(CLIENTS * REQUESTS * ROWS, dtype=np.float32).reshape(CLIENTS, REQUESTS, ROWS, 1)
     rows = np.repeat(numbers, 3, axis=3)

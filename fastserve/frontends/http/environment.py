@@ -3,14 +3,14 @@
 from collections.abc import Callable
 
 from fastserve.frontends.http.options import HttpOptions
-from fastserve_core.lane import Lane, Shared
+from fastserve_core.lane import Lane, Predict, Shared
 
 
 class Environment:
     """Limits, routes and the coarse clock, which is the worker's to move."""
 
     def __init__(
-        self, routes: dict[bytes, Lane], options: HttpOptions, count_code: Callable[[int], None]
+        self, routes: dict[bytes, Lane | Predict], options: HttpOptions, count_code: Callable[[int], None]
     ) -> None:
         self.options = options
         self.count_code = count_code

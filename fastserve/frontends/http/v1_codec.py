@@ -1,19 +1,13 @@
-"""TensorFlow Serving's predict bodies to tensors, and answers back: rows by column name, or whole columns."""
+"""TensorFlow Serving's predict bodies to tensors: rows by column name, or whole columns."""
 
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import orjson
-
 from fastserve.errors import InvalidRequest
 from fastserve.frontends.http.errors import quoted
 from fastserve.frontends.http.json_text import loads
-from fastserve.frontends.http.tensors import from_json, objects
-from fastserve.types import Array, DataType, Signature, TensorSpec
-
-_MISREAD = np.uint32(0x15AE43FD).view(np.float32)
-"""The one float (of all, tried) whose digits read back, by way of the double, as its neighbour."""
+from fastserve.frontends.http.tensors import from_json
+from fastserve.types import Array, Signature, TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,40 +126,3 @@ def check_rows(outputs: list[Array], signature: Signature, rows: int) -> None:
                 f"output {quoted(spec.name)} has {got} rows for {rows} instances; send inputs (columns)",
                 "instances",
             )
-
-
-def encode(outputs: list[Array], signature: Signature, columnar: bool) -> bytes:
-    """Write `predictions` (rows) or `outputs` (columns); one output stands without its name, NaN is null.
-
-    Parameters
-    ----------
-    outputs
-        In signature order, [rows, …] each when the model is batched.
-    signature
-        Names and datatypes of the outputs.
-    columnar
-        Answer as columns.
-    """
-    values = [_plain(array, spec.datatype) for array, spec in zip(outputs, signature.outputs, strict=True)]
-    names = [spec.name for spec in signature.outputs]
-    document: dict[str, Any]
-    if columnar:
-        document = {"outputs": values[0] if len(values) == 1 else dict(zip(names, values, strict=True))}
-    elif len(values) == 1:
-        document = {"predictions": values[0]}
-    else:
-        rows = zip(*values, strict=True)
-        document = {"predictions": [dict(zip(names, row, strict=True)) for row in rows]}
-    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def _plain(array: Array, datatype: DataType) -> Any:
-    """Make what orjson writes: numbers stay arrays, so that FP32 is written with FP32's own digits."""
-    if datatype is DataType.BYTES:
-        flat = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in array.ravel().tolist()]
-        return objects(flat).reshape(array.shape).tolist()
-    # onnxruntime's INT64 is C's `long long`, whose scalars orjson does not know; NumPy's own int64 it does.
-    dtype = datatype.dtype
-    if datatype is DataType.FP32 and (np.abs(array) == _MISREAD).any():
-        dtype = np.dtype(np.float64)
-    return np.ascontiguousarray(array, dtype) if array.ndim else array.astype(dtype)[()]

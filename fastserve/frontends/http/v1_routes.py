@@ -16,7 +16,7 @@ from fastserve.frontends.http.answers import (
 from fastserve.frontends.http.body import read_body
 from fastserve.frontends.http.counting import counted
 from fastserve.frontends.http.options import HttpOptions
-from fastserve.frontends.http.v1_codec import check_rows, decode, encode
+from fastserve.frontends.http.v1_codec import check_rows, decode
 
 _STATES = {"READY": "AVAILABLE", "LOADING": "LOADING", "UNLOADING": "UNLOADING", "UNAVAILABLE": "END"}
 
@@ -59,7 +59,7 @@ class V1Routes:
         outputs = await unless_disconnected(request, work)
         if not wanted.columnar:
             check_rows(outputs, served.signature, wanted.rows)
-        encoded = encode(outputs, served.signature, wanted.columnar)
+        encoded = served.encoder.predict_body(outputs, wanted.columnar)
         return body_response(request, encoded, options.compress_min_bytes)
 
     async def status(self, request: Request) -> Response:
