@@ -183,7 +183,7 @@ cdef class Lane:
 
 @cython.final
 cdef class Predict:
-    """A lane as requests of TensorFlow Serving's form find it: the same queue, bodies of rows."""
+    """A lane as requests of TensorFlow Serving's form find it: the same queue, other bodies."""
 
     cdef readonly Lane lane
 
@@ -339,7 +339,9 @@ cdef class Exchange:
         try:
             headers = self.shared.default_headers(self.state.default_headers)
             if self.predict:
-                response = self.lane.encoder.predict_http(outputs, start, rows, headers)
+                response = self.lane.encoder.predict_http(
+                    outputs, start, rows, self.envelope.columnar, headers
+                )
             else:
                 response = self.lane.encoder.http(
                     outputs, start, rows, self.envelope.id_json, self.envelope.selection, headers

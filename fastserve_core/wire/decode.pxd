@@ -50,6 +50,7 @@ cdef extern from "infer.hpp" namespace "fastserve" nogil:
 cdef extern from "predict.hpp" namespace "fastserve" nogil:
     cdef cppclass PredictReader:
         int64_t rows
+        cbool columnar
         PredictReader(const InferReader&, const Destination&)
         int64_t read(const char*, int64_t) except +
 
@@ -72,6 +73,7 @@ cdef class Envelope:
     cdef readonly int64_t timeout_us
     cdef readonly tuple selection
     cdef readonly int64_t rows
+    cdef readonly bint columnar
 
 
 cdef class RequestDecoder:
@@ -95,7 +97,7 @@ cdef class RequestDecoder:
         Envelope envelope,
         bint predict,
     ) except? -3
-    cdef int64_t _decode_rows(
+    cdef int64_t _decode_predict(
         self, const char* text, Py_ssize_t json_length, Py_ssize_t size, Destination* to, Envelope envelope
     ) except? -3
     cdef void _fill(self, Envelope envelope, bint good)

@@ -104,7 +104,8 @@ cdef class Envelope:
 
     `id_json` is the id as JSON text with its quotes, `timeout_us` is -1 when absent, `selection` holds
     `(output index, binary)` in the order asked for, None meaning every output as JSON. `rows` is what the
-    request needs, also after `NO_ROOM`. Not thread-safe.
+    request needs, also after `NO_ROOM`; `columnar` tells of a predict request that it came as columns. Not
+    thread-safe.
     """
 
     def __init__(self):
@@ -167,7 +168,8 @@ cdef class RequestDecoder:
             The only rows that may be written: `[row, row + room_rows)`. They may be scribbled on when the
             answer is `HAND_OVER`.
         predict
-            It is TensorFlow Serving's body of rows, `{"instances": [row, …]}`, and never `NO_ROOM`.
+            It is TensorFlow Serving's body, `{"instances": [row, …]}` or `{"inputs": columns}`, and never
+            `NO_ROOM`.
 
         Returns
         -------
@@ -227,12 +229,12 @@ cdef class RequestDecoder:
         to.room_rows = room_rows
         to.put = put_str
         if predict:
-            return self._decode_rows(text + start, json_length, stop - start, &to, envelope)
+            return self._decode_predict(text + start, json_length, stop - start, &to, envelope)
         rows = self.reader.read(text + start, json_length, stop - start, to)
         self._fill(envelope, rows > 0)
         return rows
 
-    cdef int64_t _decode_rows(
+    cdef int64_t _decode_predict(
         self, const char* text, Py_ssize_t json_length, Py_ssize_t size, Destination* to, Envelope envelope
     ) except? -3:
         cdef int64_t rows
@@ -242,7 +244,7 @@ cdef class RequestDecoder:
         cdef PredictReader* reader = new PredictReader(self.reader, to[0])
         try:
             rows = reader.read(text, size)
-            envelope.rows = reader.rows
+            envelope.rows, envelope.columnar = reader.rows, reader.columnar
         finally:
             del reader
         return rows

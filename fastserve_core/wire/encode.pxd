@@ -42,12 +42,18 @@ cdef class ResponseEncoder:
         self, list arrays, Py_ssize_t start, Py_ssize_t rows, bytes id_json, tuple selection,
         bytes default_headers
     )
-    cpdef bytes predict_http(self, list arrays, Py_ssize_t start, Py_ssize_t rows, bytes default_headers)
+    cpdef bytes predict_http(
+        self, list arrays, Py_ssize_t start, Py_ssize_t rows, bint columnar, bytes default_headers
+    )
     cdef bytes framed(self, bytes default_headers)
     cdef Py_ssize_t begin(self, list arrays) except -1
-    cdef int render_predictions(self, list arrays, Py_ssize_t start, Py_ssize_t rows) except -1
-    cdef int named(self, list arrays, int axis, vector[const char*]& at) except -1
-    cdef int nested(self, Py_ssize_t index, array, int axis, const char*& at) except -1
+    cdef int render_predictions(
+        self, list arrays, Py_ssize_t start, Py_ssize_t rows, bint columnar
+    ) except -1
+    cdef int named(self, list arrays, int axis, Py_ssize_t size, vector[const char*]& at) except -1
+    cdef int nested(
+        self, Py_ssize_t index, array, int axis, Py_ssize_t size, const char*& at
+    ) except -1
     cdef int values(self, Py_ssize_t index, const char*& at, Py_ssize_t count) except -1
     cdef int copy_body(self, char* at) noexcept
     cdef int render(

@@ -141,16 +141,18 @@ cdef class ResponseEncoder:
         """TensorFlow Serving's body of whole arrays: `{"predictions": [row, …]}`, or `{"outputs": …}` when
         `columnar`; one output stands without its name. `arrays` and ValueError as in `body`.
         """
-        self.render_predictions(arrays, 0, -1 if columnar or not arrays else len(arrays[0]))
+        self.render_predictions(arrays, 0, -1 if columnar or not arrays else len(arrays[0]), columnar)
         cdef bytes result = PyBytes_FromStringAndSize(self.text.data(), <Py_ssize_t> self.text.size())
         self.text.clear()
         return result
 
-    cpdef bytes predict_http(self, list arrays, Py_ssize_t start, Py_ssize_t rows, bytes default_headers):
-        """The whole HTTP/1.1 answer around `{"predictions": [row, …]}` of rows `[start, start + rows)`."""
+    cpdef bytes predict_http(
+        self, list arrays, Py_ssize_t start, Py_ssize_t rows, bint columnar, bytes default_headers
+    ):
+        """The whole HTTP/1.1 answer around what `predict_body` gives for rows `[start, start + rows)`."""
         if default_headers is None:
             raise TypeError("default_headers is None, not bytes")
-        self.render_predictions(arrays, start, rows)
+        self.render_predictions(arrays, start, rows, columnar)
         return self.framed(default_headers)
 
     cdef bytes framed(self, bytes default_headers):
@@ -222,8 +224,10 @@ cdef class ResponseEncoder:
             raise ValueError(f"{0 if arrays is None else len(arrays)} arrays for {expected} outputs")
         return expected
 
-    cdef int render_predictions(self, list arrays, Py_ssize_t start, Py_ssize_t rows) except -1:
-        """Fills text: with rows, or with columns when `rows` is -1."""
+    cdef int render_predictions(
+        self, list arrays, Py_ssize_t start, Py_ssize_t rows, bint columnar
+    ) except -1:
+        """Fills text; columns may be whole arrays, with `rows` -1."""
         cdef Py_ssize_t index, row, expected = self.begin(arrays)
         cdef vector[const char*] at
         for index in range(expected):
@@ -232,32 +236,39 @@ cdef class ResponseEncoder:
             at.push_back(<const char*> cnp.PyArray_DATA(array))
             if start:
                 at[index] += start * cnp.PyArray_STRIDE(array, 0)
-        if rows == -1:
+        if columnar:
             put(self.text, b'{"outputs":')
-            self.named(arrays, 0, at)
+            self.named(arrays, 0, rows, at)
             return put(self.text, b"}")
         put(self.text, b'{"predictions":[')
         for row in range(rows):
             if row:
                 put(self.text, b",")
-            self.named(arrays, 1, at)
+            self.named(arrays, 1, -1, at)
         return put(self.text, b"]}")
 
-    cdef int named(self, list arrays, int axis, vector[const char*]& at) except -1:
+    cdef int named(self, list arrays, int axis, Py_ssize_t size, vector[const char*]& at) except -1:
         """One value, or an object with one of each output, from `at` on, which is moved behind it."""
         cdef Py_ssize_t index
         if self.outputs.size() == 1:
-            return self.nested(0, arrays[0], axis, at[0])
+            return self.nested(0, arrays[0], axis, size, at[0])
         for index in range(<Py_ssize_t> self.outputs.size()):
             put(self.text, b"," if index else b"{")
             put(self.text, <bytes> self.labels[index])
-            self.nested(index, arrays[index], axis, at[index])
+            self.nested(index, arrays[index], axis, size, at[index])
         return put(self.text, b"}")
 
-    cdef int nested(self, Py_ssize_t index, array, int axis, const char*& at) except -1:
-        """The elements of the axes from `axis` on as nested lists; a bare value where there are none."""
+    cdef int nested(
+        self, Py_ssize_t index, array, int axis, Py_ssize_t size, const char*& at
+    ) except -1:
+        """The elements of the axes from `axis` on as nested lists; a bare value where there are none.
+
+        `size` is how many of the first of these axes, -1: all.
+        """
         cdef int ndim = cnp.PyArray_NDIM(array)
-        cdef Py_ssize_t i, size = cnp.PyArray_DIM(array, axis) if axis < ndim else 1
+        cdef Py_ssize_t i
+        if size < 0:
+            size = cnp.PyArray_DIM(array, axis) if axis < ndim else 1
         if axis < ndim:
             put(self.text, b"[")
         if axis >= ndim - 1:
@@ -266,7 +277,7 @@ cdef class ResponseEncoder:
             for i in range(size):
                 if i:
                     put(self.text, b",")
-                self.nested(index, array, axis + 1, at)
+                self.nested(index, array, axis + 1, -1, at)
         return put(self.text, b"]") if axis < ndim else 0
 
     cdef int values(self, Py_ssize_t index, const char*& at, Py_ssize_t count) except -1:

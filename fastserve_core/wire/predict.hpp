@@ -1,7 +1,8 @@
-// TensorFlow Serving's body of rows, {"instances": [row, …]}, against one model's signature, in one pass. As strict as
-// infer.hpp, and as silent: the ordinary path is the one that explains.
+// TensorFlow Serving's bodies, {"instances": [row, …]} or {"inputs": columns}, against one model's signature, in one pass.
+// As strict as infer.hpp, and as silent: the ordinary path is the one that explains.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string_view>
 #include <vector>
@@ -18,21 +19,28 @@ class PredictReader {
     // Rows written, 1 or more, or kHandOver; `rows` is then how many may have been touched.
     int64_t read(const char* body, int64_t length) {
         forms_.assign(reader_.input_count(), Form{});
+        for (size_t i = 0; i < reader_.input_count(); ++i) {
+            const TensorSpec& spec = reader_.input(i);
+            if (spec.row_elements == 0 || spec.row_dims.size() >= kMaxDepth) return kHandOver;
+        }
         cursor_ = {body, body + length};
-        bool instances = false;
+        bool found = false;
         const bool good = cursor_.object([&](std::string_view key) {
-            if (key == "instances") return InferReader::once(instances) && read_rows();
-            return key != "inputs" && InferReader::is_plain(key) && InferReader::skip_scalar(cursor_);
+            columnar = columnar || key == "inputs";
+            if (key == "instances") return InferReader::once(found) && read_rows();
+            if (key == "inputs") return InferReader::once(found) && read_inputs();
+            return InferReader::is_plain(key) && InferReader::skip_scalar(cursor_);
         });
         return good && cursor_.at_end() && rows > 0 ? rows : kHandOver;
     }
 
     int64_t rows = 0;
+    bool columnar = false;
 
    private:
     struct Form {
-        bool bare = false;      // values are not in lists
-        int64_t last_row = -1;  // the last one that had this column
+        bool bare = false;  // values are not in lists
+        int64_t rows = 0;   // that have come
     };
 
     const InferReader& reader_;
@@ -41,41 +49,51 @@ class PredictReader {
     Cursor cursor_{nullptr, nullptr};
 
     bool read_rows() noexcept {
-        for (size_t i = 0; i < reader_.input_count(); ++i) {
-            const TensorSpec& spec = reader_.input(i);
-            if (spec.row_elements == 0 || spec.row_dims.size() >= kMaxDepth) return false;
-        }
         bool objects = false;
         return cursor_.array([&] {
-            if (rows == to_.room_rows) return false;
             const bool object = cursor_.peek() == '{';
             if (rows++ == 0) objects = object;
-            if (object != objects) return false;
-            return object ? read_columns() : reader_.input_count() == 1 && read_value(0);
+            if (object != objects || rows > to_.room_rows) return false;
+            return object ? read_names([&](size_t index) { return read_value(index); }) : is_single() && read_value(0);
         });
     }
 
-    bool read_columns() noexcept {
+    bool read_inputs() noexcept {
+        if (cursor_.peek() == '{') return read_names([&](size_t index) { return read_column(index); });
+        return is_single() && read_column(0);
+    }
+
+    bool is_single() const noexcept { return reader_.input_count() == 1; }
+
+    // An object with every input once: each has then come as often as there are rows.
+    template <class Value>
+    bool read_names(Value value) noexcept {
         size_t next = 0;
-        size_t columns = 0;
         const bool good = cursor_.object([&](std::string_view name) {
             size_t index = next;
-            if (!reader_.find(name, index) || forms_[index].last_row == rows) return false;
-            forms_[index].last_row = rows;
+            if (!reader_.find(name, index)) return false;
             next = index + 1;
-            ++columns;
-            return read_value(index);
+            return value(index);
         });
-        return good && columns == reader_.input_count();
+        return good && std::all_of(forms_.begin(), forms_.end(), [&](const Form& form) { return form.rows == rows; });
     }
 
-    // The value of input `index` in the row at hand: the rows before it say whether a row of one element is bare.
+    bool read_column(size_t index) noexcept {
+        return forms_[index].rows == 0 && cursor_.array([&] {
+            rows = std::max(rows, forms_[index].rows + 1);
+            return rows <= to_.room_rows && read_value(index);
+        });
+    }
+
+    // The next value of an input: the first one says whether a row of one element is bare.
     bool read_value(size_t index) noexcept {
         const TensorSpec& spec = reader_.input(index);
+        Form& form = forms_[index];
         const bool bare = cursor_.peek() != '[';
-        if (rows == 1) forms_[index].bare = bare;
-        if (bare != forms_[index].bare || (bare && spec.row_elements != 1) || !few_lists(spec, rows)) return false;
-        const int64_t first = (rows - 1) * spec.row_elements;
+        const int64_t first = form.rows * spec.row_elements;
+        if (form.rows++ == 0) form.bare = bare;
+        if (form.rows > rows || bare != form.bare || (bare && spec.row_elements != 1)) return false;
+        if (!few_lists(spec, rows)) return false;
         return write_as(spec.kind, to_.buffers[index], first, to_.put, [&](auto writer) {
             return bare ? writer.run(cursor_, 1) : read_row(cursor_, spec.row_dims, writer);
         });

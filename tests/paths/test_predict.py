@@ -34,7 +34,7 @@ def rows_of(draw: st.DrawFn, datatype: str, inner: tuple[int, ...], rows: int) -
 
 @st.composite
 def good(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
-    """A request of rows that should be answered with 200."""
+    """A request of rows or columns that should be answered with 200."""
     model = draw(st.sampled_from([*KINDS, "bare", "pipeline", "labels", "pair"]))
     rows = draw(st.integers(1, 5))
     columns = {"x": draw(rows_of(*KINDS[model][1:], rows))} if model in KINDS else {}
@@ -45,11 +45,13 @@ def good(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     elif not columns:
         columns = {name: draw(rows_of(datatype, (1,), rows)) for name, datatype in PIPELINE}
     document: dict[str, Any] = {}
-    if len(columns) == 1 and draw(st.booleans()):
-        document["instances"] = columns["x"]
+    order = draw(st.permutations(list(columns)))
+    if draw(st.booleans()):
+        document["inputs"] = {name: columns[name] for name in order}
     else:
-        order = draw(st.permutations(list(columns)))
         document["instances"] = [{name: columns[name][row] for name in order} for row in range(rows)]
+    if len(columns) == 1 and draw(st.booleans()):
+        document[next(iter(document))] = columns["x"]
     if draw(st.integers(0, 3)) == 0:
         document["signature_name"] = draw(st.sampled_from(["serving_default", 1, True, None, "é", ["x"], {}]))
     return model, {key: document[key] for key in draw(st.permutations(list(document)))}
@@ -60,13 +62,17 @@ def any_request(draw: st.DrawFn) -> bytes:
     """A request as bytes: mostly good, else broken in a place."""
     model, document = draw(good())
     damage = draw(st.integers(0, 5))
-    rows = document["instances"]
-    if damage == 1:
-        rows[draw(st.integers(0, len(rows) - 1))] = draw(bad_values)
-    elif damage == 2 and isinstance(rows[0], dict):
-        row = rows[draw(st.integers(0, len(rows) - 1))]
-        row[draw(st.sampled_from([*row, "other", "a"]))] = draw(bad_values)
-    elif damage == 2:
+    where: Any = document.get("instances", document.get("inputs"))
+    while damage == 1 and isinstance(where, dict | list) and where:
+        at = draw(st.sampled_from([*where, "other"] if isinstance(where, dict) else range(len(where))))
+        if not isinstance(where, dict) or at in where:
+            inner = where[at]
+            if isinstance(inner, dict | list) and draw(st.booleans()):
+                where = inner
+                continue
+        where[at] = draw(bad_values)
+        break
+    if damage == 2:
         document[draw(st.sampled_from(["inputs", "instances", "other"]))] = draw(bad_values)
     text = serialise(draw, document)
     if damage == 3:
@@ -112,7 +118,12 @@ CASES = {
     "a comma too many": ('{"instances":[[1,2,3],]}', 400, False),
     "one value too many": ('{"instances":[[1,2,3,4]]}', 400, False),
     "values without lists": ('{"instances":[1,2,3]}', 400, False),
-    "columns": ('{"inputs":[[1,2,3]]}', 200, False),
+    "columns": ('{"inputs":[[1,2,3],[4,5,6]]}', 200, True),
+    "columns by name": ('{"inputs":{"x":[[1,2,3],[4,5,6]]}}', 200, True),
+    "a column twice, the last one counts here too": ('{"inputs":{"x":[[1,2,3]],"x":[[4,5,6]]}}', 200, False),
+    "no columns": ('{"inputs":{}}', 400, False),
+    "columns without rows": ('{"inputs":{"x":[]}}', 400, False),
+    "rows and columns": ('{"inputs":[[1,2,3]],"instances":[[1,2,3]]}', 400, False),
     "an escaped name": ('{"instances":[{"\\u0078":[1,2,3]}]}', 200, False),
     "white space": ('\n{ "instances" :\t[ [ 1 , 2 , null ] , [ 4e0,5.0,6 ]\r\n] }\n', 200, True),
     "other keys": ('{"signature_name":"a","n":1,"flag":false,"instances":[[1,2,3]]}', 200, True),
