@@ -13,6 +13,7 @@ cdef extern from "<string_view>" namespace "std" nogil:
 
 
 cdef extern from "tensor.hpp" namespace "fastserve" nogil:
+    const int64_t kLookbehind
     ctypedef cbool (*PutString)(void*, int64_t, const char*, size_t) noexcept
 
 
@@ -98,7 +99,13 @@ cdef class RequestDecoder:
         bint predict,
     ) except? -3
     cdef int64_t _decode_predict(
-        self, const char* text, Py_ssize_t json_length, Py_ssize_t size, Destination* to, Envelope envelope
+        self,
+        const char* text,
+        Py_ssize_t start,
+        Py_ssize_t json_length,
+        Py_ssize_t stop,
+        Destination* to,
+        Envelope envelope,
     ) except? -3
     cdef void _fill(self, Envelope envelope, bint good)
     cdef tuple _selection(self, Options* options)

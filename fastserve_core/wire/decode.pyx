@@ -168,8 +168,8 @@ cdef class RequestDecoder:
             The only rows that may be written: `[row, row + room_rows)`. They may be scribbled on when the
             answer is `HAND_OVER`.
         predict
-            It is TensorFlow Serving's body, `{"instances": [row, …]}` or `{"inputs": columns}`, and never
-            `NO_ROOM`.
+            It is TensorFlow Serving's body, `{"instances": [row, …]}` or `{"inputs": columns}`, behind a head,
+            and never `NO_ROOM`.
 
         Returns
         -------
@@ -229,21 +229,27 @@ cdef class RequestDecoder:
         to.room_rows = room_rows
         to.put = put_str
         if predict:
-            return self._decode_predict(text + start, json_length, stop - start, &to, envelope)
+            return self._decode_predict(text, start, json_length, stop, &to, envelope)
         rows = self.reader.read(text + start, json_length, stop - start, to)
         self._fill(envelope, rows > 0)
         return rows
 
     cdef int64_t _decode_predict(
-        self, const char* text, Py_ssize_t json_length, Py_ssize_t size, Destination* to, Envelope envelope
+        self,
+        const char* text,
+        Py_ssize_t start,
+        Py_ssize_t json_length,
+        Py_ssize_t stop,
+        Destination* to,
+        Envelope envelope,
     ) except? -3:
         cdef int64_t rows
         envelope.id_json, envelope.selection, envelope.timeout_us, envelope.rows = None, None, -1, 0
-        if json_length != -1:
+        if json_length != -1 or start < kLookbehind:
             return kHandOver
         cdef PredictReader* reader = new PredictReader(self.reader, to[0])
         try:
-            rows = reader.read(text, size)
+            rows = reader.read(text + start, stop - start)
             envelope.rows, envelope.columnar = reader.rows, reader.columnar
         finally:
             del reader

@@ -16,7 +16,8 @@ class PredictReader {
     // The inputs and places of these rows are `reader`'s.
     PredictReader(const InferReader& reader, const Destination& to) noexcept : reader_(reader), to_(to) {}
 
-    // Rows written, 1 or more, or kHandOver; `rows` is then how many may have been touched.
+    // Rows written, 1 or more, or kHandOver; `rows` is then how many may have been touched. kLookbehind bytes before the
+    // body are readable.
     int64_t read(const char* body, int64_t length) {
         forms_.assign(reader_.input_count(), Form{});
         for (size_t i = 0; i < reader_.input_count(); ++i) {

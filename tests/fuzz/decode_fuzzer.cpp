@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-#include "infer.hpp"
+#include "predict.hpp"
 
 namespace {
 
@@ -66,6 +66,12 @@ void decode(const std::vector<Input>& signature, int64_t room, int64_t json_leng
     require(reader.options.selected.size() <= reader.output_count());
     const std::string_view id = reader.options.id;
     require(id.empty() || (id.size() > 2 && id.front() == '"' && id.back() == '"'));
+    PredictReader predict(reader, to);
+    const auto behind = std::make_unique<char[]>(kLookbehind + size);  // behind a head
+    std::memset(behind.get(), '7', kLookbehind);
+    if (size) std::memcpy(behind.get() + kLookbehind, body, size);
+    const int64_t predicted = predict.read(behind.get() + kLookbehind, static_cast<int64_t>(size));
+    require(predicted == kHandOver || (predicted >= 1 && predicted <= room && predicted == predict.rows));
 }
 
 bool same_bits(double a, double b) { return std::memcmp(&a, &b, 8) == 0; }
