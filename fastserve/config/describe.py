@@ -43,8 +43,9 @@ def is_text(field: FieldInfo) -> bool:
 
 
 def is_secret(path: KeyPath) -> bool:
-    """Whether what is given for a setting must not be shown."""
-    return any(SecretStr in _kinds(field) or not field.repr for key, field in settings() if key == path)
+    """Whether what is given for a setting, or for a part of one, must not be shown."""
+    around = [field for key, field in settings() if key == path[: len(key)]]
+    return any(SecretStr in _kinds(field) or not field.repr for field in around)
 
 
 def help_text(path: KeyPath) -> str:
