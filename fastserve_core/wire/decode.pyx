@@ -168,8 +168,8 @@ cdef class RequestDecoder:
             The only rows that may be written: `[row, row + room_rows)`. They may be scribbled on when the
             answer is `HAND_OVER`.
         predict
-            It is TensorFlow Serving's body, `{"instances": [row, …]}` or `{"inputs": columns}`, behind a head,
-            and never `NO_ROOM`.
+            TensorFlow Serving's body, `{"instances": [row, …]}` or `{"inputs": columns}`, behind a head; never
+            `NO_ROOM`.
 
         Returns
         -------

@@ -13,6 +13,7 @@ from fastserve.dataplane import DataPlane
 from fastserve.errors import ModelNotFound, NotReady
 from fastserve.lifecycle import Loaded, Record, Route, VersionState
 from fastserve_core.batching import NO_DEADLINE
+from fastserve_core.lane import Lane, Predict
 from tests.batching.bench import asynchronous
 from tests.batching.puppet import PuppetRuntime
 
@@ -37,6 +38,23 @@ def test_a_reason_that_is_not_unicode_leaves_the_index_readable() -> None:
     assert orjson.loads(orjson.dumps(reasons)) == ["model.yaml: 'x?' is not a setting", "cannot read n/?"]
 
 
+def targets(served: dict[str, Lane | None]) -> dict[bytes, Lane | None]:
+    """Every address of every version of "m", numbers and aliases alike."""
+    found = {}
+    for name, lane in served.items():
+        found[(f"/v2/models/m/versions/{name}/infer" if name else "/v2/models/m/infer").encode()] = lane
+        for kind in ("versions", "labels") if name else ("",):
+            path = f"/v1/models/m/{kind}/{name}:predict" if name else "/v1/models/m:predict"
+            found[path.encode()] = lane
+    return found
+
+
+def lanes(plane: DataPlane) -> dict[bytes, Lane]:
+    routes = plane.fast_routes
+    assert all(isinstance(route, Predict) == target.startswith(b"/v1/") for target, route in routes.items())
+    return {target: route.lane if isinstance(route, Predict) else route for target, route in routes.items()}
+
+
 @asynchronous
 async def test_the_fast_path_knows_what_serves_now() -> None:
     with ThreadPoolExecutor(1) as executor:
@@ -49,16 +67,12 @@ async def test_the_fast_path_knows_what_serves_now() -> None:
         plane.add(one)
         assert plane.versions("m") == ["1", "2"]
         plane.route("m", Route(1, {"stable": 1}))
-        numbers = {b"/v2/models/m/versions/1/infer": one.lane, b"/v2/models/m/versions/2/infer": two.lane}
-        names = {b"/v2/models/m/infer": one.lane, b"/v2/models/m/versions/stable/infer": one.lane}
-        assert plane.fast_routes == numbers | names
+        served = {"": one.lane, "1": one.lane, "2": two.lane, "stable": one.lane}
+        assert lanes(plane) == targets(served)
         plane.route("m", Route(2))
         drained: list[int] = []
         plane.remove(one, lambda: drained.append(1))
-        assert plane.fast_routes == {
-            b"/v2/models/m/versions/2/infer": two.lane,
-            b"/v2/models/m/infer": two.lane,
-        }
+        assert lanes(plane) == targets({"": two.lane, "2": two.lane})
         plane.route("m", Route())
         plane.remove(two, lambda: drained.append(2))
         assert drained == [1, 2] and not plane._retired, "nothing keeps what has gone"
