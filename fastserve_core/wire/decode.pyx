@@ -168,7 +168,7 @@ cdef class RequestDecoder:
             The only rows that may be written: `[row, row + room_rows)`. They may be scribbled on when the
             answer is `HAND_OVER`.
         predict
-            TensorFlow Serving's body, `{"instances": [row, …]}` or `{"inputs": columns}`, behind a head; never
+            TensorFlow Serving's body behind a head, `{"instances": [row, …]}` or `{"inputs": columns}`; never
             `NO_ROOM`.
 
         Returns
