@@ -15,14 +15,14 @@ from fastserve.tracing import BatchTrace
 from fastserve_core.lane import Lane, Predict
 
 
-def infer_targets(model: str, version: str) -> list[bytes]:
-    """Request targets of the Open Inference Protocol; `version` is a number, an alias, or empty."""
-    path = f"/v2/models/{model}/versions/{version}" if version else f"/v2/models/{model}"
-    return [f"{path}/infer".encode()]
+def infer_target(model: str, version: str) -> bytes:
+    """Request target of the Open Inference Protocol; `version` is a number, an alias, or empty."""
+    path = f"/versions/{version}" if version else ""
+    return f"/v2/models/{model}{path}/infer".encode()
 
 
 def predict_targets(model: str, version: str) -> list[bytes]:
-    """Those of TensorFlow Serving, which calls aliases labels."""
+    """Request targets of TensorFlow Serving, which calls aliases labels."""
     paths = [f"/versions/{version}", f"/labels/{version}"] if version else [""]
     return [f"/v1/models/{model}{path}:predict".encode() for path in paths]
 
@@ -112,7 +112,7 @@ class DataPlane:
         lanes: dict[bytes, Lane | Predict] = {}
         for name, number in names.items():
             if number in versions and (lane := versions[number].lane) is not None:
-                lanes |= dict.fromkeys(infer_targets(model, name), lane)
+                lanes[infer_target(model, name)] = lane
                 lanes |= dict.fromkeys(predict_targets(model, name), Predict(lane))
         self.fast_routes.update(lanes)
         if lanes:

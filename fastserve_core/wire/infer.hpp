@@ -90,22 +90,6 @@ class InferReader {
         return true;
     }
 
-    static bool once(bool& seen) noexcept { return !seen && (seen = true); }
-
-    static bool is_plain(std::string_view text) noexcept {
-        return std::all_of(text.begin(), text.end(), [](char c) { return c >= 0x20 && c <= 0x7e; });
-    }
-
-    // A name's value that means nothing here: a plain string, a count, true or false.
-    static bool skip_scalar(Cursor& cursor) noexcept {
-        std::string_view text;
-        int64_t number;
-        bool flag;
-        const char first = cursor.peek();
-        if (first == '"') return cursor.string(text) && is_plain(text);
-        return is_digit(first) ? cursor.count(number) : cursor.boolean(flag);
-    }
-
     // Rows written (1 or more) or a reason. `json_length` -1: all of it is JSON; 0: one input's bytes and nothing else.
     int64_t read(const char* body, int64_t json_length, int64_t length, const Destination& to) noexcept {
         options.clear();
@@ -181,7 +165,7 @@ class InferReader {
         for (const std::string_view refused : {"classification", "sequence_", "shared_memory_"}) {
             if (key.substr(0, refused.size()) == refused) return false;
         }
-        return is_plain(key) && skip_scalar(cursor_);
+        return is_plain(key) && cursor_.skip_scalar();
     }
 
     bool read_output() noexcept {

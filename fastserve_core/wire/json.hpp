@@ -2,6 +2,7 @@
 // and never builds a tree.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <string_view>
@@ -16,6 +17,14 @@ inline const char* skip_space(const char* p, const char* end) noexcept {
     while (p < end && is_space(*p)) ++p;
     return p;
 }
+
+// Printable ASCII.
+inline bool is_plain(std::string_view text) noexcept {
+    return std::all_of(text.begin(), text.end(), [](char c) { return c >= 0x20 && c <= 0x7e; });
+}
+
+// For members that may come once: whether this is the first time.
+inline bool once(bool& seen) noexcept { return !seen && (seen = true); }
 
 class Cursor {
    public:
@@ -81,6 +90,16 @@ class Cursor {
         if (!value && !(end - p >= 5 && std::memcmp(p, "false", 5) == 0)) return false;
         p += value ? 4 : 5;
         return true;
+    }
+
+    // Steps over a value that means nothing here: a plain string, a count, true or false.
+    bool skip_scalar() noexcept {
+        std::string_view text;
+        int64_t number;
+        bool flag;
+        const char first = peek();
+        if (first == '"') return string(text) && is_plain(text);
+        return is_digit(first) ? count(number) : boolean(flag);
     }
 
     // Steps over an array of scalars and arrays without looking at what they are; whoever reads it later does.

@@ -28,9 +28,9 @@ class PredictReader {
         bool found = false;
         const bool good = cursor_.object([&](std::string_view key) {
             columnar = columnar || key == "inputs";
-            if (key == "instances") return InferReader::once(found) && read_rows();
-            if (key == "inputs") return InferReader::once(found) && read_inputs();
-            return InferReader::is_plain(key) && InferReader::skip_scalar(cursor_);
+            if (key == "instances") return once(found) && read_rows();
+            if (key == "inputs") return once(found) && read_inputs();
+            return is_plain(key) && cursor_.skip_scalar();
         });
         return good && cursor_.at_end() && rows > 0 ? rows : kHandOver;
     }

@@ -14,18 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastserve_core.wire.decode import decode_numbers, set_vector_level
+from tests.levels import LEVELS, at_level
 from tests.oracle.decode_twin import DTYPES, Number, Refused, scalar
 
 
-@pytest.fixture(params=["baseline", "avx2"], scope="module", autouse=True)
+@pytest.fixture(params=LEVELS, scope="module", autouse=True)
 def level(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each set of instructions that this machine has, in turn."""
-    try:
-        before = set_vector_level(request.param)
-    except ValueError as error:
-        pytest.skip(f"not on this machine: {error}")
-    yield request.param
-    set_vector_level(before)
+    yield from at_level(set_vector_level, request.param)
 
 
 INTEGERS = [name for name in DTYPES if "INT" in name]
