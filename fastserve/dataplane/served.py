@@ -147,6 +147,11 @@ class Served:
         """Requests that the compiled path has answered with outputs."""
         return self._fast_answers if self.lane is None else self.lane.answered
 
+    def settle(self) -> None:
+        """Show the watcher every row that has been answered."""
+        for batcher in self._all_batchers():
+            batcher.settle()
+
     def waiting_rows(self) -> int:
         """Rows that wait for a run."""
         return sum(batcher.queue.waiting_rows for batcher in self._all_batchers())

@@ -132,7 +132,8 @@ class _Ledger:
         return watcher if isinstance(watcher, Recorder) else None
 
     def take(self) -> VersionDelta | None:
-        """Give what was counted since the last time; None when nothing was."""
+        """Give what was counted since the last time, rows of all its answers; None when nothing was."""
+        self.served.settle()
         codes = self._new_codes()
         histograms = {
             name: HistogramDelta(buckets=buckets, total=total)

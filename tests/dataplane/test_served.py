@@ -185,3 +185,33 @@ async def test_memory_of_a_burst_goes_back_from_every_shape() -> None:
             one.housekeep()
         after = [batcher.ring.arrays for batcher in one._batchers.values()]
         assert len(after) == 2 and not any(new is old for new, old in zip(after, before, strict=True))
+
+
+class Counting:
+    """Watches as a recorder does."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def update(self, inputs: Sequence[Array], outputs: Sequence[Array], rows: int) -> None:
+        self.rows += rows
+
+
+@asynchronous
+async def test_whoever_takes_the_counts_finds_the_rows_of_every_answer() -> None:
+    runtime, watcher = Runtime(), Counting()
+    seen: list[tuple[int, int]] = []
+    async with served(runtime) as one:
+        one.watch.watcher = watcher
+
+        def take() -> None:
+            before = watcher.rows
+            one.settle()
+            seen.append((before, watcher.rows))
+
+        asking = asyncio.create_task(one.infer({"x": np.zeros((3, 2), np.float32)}, NO_DEADLINE))
+        await asyncio.sleep(0)
+        # Between the run and the loop's next turn, when its rows would be shown by themselves.
+        asyncio.get_running_loop().call_soon(take)
+        await asking
+    assert (runtime.runs, seen) == ([3], [(0, 3)])

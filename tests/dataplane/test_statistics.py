@@ -26,9 +26,15 @@ class Version:
         self.watch = Watch()
         self.unwatched = ""
         self.fast = 0
+        self.unseen = 0
 
     def fast_answers(self) -> int:
         return self.fast
+
+    def settle(self) -> None:
+        if self.unseen and self.watch.watcher is not None:
+            self.watch.watcher.update([ROWS], [ROWS], self.unseen)
+            self.unseen = 0
 
     def waiting_rows(self) -> int:
         return 7
@@ -64,6 +70,16 @@ def test_counts_are_told_once() -> None:
     version.stats.histograms.batch_rows.add(8)
     (delta,) = statistics.take([]).deltas
     assert (delta.codes, list(delta.histograms)) == ({}, ["batch_rows"]), "it ran, and is answered later"
+
+
+def test_rows_are_told_with_their_answers() -> None:
+    statistics, version = Statistics(), Version()
+    version.watch.watcher = recorder()
+    statistics.enrol(served(version))
+    version.fast = version.unseen = 2
+    taken = statistics.take([])
+    assert [(one.codes, one.watched_rows) for one in taken.deltas] == [({"200": 2}, 2)]
+    assert statistics.take([]).deltas == []
 
 
 def test_a_version_that_has_gone_is_told_of_once_more() -> None:
