@@ -3,13 +3,13 @@
 import io
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from fastserve import __version__
 from fastserve.cli import control, demo, models, monitor, serve
-from fastserve.cli.common import Debug, Described, complain
+from fastserve.cli.common import Debug, Described, complain, note
 from fastserve.errors import ConfigError
 
 app = typer.Typer(
@@ -30,6 +30,9 @@ app.command("control", cls=Described, epilog=control.EPILOG)(control.control)
 app.add_typer(models.app, name="models")
 app.add_typer(monitor.app, name="monitor")
 app.command("demo", epilog=demo.EPILOG)(demo.demo)
+
+_UsageError: Any = typer.BadParameter.__base__
+"""Everything that the arguments can have wrong; typer gives it no public name."""
 
 
 def _show_version(wanted: bool) -> None:
@@ -70,14 +73,24 @@ def _flush() -> None:
         raise
 
 
+def _tell_usage(error: Any) -> None:
+    """Say what is wrong with the arguments, and where to look; nothing when the help was shown instead."""
+    if text := " ".join(error.format_message().split()):
+        end = "" if text.endswith((".", "?")) else "."
+        note(f"{text}{end} Try '{error.ctx.command_path} -h' for help." if error.ctx else text)
+
+
 def main() -> None:
     """Run the command line; the exit code is 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     _open_standard_streams()
     try:
         try:
-            app(prog_name="fastserve")
+            sys.exit(app(prog_name="fastserve", standalone_mode=False))
         finally:
             _flush()
+    except _UsageError as error:
+        _tell_usage(error)
+        sys.exit(2)
     except ConfigError as error:
         complain(error)
         sys.exit(2)

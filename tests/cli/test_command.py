@@ -161,15 +161,28 @@ def test_serving_imports_nothing_of_training() -> None:
         (("serve", "--config", "none.yaml"), "fastserve: cannot read the configuration none.yaml: No such"),
         (("serve", "--config", "."), "'.' is a directory"),
         (("serve", "--registry", ".", "--require-signature", "none.pem"), "none.pem"),
-        (("serve", "--prot", "1"), "--prot"),
-        (("serv",), "serv"),
+        (("serve", "--prot", "1"), "fastserve: No such option: --prot"),
+        (("serve", "--port"), "fastserve: Option '--port' requires an argument."),
+        (("serv",), "fastserve: No such command 'serv'. Did you mean 'serve'?"),
+        (
+            ("models", "publish"),
+            "fastserve: Missing argument 'NAME'. Try 'fastserve models publish -h' for help.",
+        ),
     ],
 )
-def test_wrong_use_exits_2(call: Run, arguments: tuple[str, ...], words: str) -> None:
+def test_wrong_use_is_one_sentence_and_exits_2(call: Run, arguments: tuple[str, ...], words: str) -> None:
     done = call(*arguments)
     assert done.returncode == 2
     assert words in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [(), ("models",), ("monitor",)])
+def test_a_command_that_lacks_its_verb_shows_the_help(call: Run, arguments: tuple[str, ...]) -> None:
+    done = call(*arguments)
+    assert done.returncode == 2
+    assert "Usage: " in done.stdout + done.stderr
+    assert "fastserve:" not in done.stderr
 
 
 def test_a_wrong_key_in_the_configuration(call: Run, tmp_path: Path) -> None:
