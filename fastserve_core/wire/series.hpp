@@ -38,12 +38,12 @@ inline const char* read_plains(const char* p, const char* limit, Real*& to, cons
 }
 
 // The same for numbers of any form.
-template <auto kReadPlains, class Real>
+template <auto kReadUsual, class Real>
 inline const char* read_all(const char* p, const char* limit, Real*& out, const Real* stop) noexcept {
     const char* found = nullptr;
     Real* to = out;  // for a register
     while (p <= limit) {
-        const char* next = kReadPlains(p, limit, to, stop);
+        const char* next = kReadUsual(p, limit, to, stop);
         if (next == nullptr) {
             double power = 0.0;
             next = read_power(p, power);
@@ -62,7 +62,7 @@ inline const char* read_all(const char* p, const char* limit, Real*& out, const 
 #ifdef FASTSERVE_WIDE_LANE
 [[gnu::noinline, gnu::flatten, gnu::target(FASTSERVE_WIDE_LANE)]] inline const char* read_series_wide(
     const char* p, const char* limit, float*& to, const float* stop) noexcept {
-    return read_all<wide::read_plains>(p, limit, to, stop);
+    return read_all<wide::read_usual>(p, limit, to, stop);
 }
 #endif
 
