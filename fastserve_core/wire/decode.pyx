@@ -104,8 +104,8 @@ cdef class Envelope:
 
     `id_json` is the id as JSON text with its quotes, `timeout_us` is -1 when absent, `selection` holds
     `(output index, binary)` in the order asked for, None meaning every output as JSON. `rows` is what the
-    request needs, also after `NO_ROOM`; `columnar` tells of a predict request that it came as columns. Not
-    thread-safe.
+    request needs, also after `NO_ROOM`, where it is the least that a predict request needs; `columnar` tells
+    of the latter that it came as columns. Not thread-safe.
     """
 
     def __init__(self):
@@ -168,8 +168,7 @@ cdef class RequestDecoder:
             The only rows that may be written: `[row, row + room_rows)`. They may be scribbled on when the
             answer is `HAND_OVER`.
         predict
-            TensorFlow Serving's body behind a head, `{"instances": [row, …]}` or `{"inputs": columns}`; never
-            `NO_ROOM`.
+            TensorFlow Serving's body behind a head, `{"instances": [row, …]}` or `{"inputs": columns}`.
 
         Returns
         -------

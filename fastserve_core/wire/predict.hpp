@@ -16,8 +16,8 @@ class PredictReader {
     // The inputs and places of these rows are `reader`'s.
     PredictReader(const InferReader& reader, const Destination& to) noexcept : reader_(reader), to_(to) {}
 
-    // Rows written, 1 or more, or kHandOver; `rows` is then how many may have been touched. kLookbehind bytes before the
-    // body are readable.
+    // Rows written, 1 or more, or a reason; `rows` is then how many may have been touched, and after kNoRoom are there at
+    // least. kLookbehind bytes before the body are readable.
     int64_t read(const char* body, int64_t length) {
         forms_.assign(reader_.input_count(), Form{});
         for (size_t i = 0; i < reader_.input_count(); ++i) {
@@ -32,7 +32,7 @@ class PredictReader {
             if (key == "inputs") return once(found) && read_inputs();
             return is_plain(key) && cursor_.skip_scalar();
         });
-        return good && cursor_.at_end() && rows > 0 ? rows : kHandOver;
+        return good && cursor_.at_end() && rows > 0 ? rows : reason_;
     }
 
     int64_t rows = 0;
@@ -48,13 +48,20 @@ class PredictReader {
     const Destination& to_;
     std::vector<Form> forms_;
     Cursor cursor_{nullptr, nullptr};
+    int64_t reason_ = kHandOver;
+
+    bool has_room() noexcept {
+        if (rows <= to_.room_rows) return true;
+        reason_ = kNoRoom;
+        return false;
+    }
 
     bool read_rows() noexcept {
         bool objects = false;
         return cursor_.array([&] {
             const bool object = cursor_.peek() == '{';
             if (rows++ == 0) objects = object;
-            if (object != objects || rows > to_.room_rows) return false;
+            if (object != objects || !has_room()) return false;
             return object ? read_names([&](size_t index) { return read_value(index); }) : is_single() && read_value(0);
         });
     }
@@ -82,7 +89,7 @@ class PredictReader {
     bool read_column(size_t index) noexcept {
         return forms_[index].rows == 0 && cursor_.array([&] {
             rows = std::max(rows, forms_[index].rows + 1);
-            return rows <= to_.room_rows && read_value(index);
+            return has_room() && read_value(index);
         });
     }
 

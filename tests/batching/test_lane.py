@@ -1,5 +1,6 @@
 """The compiled lane with connections that are no sockets: what goes wrong with one of them is nobody else's."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ import pytest
 
 from fastserve.errors import QueueFull
 from fastserve_core.batching import NO_DEADLINE
-from fastserve_core.lane import Exchange, Shared
+from fastserve_core.lane import Exchange, Lane, Predict, Shared
 from fastserve_core.wire.decode import RequestDecoder
 from fastserve_core.wire.encode import ResponseEncoder
 from tests.batching.bench import THREADED, Bench, asynchronous, bench
@@ -21,7 +22,11 @@ class Client:
     def __init__(self, b: Bench) -> None:
         lane = b.batcher.lane
         lane.open(RequestDecoder([("x", "FP32", (2,))], ["y"]), ResponseEncoder("m", "1", [("y", "FP32")]))
-        self.shared = Shared({b"/v2/models/m/infer": lane}, 2**20, 0)
+        routes: dict[bytes, Lane | Predict] = {
+            b"/v2/models/m/infer": lane,
+            b"/v1/models/m:predict": Predict(lane),
+        }
+        self.shared = Shared(routes, 2**20, 0)
         self.exchange = Exchange(self.shared, self, SimpleNamespace(default_headers=[]))
         self.answers: list[bytes] = []
         self.taken: list[bytes] = []
@@ -32,10 +37,11 @@ class Client:
     def send(self, *values: float | str, header: str = "") -> bytes:
         rows = [[value, value] for value in values]
         tensor = {"name": "x", "shape": [len(rows), 2], "datatype": "FP32", "data": rows}
-        content = json.dumps({"inputs": [tensor]}).encode()
-        head = (
-            f"POST /v2/models/m/infer HTTP/1.1\r\nHost: t\r\n{header}Content-Length: {len(content)}\r\n\r\n"
-        )
+        return self.post("/v2/models/m/infer", {"inputs": [tensor]}, header)
+
+    def post(self, target: str, document: object, header: str = "") -> bytes:
+        content = json.dumps(document).encode()
+        head = f"POST {target} HTTP/1.1\r\nHost: t\r\n{header}Content-Length: {len(content)}\r\n\r\n"
         sent = head.encode() + content
         self.exchange.data_received(sent)
         return sent
@@ -139,12 +145,17 @@ async def test_who_finds_the_queue_full_is_told_at_once(max_queue_rows: int) -> 
         waiting = [Client(b) for _ in range(max_queue_rows - 1)]
         for client in waiting:
             client.send(1.0)
-        late = Client(b)
-        late.send(2.0, 3.0)
-        assert [type(error) for error in late.errors] == [QueueFull]
-        assert not late.taken and not late.answers
+        late = [Client(b) for _ in range(3)]
+        late[0].send(2.0, 3.0)
+        last = b.ask(1.0)  # waits where it is: the buffer has no room
+        await asyncio.sleep(0)
+        late[1].post("/v1/models/m:predict", {"instances": [[2.0, 2.0]]})
+        late[2].post("/v1/models/m:predict", {"inputs": [[2.0, 2.0]]})
+        for client in late:
+            assert [type(error) for error in client.errors] == [QueueFull]
+            assert not client.taken and not client.answers
         b.free()
-        await first
+        await asyncio.gather(first, last)
         await b.quiet()
         assert [len(client.answers) for client in waiting] == [1] * len(waiting)
 
