@@ -1,4 +1,4 @@
-"""The hot half of a connection: one call takes a plain infer request from the socket's bytes into the batch
+"""The hot half of a connection: one call takes a plain request from the socket's bytes into the batch
 buffer, and one call per batch answers all its members.
 
 Between the event loop and the model no Python code runs for such a request. Whatever is not plain goes to the
@@ -240,7 +240,7 @@ cdef class Exchange:
         self.token = -1
 
     def data_received(self, data):
-        """One plain infer request goes straight to its lane; everything else to `owner.take`."""
+        """One plain request goes straight to its lane; everything else to `owner.take`."""
         cdef Py_ssize_t size
         if self.phase == PHASE_HEAD and not self.partial and PyBytes_CheckExact(data):
             size = PyBytes_GET_SIZE(data)

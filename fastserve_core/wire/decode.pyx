@@ -1,8 +1,9 @@
 # distutils: language = c++
 """Inference request bodies straight into batch buffers: six times faster than by way of Python objects.
 
-The reading is done by the C++ headers beside this file (infer.hpp over tensor.hpp, json.hpp, number.hpp);
-Python objects become pointers and back. What is not plainly valid is handed over, never explained.
+The reading is done by the C++ headers beside this file (infer.hpp and predict.hpp over tensor.hpp,
+json.hpp, number.hpp); Python objects become pointers and back. What is not plainly valid is handed over,
+never explained.
 """
 
 cimport numpy as cnp

@@ -1,4 +1,4 @@
-"""Answers of the Open Inference Protocol: output arrays to response bytes, rendered once and copied once."""
+"""Answers of infer and predict requests: output arrays to response bytes, rendered once and copied once."""
 
 from collections.abc import Sequence
 from typing import Any

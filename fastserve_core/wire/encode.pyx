@@ -1,4 +1,4 @@
-"""Answers of the Open Inference Protocol: output arrays to response bytes, rendered once and copied once.
+"""Answers of infer and predict requests: output arrays to response bytes, rendered once and copied once.
 
 The writers of numbers and strings are in encode.hpp; this file checks arrays before a byte of them is read.
 """

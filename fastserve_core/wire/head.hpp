@@ -303,11 +303,11 @@ class HeadScanner {
         head_length = static_cast<uint32_t>(end - begin_);
         keep_alive = !close_ && minor == 1;
         const bool framed = content_length >= 0 && json_length <= content_length;
-        return framed && !unusual_ && infer_target() ? HEAD_FAST : HEAD_ORDINARY;
+        return framed && !unusual_ && lane_target() ? HEAD_FAST : HEAD_ORDINARY;
     }
 
     // POST /v2/models/{at least one character}/infer, POST /v1/models/{the same}:predict
-    bool infer_target() const noexcept {
+    bool lane_target() const noexcept {
         const char* text = begin_ + target.at;
         if (!plain_target_ || method.length != 4 || std::memcmp(begin_ + method.at, "POST", 4) != 0) return false;
         return is_between(text, "/v2/models/", "/infer") || is_between(text, "/v1/models/", ":predict");

@@ -3,7 +3,8 @@
 // the point cost no branch.
 #pragma once
 
-#ifdef FASTSERVE_LANES
+#if defined(__SSE2__) && !defined(FASTSERVE_NO_LANES)
+#define FASTSERVE_LANES 1
 
 #include <emmintrin.h>
 

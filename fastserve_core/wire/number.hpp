@@ -11,11 +11,6 @@
 
 #include "digits.hpp"
 #include "real.hpp"
-
-#if defined(__SSE2__) && !defined(FASTSERVE_NO_LANES)
-#define FASTSERVE_LANES 1
-#endif
-#include "lanes.hpp"
 #include "series.hpp"
 
 namespace fastserve {

@@ -1,6 +1,6 @@
 """One HTTP connection, as uvicorn's server knows it: the gate, the two ways, time limits, endings.
 
-`fastserve_core.lane.Exchange` takes every read that is exactly one plain infer request by itself. This class
+`fastserve_core.lane.Exchange` takes every read that is exactly one plain request by itself. This class
 sees the rest: requests in pieces or in a row, answers that are compressed, last or errors, and requests for
 uvicorn and Starlette. Every request head passes one strict gate (`wire.head`) before another parser sees a
 byte of it; the next request follows when the one before is answered, so that pipelined answers keep their

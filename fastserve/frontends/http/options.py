@@ -44,7 +44,7 @@ class HttpOptions(BaseModel):
     )
     fast_path: bool = Field(
         default=True,
-        description="Decode plain infer requests in the compiled core; off = all through Starlette.",
+        description="Decode plain infer and predict requests in the compiled core; off = through Starlette.",
     )
     docs: bool = Field(default=True, description="Serve /openapi.json and the page /docs.")
     load_control: bool = Field(
