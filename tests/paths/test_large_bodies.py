@@ -7,11 +7,11 @@ import socket
 import struct
 import time
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from tests.paths.test_connection import first, infer, row
+from tests.paths.test_flow import connections
 from tests.paths.workers import Connection, Running, body, post, status
 from tests.processes import rss_bytes
 from tests.waiting import until
@@ -19,11 +19,6 @@ from tests.waiting import until
 
 def large(value: float, *headers: str, size: int = 500_000) -> bytes:
     return post("/v2/models/scaled/infer", row(value).ljust(size), *headers)
-
-
-def connections(way: Running) -> list[Any]:
-    assert way.worker.server is not None
-    return list(way.worker.server.server_state.connections)
 
 
 def send(connection: Connection, data: bytes, cuts: random.Random) -> None:
