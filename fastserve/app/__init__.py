@@ -1,6 +1,6 @@
 """The only wiring point: settings in, running processes out."""
 
-from fastserve.app.child import STOP, end_process, leave
+from fastserve.app.child import end_process
 from fastserve.app.supervisor import serve
 
-__all__ = ["STOP", "end_process", "leave", "serve"]
+__all__ = ["end_process", "serve"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from types import FrameType
 
-from fastserve.app.child import STOP, STOP_LAST, bury_orphans, outlast_others, take_stop_signals
+from fastserve.app.child import STOP, STOP_LAST, bury_orphans, leave, outlast_others, take_stop_signals
 from fastserve.app.limits import raise_descriptor_limit
 from fastserve.app.listening import bind, origin
 from fastserve.app.nursery import Nursery
@@ -43,10 +43,14 @@ _LONGEST_PLACE = 107 - len(f"/fastserve-12345678/{_SOCKET}")
 def serve(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the process's exit code.
 
+    Until there is something to clear up, these signals are the caller's.
+
     Raises
     ------
     ConfigError, RegistryError, RuntimeMissing
         Before anything is started.
+    SystemExit
+        Told to stop.
     """
     configure_logging(config.log)
     raise_descriptor_limit()
@@ -68,7 +72,13 @@ def serve(config: Config) -> int:
     where = origin(listeners[0])
     log.info("serving registry %s on %s with %d worker(s)", config.registry_dir(), where, workers)
     _tell_what_is_passed_over(registry)
-    if workers == 1 and control is None:
+    if alone := workers == 1 and control is None:
+        import_worker()
+    # Not before everything is imported, where what a handler raises can be lost. uvicorn finishes what is in
+    # flight and then raises the signal again: being asked to stop is no failure.
+    for number in STOP:
+        signal.signal(number, leave)
+    if alone:
         from fastserve.app.worker import Worker
 
         port = listeners[0].getsockname()[1]

@@ -2,7 +2,6 @@
 
 import gc
 import os
-import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,12 +53,9 @@ def serve(
     if grpc_port is not None and chosen.server.grpc_port:
         note(f"this release has no gRPC front end: --grpc-port {grpc_port} is accepted and not opened")
 
-    from fastserve.app import STOP, end_process, leave
+    from fastserve.app import end_process
     from fastserve.app import serve as run
 
-    # uvicorn finishes what is in flight and then raises the signal again: being asked to stop is no failure.
-    for number in STOP:
-        signal.signal(number, leave)
     try:
         code = run(chosen)
     except SystemExit:
