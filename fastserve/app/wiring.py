@@ -136,10 +136,10 @@ class Lifecycle:
         self._stopping = True
         self._watcher.stop()
         self._overdue.stop()
+        self.plane.close()  # whom it fails is still counted
         if self._watching is not None:
             self._watching.stop()
         self._threads.close()
-        self.plane.close()
         gc.enable()
         self._loader.close()
 

@@ -44,6 +44,8 @@ thousand busy connections lasts 0.1 s."""
 
 _ACCEPT_S = 1.0
 """How long those may take to be accepted who have come when the server stops."""
+_GIVE_UP_S = 0.5
+"""How long requests may take to end whose time is over."""
 
 
 class Worker:
@@ -158,6 +160,8 @@ class _Server(QuietServer):
                     await asyncio.sleep(0)
         await asyncio.sleep(0)  # Python's own loop makes a connection one turn after it has accepted it
         await super().shutdown(sockets)
+        if given_up := self.server_state.tasks:  # they say so to their clients, and are counted
+            await asyncio.wait(given_up, timeout=_GIVE_UP_S)
 
 
 def _on_parent_gone(loop: asyncio.AbstractEventLoop, lifeline: int) -> None:

@@ -294,6 +294,27 @@ def test_a_worker_ended_under_load_tells_its_last_counts(registry: Registry, tmp
         assert watched.report().rows == watched.answered()
 
 
+def test_whom_a_server_gives_up_at_its_end_is_counted(registry: Registry, tmp_path: Path) -> None:
+    (body,) = bodies(1)
+    settings = {
+        "server": {"drain_s": 1, "control_port": free_port()},
+        "batching": {"max_queue_delay_us": 10**7},
+    }
+    database = {"control": {"database": f"sqlite:///{tmp_path}/control.db"}}
+    with (
+        running(registry.path, tmp_path, settings | database) as server,
+        contextlib.ExitStack() as connections,
+    ):
+        for path in ("infer", "infer?ordinary"):
+            head = f"POST /v2/models/scaled/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            connections.enter_context(server.connect()).sendall(head.encode() + body)
+        time.sleep(0.5)
+        server.process.terminate()
+        assert server.process.wait(20) == 0
+    with watching(registry, tmp_path) as watched:
+        assert watched.metric("fastserve_requests_total", model="scaled", code="503") == 2
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_that_every_process_gets_at_once_loses_no_count(
     registry: Registry, tmp_path: Path, number: signal.Signals
