@@ -108,7 +108,7 @@ def outlast_others() -> None:
     """In a child: leave SIGTERM and SIGINT, which may be sent to every process at once, for STOP_LAST."""
     for number in STOP:
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(STOP_LAST, leave)
+    signal.signal(STOP_LAST, _end_now)
 
 
 def bury_orphans(own: Collection[int]) -> None:
@@ -131,7 +131,7 @@ def _run(work: Callable[[], None]) -> NoReturn:
         os.setsid()
         _offer_to_the_oom_killer()
         for number in STOP:
-            signal.signal(number, leave)
+            signal.signal(number, _end_now)
         take_stop_signals()
         work()
         code = 0
@@ -150,7 +150,19 @@ def _offer_to_the_oom_killer() -> None:
         _OOM_ADJUSTMENT.write_text(str(min(_OOM_MOST, adjustment + _OOM_MORE)))
 
 
-def leave(_number: int, _frame: FrameType | None) -> None:
+def _end_now(_number: int, _frame: FrameType | None) -> None:
+    """End at a signal, as a handler, while there is nothing to clear up: imports may lose what is raised."""
+    os._exit(0)
+
+
+def end_in_order() -> None:
+    """Let a signal to stop raise SystemExit, where everything is imported and an end has work to do."""
+    # uvicorn finishes what is in flight and then raises the signal again: being asked to stop is no failure.
+    for number in STOP:
+        signal.signal(number, _leave)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
     """End at a signal, as a handler; the next ones do not cut short what is done at the end."""
     for number in STOP:
         # Not SIG_IGN, which Python complains of where the next one has come already.

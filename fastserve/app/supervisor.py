@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from types import FrameType
 
-from fastserve.app.child import STOP, STOP_LAST, bury_orphans, leave, outlast_others, take_stop_signals
+from fastserve.app.child import STOP, STOP_LAST, bury_orphans, end_in_order, outlast_others, take_stop_signals
 from fastserve.app.limits import raise_descriptor_limit
 from fastserve.app.listening import bind, origin
 from fastserve.app.nursery import Nursery
@@ -74,10 +74,7 @@ def serve(config: Config) -> int:
     _tell_what_is_passed_over(registry)
     if alone := workers == 1 and control is None:
         import_worker()
-    # Not before everything is imported, where what a handler raises can be lost. uvicorn finishes what is in
-    # flight and then raises the signal again: being asked to stop is no failure.
-    for number in STOP:
-        signal.signal(number, leave)
+    end_in_order()
     if alone:
         from fastserve.app.worker import Worker
 
@@ -125,6 +122,9 @@ def _check_database(config: Config) -> None:
 def import_worker() -> None:
     """Import what only workers need: before they are forked, but so that no load waits for it."""
     import fastserve.app.worker  # noqa: F401
+    from fastserve.frontends.http.server import loop_factory
+
+    loop_factory()
 
 
 class Supervisor:
@@ -233,6 +233,7 @@ class Supervisor:
         watched = self._control is not None or self._config.monitoring.control_url is not None
         post = Post(number, self._ingest, slot.listener.getsockname()[1]) if watched else None
         worker = Worker(self._config, self._threads, post, self._settled.give, self._ahead, slot.board)
+        end_in_order()
         try:
             # A worker that replaces a dead one lets connections wait until it can answer them.
             worker.run(slot.listener, lifeline, load_first=slot.deaths > 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fastserve.app.child import STOP, Child, bury_orphans
+from fastserve.app.child import STOP, STOP_LAST, Child, bury_orphans, end_in_order, outlast_others
 from fastserve.app.nursery import _adopt_orphans
 
 
@@ -101,10 +101,27 @@ def _child(sleep_s: float, *, leaves_one: bool = False) -> int:
     return pid
 
 
+@pytest.mark.parametrize("number", [*STOP, STOP_LAST])
+def test_a_signal_that_comes_during_an_import_is_heard(number: signal.Signals) -> None:
+    class Module:
+        def __del__(self) -> None:  # what a handler raises here is lost, as it may be in an import
+            os.kill(os.getpid(), number)
+
+    def work(_lifeline: int) -> None:
+        if number == STOP_LAST:
+            outlast_others()
+        Module()
+        raise SystemExit(3)
+
+    child = Child.start(work)
+    assert child.wait(20) and child.returncode == 0
+
+
 def test_what_is_done_at_the_end_is_not_cut_short_by_the_next_signals(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     def work(_lifeline: int) -> None:
+        end_in_order()
         sys.unraisablehook = sys.__unraisablehook__  # not pytest's, which would keep it to itself
         try:
             signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
