@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastserve.monitoring.profile import CategoryFeature, NumberFeature, Sketch, TensorProfile
+from fastserve.monitoring.rare import is_more, known_by_chance, pooled
 from fastserve_core.distance import Distances, distances
 from fastserve_core.sketch import CategorySketch, NumberSketch
 
@@ -68,18 +69,23 @@ class Bins:
             counts = [np.array([*one.counts, one.unseen], np.int64) for one in categories]
             self._offsets = np.cumsum([0, *map(len, counts)], dtype=np.int64)
             self._reference = np.concatenate(counts)
+            self._rows = categories[0].rows
+            self._unseen = [one.unseen + known_by_chance(one.counts, one.unseen) for one in categories]
+            self._phi = [one.phi for one in categories]
 
     def measure(self, sketch: Sketch, edges: NDArray[np.float64] | None = None) -> Distances:
         """Give the distances of `fastserve_core.distance` of what a sketch of the profile has counted.
 
-        The bias of psi is of the bins that hold anything: one without a row on either side, as that of what
-        is unseen mostly is, adds nothing to PSI by chance.
+        But psi of categories is that of `pooled`. Its bias is of the bins that hold anything: one without a
+        row on either side adds nothing to PSI by chance.
         """
         if isinstance(sketch, NumberSketch):
             assert self._folding is not None
-            live = self._folding(sketch.counts)
+            found = graded = distances(self._reference, self._folding(sketch.counts), self._offsets, edges)
         else:
             live = with_unseen(sketch)
-        found = distances(self._reference, live, self._offsets, edges)
-        bias = (found.psi_raw - found.psi) / np.maximum(np.diff(self._offsets) - 1, 1)
-        return found._replace(psi=found.psi_raw - bias * found.degrees)
+            apart = is_more(self._unseen, self._rows, sketch.unseen, sketch.rows, self._phi)
+            found = distances(self._reference, live, self._offsets, edges)
+            graded = pooled(self._reference, live, self._offsets, apart)
+        bias = (graded.psi_raw - graded.psi) / np.maximum(np.diff(self._offsets) - 1, 1)
+        return found._replace(psi=graded.psi_raw - bias * graded.degrees)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fastserve.monitoring.bins import Bins, is_folded
 from fastserve.monitoring.profile import CategoryFeature, NumberFeature, Sketch, TensorProfile
+from fastserve.monitoring.rare import LEAST_ROWS, is_more, known_by_chance, pooled
 from fastserve_core.distance import Distances, distances
 from fastserve_core.sketch import CategorySketch, NumberSketch
 
@@ -88,14 +90,24 @@ class FeatureComparison(Stated):
     def excess(self) -> float | None:
         """Chi-square over its degrees of freedom and phi: about 1 without drift; None without rows.
 
-        Of unseen categories only what chance does not give: a reference lacks some of the rare ones.
+        Of categories that of `pooled`, where one bin is left also None. Rows that depend on each other say as
+        much as phi times fewer (Rao and Scott, JASA 76, 1981), and so a bin expects phi times as many.
         """
-        chi_square, degrees = self.distances.get("chi_square"), self.distances.get("degrees")
-        if self.kind == "category" and (unseen := self._outside_by_chance) > self.reference.outside:
-            reference = np.array([*self.reference.counts, unseen], np.int64)
-            live = np.array([*self.live.counts, self.live.outside], np.int64)
-            chi_square = distances(reference, live, np.array([0, live.size])).chi_square.item()
+        chi_square, degrees = self._judged
         return chi_square / degrees / self.phi if chi_square is not None and degrees else None
+
+    @cached_property
+    def _judged(self) -> tuple[float | None, float | None]:
+        """Chi-square and its degrees of freedom, of which is said what is chance."""
+        if self.kind == "number" or (len(self.categories) <= 2 and not self.live.outside):  # none to pool
+            return self.distances.get("chi_square"), self.distances.get("degrees")
+        before = self.reference.outside + self._alone
+        apart = is_more(before, self.reference.rows, [self.live.outside], self.live.rows, self.phi)
+        reference, live = (
+            np.array([*side.counts, side.outside], np.int64) for side in (self.reference, self.live)
+        )
+        found = pooled(reference, live, np.array([0, live.size]), apart, LEAST_ROWS * self.phi)
+        return finite_or_none(found.chi_square.item()), found.degrees.item()
 
     @property
     def may_be_chance(self) -> bool:
@@ -103,8 +115,7 @@ class FeatureComparison(Stated):
 
         A guide for the eye, with few rows above all; it is no test.
         """
-        degrees = self.distances.get("degrees")
-        excess = self.excess
+        excess, degrees = self.excess, self._judged[1]
         return excess is None or not degrees or excess <= 1 + 3 * math.sqrt(2 / degrees)
 
     @property
@@ -138,10 +149,7 @@ class FeatureComparison(Stated):
     @property
     def _alone(self) -> int:
         """Give the reference's rows of such categories as others may have had in their place."""
-        counts = self.reference.counts
-        rarest = min(filter(None, counts), default=1)
-        seldom = (rarest, rarest + 1) if self.reference.outside else (1,)
-        return max(int(counts.count(times) * math.sqrt(times)) for times in seldom)
+        return known_by_chance(self.reference.counts, self.reference.outside)
 
     def _moved(self, before: int, after: int) -> Moved:
         reference, live = (

@@ -27,10 +27,10 @@ def test_categories_that_the_reference_happens_to_lack_are_no_drift(live_rows: i
             rng.choice(words, (rows, 1), p=shares).astype(str).astype(object) for rows in (5_000, live_rows)
         )
         (one,) = compared(reference, live, DataType.BYTES)
-        assert one.grade == one.outside.grade == "low" and one.excess is not None and one.excess < 1.5
+        assert one.grade == one.outside.grade == "low" and one.excess is not None and one.excess < 2
         live[: live_rows // 5] = "new"
         (moved,) = compared(reference, live, DataType.BYTES)
-        assert moved.outside.grade != "low" and (moved.grade != "low" or live_rows == 1_000)
+        assert "low" not in (moved.outside.grade, moved.grade)
 
 
 @pytest.mark.parametrize(("rows", "least"), [(5_000, 1), (6_000, 2)])
@@ -81,13 +81,10 @@ def test_chi_square_is_measured_by_what_chance_gives() -> None:
 
 
 def test_what_is_marked_comes_before_what_chance_may_give() -> None:
-    """However large the PSI of a thousand categories is in a hundred rows."""
-    rng, shares = np.random.default_rng(0), 1 / np.arange(1, 1_001)
-    words = [
-        rng.choice(1_000, (rows, 1), p=shares / shares.sum()).astype(str).astype(object)
-        for rows in (500, 100, 100)
-    ]
-    (many,), (fewer,) = (compared(words[0], live, DataType.BYTES) for live in (words[1], words[2][:80]))
+    """However large the PSI of sixteen bins is in ten rows."""
+    rng = np.random.default_rng(0)
+    rows = [rng.normal(size=(size, 1)) for size in (500, 10, 20)]
+    (many,), (fewer,) = (compared(rows[0], live) for live in rows[1:])
     (moved,) = compared(rng.normal(size=(500, 1)), rng.normal(0.7, size=(100, 1)))
     psi = [one.distances["psi"] or 0.0 for one in (moved, many, fewer)]
     assert psi[0] < min(psi[1:]) and (moved.grade, many.grade, fewer.grade) == ("high", "low", "low")

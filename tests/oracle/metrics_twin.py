@@ -82,9 +82,8 @@ class Twin(Collector):
                     value = feature.distances.get(statistic)
                     if value is not None:
                         distance.add_metric([*labels, name, statistic], value)
-                chi_square, degrees = feature.distances.get("chi_square"), feature.distances.get("degrees")
-                if chi_square is not None and degrees:
-                    excess.add_metric([*labels, name], chi_square / degrees / feature.phi)
+                if feature.excess is not None:
+                    excess.add_metric([*labels, name], feature.excess)
                 if feature.live.rows:
                     missing.add_metric([*labels, name], feature.live.missing / feature.live.rows)
                     outside.add_metric([*labels, name], feature.live.outside / feature.live.rows)
