@@ -70,7 +70,9 @@ class Bins:
             self._offsets = np.cumsum([0, *map(len, counts)], dtype=np.int64)
             self._reference = np.concatenate(counts)
             self._rows = categories[0].rows
-            self._unseen = [one.unseen + known_by_chance(one.counts, one.unseen) for one in categories]
+            self._unseen = [
+                one.unseen + known_by_chance(one.counts, one.unseen, one.phi) for one in categories
+            ]
             self._phi = [one.phi for one in categories]
 
     def measure(self, sketch: Sketch, edges: NDArray[np.float64] | None = None) -> Distances:

@@ -149,7 +149,7 @@ class FeatureComparison(Stated):
     @property
     def _alone(self) -> int:
         """Give the reference's rows of such categories as others may have had in their place."""
-        return known_by_chance(self.reference.counts, self.reference.outside)
+        return known_by_chance(self.reference.counts, self.reference.outside, self.phi)
 
     def _moved(self, before: int, after: int) -> Moved:
         reference, live = (

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from fastserve.monitoring.rare import LEAST_ROWS
+
 _MIN_WINDOWS = 2
 
 
@@ -43,13 +45,21 @@ class Dispersion:
         -------
         float64 [features], int64 [features]
             Mean over windows of chi-square / (bins that have rows - 1). Chi-square, sum (c - n p)^2 / (n p)
-            over the bins, is sum c^2 / (n p) - n. 1 and 0 without meaning: a constant, too few windows.
+            over the bins, is sum c^2 / (n p) - n. Or that of the bins that expect enough rows in a window not
+            to be rare, where it is more: what comes in one cluster only says little of how clusters vary.
+            1 and 0 without meaning: a constant, too few windows.
         """
         total = np.add.reduceat(counts, self._starts)
         shares = counts / np.repeat(np.maximum(total, 1), self._sizes)
         terms = np.divide(self._squares, shares, out=np.zeros_like(shares), where=shares > 0)
-        square = np.add.reduceat(terms, self._starts) - self._rows
-        degrees = np.add.reduceat((counts > 0).astype(np.int64), self._starts) - 1
-        taken = (degrees > 0) & (self._windows >= _MIN_WINDOWS)
-        mean = square / np.maximum(self._windows * degrees, 1)
-        return np.where(taken, np.maximum(mean, 1.0), 1.0), np.where(taken, self._windows, 0)
+        expected = np.repeat(self._rows, self._sizes) * shares
+        often = expected >= LEAST_ROWS * np.repeat(np.maximum(self._windows, 1), self._sizes)
+        varied = (total > 0) & (np.maximum.reduceat(shares, self._starts) < 1)
+        taken = varied & (self._windows >= _MIN_WINDOWS)
+        found = np.ones(total.size)
+        for some in (counts > 0, often):
+            square = np.add.reduceat((terms - expected) * some, self._starts)
+            degrees = np.add.reduceat((1 - shares) * some, self._starts) * self._windows
+            mean = np.divide(square, degrees, out=np.zeros_like(square), where=taken & (degrees > 0))
+            found = np.maximum(found, mean)
+        return found, np.where(taken, self._windows, 0)

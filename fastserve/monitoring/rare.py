@@ -48,15 +48,16 @@ def pooled(
     return distances(first, second, offsets)
 
 
-def known_by_chance(counts: Sequence[int], unseen: int) -> int:
+def known_by_chance(counts: Sequence[int], unseen: int, phi: float) -> int:
     """Give the reference's rows of such categories as others may have had in their place: what came once.
 
-    Where more categories came than are kept, the rarest of these came by chance more often than the others:
-    the square root of their counts is chance.
+    Where rows come in clusters, whose size phi says, that is in one of them. Where more categories came than
+    are kept, the rarest of these came by chance more often than the others: the square root of how often,
+    in clusters, is chance.
     """
-    rarest = min(filter(None, counts), default=1)
-    seldom = (rarest, rarest + 1) if unseen else (1,)
-    return max(int(counts.count(times) * math.sqrt(times)) for times in seldom)
+    rarest = min(filter(None, counts), default=0) if unseen else 0
+    most = rarest + 1.5 * phi
+    return int(sum(min(rows, math.sqrt(rows * phi)) for rows in counts if rows < most))
 
 
 def is_more(

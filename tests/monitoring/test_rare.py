@@ -70,6 +70,22 @@ def test_a_new_category_is_no_rare_one(live_rows: int) -> None:
     assert min(one.excess or 0 for one in found) > 2
 
 
+@pytest.mark.parametrize("categories", [200, 5_000])
+@pytest.mark.parametrize("live_rows", [1_000, 10_000])
+def test_clean_windows_of_clusters_have_no_mark(categories: int, live_rows: int) -> None:
+    """Such as of users whose rows come together; a cluster tells no more than a row would."""
+    rng, found = np.random.default_rng([categories, live_rows]), []
+    for _ in range(WINDOWS):
+        reference, live = (
+            np.repeat(zipf(rng, categories, rows), rng.geometric(0.1, rows), axis=0)[:rows]
+            for rows in (10_000, live_rows)
+        )
+        before, after = (side.astype(str).astype(object) for side in (reference, live))
+        found.append(compared(before, after, DataType.BYTES)[0])
+    assert np.mean([one.phi for one in found]) == pytest.approx(19, abs=3)  # a row's own cluster, on average
+    assert sum((one.grade, one.outside.grade) != ("low", "low") for one in found) <= 2
+
+
 def test_the_pool_is_a_bin_of_every_feature() -> None:
     reference = np.array([900, 60, 30, 9, 1, 0, 500, 500, 0], np.int64)
     live = np.array([80, 12, 3, 4, 0, 1, 40, 30, 30], np.int64)
