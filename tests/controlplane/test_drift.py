@@ -1,5 +1,9 @@
 """When versions are compared again for `/metrics`."""
 
+from types import SimpleNamespace
+
+import pytest
+
 from fastserve.controlplane.drift import DriftWatch
 from fastserve.controlplane.fleet import Fleet, WorkerNow
 from fastserve.controlplane.options import ControlOptions
@@ -9,7 +13,7 @@ from fastserve.controlplane.store import Store
 from fastserve.controlplane.summary import Summaries
 from fastserve.monitoring.comparing import FeatureComparison
 from fastserve.monitoring.snapshot import ProcessFigures, VersionNow
-from tests.controlplane.fleets import number
+from tests.controlplane.fleets import category, number
 from tests.controlplane.snapshots import NOON_MS, Clock, delta, normal, profile, snapshot
 
 VERSION = ("m", 1)
@@ -59,6 +63,14 @@ def test_a_version_that_is_gone_has_no_distances() -> None:
     assert VERSION not in scene.fleet.drift
     scene.fleet.workers.update(workers)
     assert scene.compared(False, 1, []), "one that is back waits for nothing"
+
+
+def test_what_a_page_shows_is_worked_out_with_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    live = SimpleNamespace(rows=100, features=lambda: [category()])
+    monkeypatch.setattr(Summaries, "live", lambda *_: live)
+    (one,) = Scene().watch.compare(VERSION, NOON_MS)
+    monkeypatch.delattr("fastserve.monitoring.comparing.pooled")
+    assert one.excess
 
 
 def test_distances_go_with_the_last_rows_of_the_window() -> None:
