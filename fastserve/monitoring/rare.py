@@ -52,12 +52,12 @@ def known_by_chance(counts: Sequence[int], unseen: int, phi: float) -> int:
     """Give the reference's rows of such categories as others may have had in their place: what came once.
 
     Where rows come in clusters, whose size phi says, that is in one of them. Where more categories came than
-    are kept, the rarest of these came by chance more often than the others: the square root of how often,
-    in clusters, is chance.
+    are kept, the rarest of these came by chance more often than the others: all of what came up to four times
+    (Good, again), of more two standard deviations, in clusters.
     """
     rarest = min(filter(None, counts), default=0) if unseen else 0
     most = rarest + 1.5 * phi
-    return int(sum(min(rows, math.sqrt(rows * phi)) for rows in counts if rows < most))
+    return int(sum(min(rows, 2 * math.sqrt(rows * phi)) for rows in counts if rows < most))
 
 
 def is_more(

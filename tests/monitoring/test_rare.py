@@ -70,6 +70,18 @@ def test_a_new_category_is_no_rare_one(live_rows: int) -> None:
     assert min(one.excess or 0 for one in found) > 2
 
 
+@pytest.mark.parametrize("live_rows", [100, 1_000])
+def test_who_was_kept_of_equally_frequent_categories_is_chance(live_rows: int) -> None:
+    """Such as customers: of 10,000 those were kept that came twice, and one row in ten of others is theirs."""
+    rng, marked = np.random.default_rng(live_rows), 0
+    for _ in range(3 * WINDOWS):
+        before, after = (
+            rng.integers(0, 10_000, (rows, 1)).astype(str).astype(object) for rows in (5_000, live_rows)
+        )
+        marked += compared(before, after, DataType.BYTES)[0].outside.grade != "low"
+    assert marked <= 2
+
+
 @pytest.mark.parametrize("categories", [200, 5_000])
 @pytest.mark.parametrize("live_rows", [1_000, 10_000])
 def test_clean_windows_of_clusters_have_no_mark(categories: int, live_rows: int) -> None:
