@@ -71,8 +71,7 @@ class Sender:
         """Send what is left, for so long at most."""
         self._give_up_s = time.monotonic() + limit_s
         self._awake.set()
-        if self._thread.is_alive():
-            self._thread.join(limit_s)
+        self._thread.join(limit_s)
 
     def _run(self) -> None:
         while self._give_up_s is None:
@@ -84,7 +83,8 @@ class Sender:
         while self._outbox.waiting and time.monotonic() < self._give_up_s:
             time.sleep(_LAST_RETRY_S)
             self._work()
-        self._disconnect()
+        if self._link is not None:
+            self._link.close()
 
     def _work(self) -> None:
         try:
@@ -105,7 +105,6 @@ class Sender:
                 self._link = self._connect()
             status, answer = self._link.post(snapshot.to_bytes())
         except OSError as error:
-            self._disconnect()
             self._say(f"the control plane cannot be reached: {error.strerror or error}")
             return False
         if status == 200:
@@ -136,11 +135,6 @@ class Sender:
         if text is not None:
             log.error("%s", text)
         self._outbox.acknowledge()
-
-    def _disconnect(self) -> None:
-        if self._link is not None:
-            self._link.close()
-            self._link = None
 
     def _say(self, trouble: str) -> None:
         """Log a trouble once it lasts, not every second."""

@@ -108,10 +108,31 @@ def test_seconds_without_rows_and_another_profile_in_one_minute() -> None:
     (sent,) = drain(outbox)
     first, second_ = sent.deltas
     assert (first.profile, first.watched_rows, first.codes) == (PROFILE.digest(), 5, {"503": 2, "200": 5})
+    assert first.histograms == {"queue": HistogramDelta(buckets={3: 5}, total=50)}
     assert (second_.profile, second_.watched_rows) == (other.digest(), 4)
     sketch = PROFILE.tensors[0].sketch()
     sketch.merge_bytes(first.states[0])
     assert sketch.rows == 5
+
+
+def test_two_versions_in_one_minute_are_counted_apart() -> None:
+    """As in the minute of a swap; most versions have no profile that would tell them apart."""
+    outbox = Outbox(WHO, 10)
+    for second in (70, 71):
+        for version in (1, 2):
+            add(outbox, second, VersionDelta(model="m", version=version, codes={"200": version}))
+    (sent,) = drain(outbox)
+    assert [(one.version, one.codes) for one in sent.deltas] == [(1, {"200": 2}), (2, {"200": 4})]
+
+
+def test_a_snapshot_says_how_the_worker_stands_now() -> None:
+    outbox = Outbox(WHO, 10)
+    add(outbox, 100, delta(1))
+    now = [VersionNow(model="m", version=2, state="LOADING", profile=None)]
+    figures = ProcessFigures(pid=1, resident_bytes=20, cpu_s=30.0, open_fds=40, threads=50)
+    outbox.add(Report([], now, figures, (101_000, 102_000)))
+    (sent,) = drain(outbox)
+    assert (sent.now, sent.process) == (now, figures)
 
 
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=40), st.integers(2, 5), st.data())

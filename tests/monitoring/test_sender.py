@@ -137,15 +137,15 @@ def test_profiles_that_are_wanted_come_along(control: ControlPlane, sender: Send
 
 
 @pytest.mark.parametrize("status", [400, 413])
-def test_a_snapshot_that_is_refused_for_good_does_not_stop_the_next(
+def test_snapshots_that_are_refused_for_good_do_not_stop_the_next(
     control: ControlPlane, sender: Sender, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    control.answer = lambda one: (status if one.number == 1 else 200, {"error": "deltas.0: wrong"})
-    sender.offer(report(delta(3)))
-    until(lambda: len(control.received) == 1)
-    sender.offer(report(delta(4)))
-    until(lambda: [one.number for one in control.received] == [1, 2])
-    assert "which is dropped: deltas.0: wrong" in caplog.text
+    control.answer = lambda one: (status if one.number <= 2 else 200, {"error": "deltas.0: wrong"})
+    for number in (1, 2, 3):
+        sender.offer(report(delta(number)))
+        until(lambda count=number: len(control.received) == count)  # type: ignore[misc]
+    assert [one.number for one in control.received] == [1, 2, 3]
+    assert caplog.text.count("which is dropped: deltas.0: wrong") == 1
 
 
 @pytest.mark.parametrize(
@@ -155,6 +155,7 @@ def test_a_snapshot_that_is_refused_for_good_does_not_stop_the_next(
             (409, {"error": "the snapshot has format 2"}),
             "does not take statistics: the snapshot has format 2",
         ),
+        ((502, {}), "does not take statistics: status 502"),
         ((200, {"number": 7}), "what answers in the control plane's place is no control plane"),
     ],
 )
@@ -230,8 +231,9 @@ def test_the_last_words_are_sent_before_the_end(control: ControlPlane, path: Pat
     assert counted(control) == 5
 
 
-def test_the_last_words_are_sent_when_they_come_while_the_thread_is_busy(
-    control: ControlPlane, path: Path
+@pytest.mark.parametrize("last_words", [False, True])
+def test_what_comes_while_the_thread_is_busy_is_sent(
+    control: ControlPlane, path: Path, last_words: bool
 ) -> None:
     go_on = threading.Event()
 
@@ -245,7 +247,11 @@ def test_the_last_words_are_sent_when_they_come_while_the_thread_is_busy(
     one.offer(report(delta(1)))
     until(lambda: len(control.received) == 1)
     one.offer(report(delta(41)))
-    threading.Timer(0.2, go_on.set).start()
+    if last_words:
+        threading.Timer(0.2, go_on.set).start()
+    else:
+        go_on.set()
+        until(lambda: counted(control) == 42)
     one.stop(5)
     assert counted(control) == 42
 
@@ -296,6 +302,26 @@ def test_who_has_nothing_to_send_sleeps(
     until(lambda: counted(control) == 3)
     time.sleep(0.1)
     assert len(woken) == 1
+    sender.stop(5)
+    assert not sender._thread.is_alive(), "it is woken for the end"
+
+
+def test_who_ends_does_not_wait_for_an_answer_that_does_not_come(control: ControlPlane, path: Path) -> None:
+    go_on = threading.Event()
+
+    def answer(_: Snapshot) -> Answer:
+        go_on.wait(10)
+        return 200, {}
+
+    control.answer = answer
+    one = Sender(lambda: Link(path), WHO, 5)
+    one.start()
+    one.offer(report(delta(1)))
+    until(lambda: len(control.received) == 1)
+    one.stop(0.1)
+    assert one._thread.is_alive()
+    go_on.set()
+    one._thread.join()
 
 
 def test_what_cannot_be_helped_ends_neither_the_thread_nor_goes_on_for_ever(
