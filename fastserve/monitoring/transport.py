@@ -52,11 +52,11 @@ class Link:
             data = response.read(_MAX_ANSWER_BYTES)
         except (http.client.HTTPException, ValueError) as error:  # ValueError: no host has such a name
             self.close()
-            raise OSError(str(error) or type(error).__name__) from error
+            raise OSError(str(error)) from error
         except OSError:
             self.close()
             raise
-        if response.will_close or not response.isclosed():
+        if not response.isclosed():
             self.close()
         try:
             answer = orjson.loads(data)
