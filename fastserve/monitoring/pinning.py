@@ -77,10 +77,9 @@ class Pinner:
         ------
         InvalidProfile
         """
-        blocks = [kept[: self.rows] for kept in self._kept]
         return build_profile(
             self._tensors,
-            lambda: [blocks],
+            lambda: [self._kept],
             source="live",
             description=f"the first {self.rows} rows that were served",
         )
