@@ -12,9 +12,9 @@ Options = TypeVar("Options", bound=BaseModel)
 
 
 def is_number(field: FieldInfo) -> bool:
-    """Whether a setting takes numbers, and truth values only by pydantic's leave."""
+    """Whether a setting takes numbers; truth values it takes by pydantic's leave alone."""
     kinds = {field.annotation, *get_args(field.annotation)}
-    return bool(kinds & {int, float}) and bool not in kinds
+    return bool(kinds & {int, float})
 
 
 def first_problem(error: ValidationError) -> tuple[str, str]:
