@@ -92,20 +92,19 @@ def rollback(directory: Path, alias: str) -> tuple[int | None, int]:
 def history(lines: Iterator[AuditLine], alias: str) -> list[object]:
     """Give what an alias was, as a stack: the newest last, without what has been rolled back from.
 
-    That is a version or None, or whatever some other hand has written into the log.
+    That is a version or None, one or the other several times in a row, or whatever some other hand has
+    written into the log.
     """
     was: list[object] = []
     for line in lines:
         if line.event not in ("alias", "rollback", "unalias") or line.details.get("alias") != alias:
             continue
-        before, version = line.details.get("before"), line.details.get("version")
-        if before is not None and (not was or was[-1] != before):
-            was.append(before)  # set by other hands, which leave no line
+        version = line.details.get("version")
+        was.append(line.details.get("before"))  # which may be set by other hands, that leave no line
         if line.event == "rollback":
             while was and was[-1] != version:
                 was.pop()
-        if not was or was[-1] != version:
-            was.append(version)
+        was.append(version)
     return was
 
 

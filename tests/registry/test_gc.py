@@ -13,6 +13,7 @@ from fastserve.errors import ModelNotFound, RegistryError
 from fastserve.registry import Registry, audit, collecting, files
 from fastserve.registry.audit import AuditLog
 from fastserve.registry.holding import hold_directory
+from fastserve.registry.state import ModelState
 from tests.registry.conftest import SIGNATURE, glance, tree
 
 
@@ -53,6 +54,13 @@ def test_the_newest_stay(five: Registry) -> None:
     assert lines == [("gc", {"version": version}) for version in (1, 2, 3)]
     assert not [name for name in os.listdir(five.path / "m") if name.startswith(".trash-")]
     assert five.gc(2) == []
+
+
+@pytest.mark.parametrize("say", [lambda r: r.archive("m", 1, True), lambda r: r.tag("m", 1, "stage", "old")])
+def test_what_is_said_of_a_collected_version_goes_with_it(five: Registry, say: Any) -> None:
+    say(five)
+    five.gc(4)
+    assert five.state("m") == ModelState()
 
 
 @pytest.mark.parametrize("keep", [0, -1])
