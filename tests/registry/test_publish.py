@@ -281,7 +281,7 @@ def test_everything_is_synced_before_it_is_visible(
 
     def synced(descriptor: int) -> None:
         path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-        events.append("staging" if path.name.startswith(".staging-") else path.name)
+        events.append(path.name.split("-")[0] if path.name.startswith((".staging-", ".tmp-")) else path.name)
         fsync(descriptor)
 
     def renamed(self: Path, target: Path) -> Path:
@@ -294,9 +294,12 @@ def test_everything_is_synced_before_it_is_visible(
     head = [".audit-head.new", "rename to .audit-head", "m"]
     assert events[:2] == ["registry", "model.onnx"]
     assert events[2:5] == head  # a log begins with its head
-    assert events[5:7] == ["manifest.json", "staging"]
+    assert events[5:7] == ["manifest.json", ".staging"]
     assert events[7:9] == ["audit.jsonl", head[0]]
     assert events[9:] == ["rename to 1", "m", *head[1:]]
+    events.clear()
+    registry.set_alias("m", "champion", 1)
+    assert events == ["audit.jsonl", head[0], ".tmp", "rename to aliases.json", "m", *head[1:]]
 
 
 def die_while_inspecting(root: Path, file: Path) -> None:
