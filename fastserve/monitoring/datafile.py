@@ -119,7 +119,7 @@ class DataFile:
             with self._mapped() as reader:
                 return reader.schema
         found = self._open_csv(None, []).schema
-        names = found.names if self._header else [f"c{i}" for i in range(len(found.names))]
+        names = found.names if self._header else [f"c{i}" for i in range(len(found))]
         return pyarrow().schema([(name, pyarrow().string()) for name in names])
 
     def _read_parquet(self, columns: list[str], block_rows: int) -> Iterator[Any]:
@@ -143,13 +143,11 @@ class DataFile:
 
     def _open_csv(self, names: list[str] | None, columns: list[str]) -> Any:
         csv, text = pyarrow("csv"), pyarrow().string()
+        # By itself pyarrow takes .GZ for no compression.
+        compression = "gzip" if _is_zipped(self.path) else "detect"
         return csv.open_csv(
-            str(self.path),
-            read_options=csv.ReadOptions(
-                block_size=_CSV_BLOCK_BYTES,
-                column_names=names,
-                autogenerate_column_names=not self._header and names is None,
-            ),
+            pyarrow().input_stream(str(self.path), compression=compression),
+            read_options=csv.ReadOptions(block_size=_CSV_BLOCK_BYTES, column_names=names),
             # Without the second, pyarrow splits blocks at any line end, within quotes too.
             parse_options=csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
             convert_options=csv.ConvertOptions(
@@ -185,17 +183,20 @@ def _absent() -> Any:
     return pyarrow().array(pyarrow("csv").ConvertOptions().null_values)
 
 
+def _is_zipped(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
+
+
 def _suffix(path: Path) -> str:
     """Give the suffix that says what a file is: of .csv.gz the first."""
-    zipped = path.suffix.lower() == ".gz"
-    return Path(path.stem if zipped else path.name).suffix.lower()
+    return Path(path.stem if _is_zipped(path) else path.name).suffix.lower()
 
 
 def _kind_of(path: Path, delimiter: str | None) -> str:
     kind = _KINDS.get(_suffix(path))
     if kind is None and delimiter is not None:
         return "CSV"
-    if kind is None or (path.suffix.lower() == ".gz" and kind != "CSV"):
+    if kind is None or (_is_zipped(path) and kind != "CSV"):
         raise FastserveError(
             f"{path.name} must be .parquet, .arrow, .feather, .csv, .tsv or .csv.gz; "
             "for text by another name give its --delimiter"
