@@ -62,3 +62,12 @@ def test_a_file_keeps_its_group_where_another_of_the_group_replaces_it(published
 def change(registry: Registry, word: str) -> None:
     registry.set_alias("m", word, 1)
     registry.add_profile("m", 1, word.encode(), replace=True)
+
+
+def test_a_file_in_the_place_of_a_link_is_not_everybodys(published: Registry) -> None:
+    """The mode of a link says that all may write."""
+    (published.path / "shared.json").write_text("{}")
+    aliases = published.path / "m/aliases.json"
+    aliases.symlink_to("../shared.json")
+    published.set_alias("m", "champion", 1)
+    assert aliases.lstat().st_mode == (published.path / "shared.json").stat().st_mode

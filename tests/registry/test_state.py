@@ -285,8 +285,10 @@ def test_what_is_no_file(four: Registry, tmp_path: Path, name: str) -> None:
         four.state("m")
     path.unlink()
     os.mkfifo(path)
+    open_files = len(os.listdir("/proc/self/fd"))
     with pytest.raises(RegistryError, match=rf"{name} is not a regular file"):
         four.state("m")
+    assert len(os.listdir("/proc/self/fd")) == open_files, "it is looked at again every second"
     path.unlink()
     (four.path / "linked").write_text("{}")
     path.symlink_to("../linked")
