@@ -265,6 +265,19 @@ def test_a_killed_process_is_replaced(
     assert second != first
 
 
+def test_a_process_starts_as_fast_as_any_though_a_polite_thread_asks_for_it(
+    tmp_path: Path, prober: Prober, zygotes: Callable[[], list[int]]
+) -> None:
+    def check() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + 1)
+        prober.check(version(tmp_path, models.scaled()))
+
+    thread, errors = in_thread(check)
+    thread.join()
+    assert errors == []
+    assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in zygotes()] == [os.getpriority(os.PRIO_PROCESS, 0)]
+
+
 def test_a_test_load_is_repeated_when_the_process_dies_under_it(
     tmp_path: Path, zygotes: Callable[[], list[int]]
 ) -> None:
