@@ -1,12 +1,14 @@
 """The whole table: every model, rows a request, form of the numbers and connections, against every rival."""
 
+from typing import get_args
+
 from benchmarks.serving.load import LoadError
 from benchmarks.serving.models import MODELS
 from benchmarks.serving.payloads import BODIES, Payload, Wire
 from benchmarks.serving.rig import Rig
 from benchmarks.serving.servers import ServerError
 
-WIRES: tuple[Wire, ...] = ("json", "binary")
+WIRES: tuple[Wire, ...] = get_args(Wire)
 CONNECTIONS = (1, 16, 64)
 
 

@@ -75,6 +75,15 @@ def answer_binary(model: str, names: Sequence[str], arrays: Sequence[Array]) -> 
     return b"".join([head, *(array.tobytes() for array in arrays)]), len(head)
 
 
+def answer_rows(names: Sequence[str], arrays: Sequence[Array]) -> bytes:
+    """Write the answer of TensorFlow Serving's `:predict`: bare rows of one output, objects of several."""
+    if len(arrays) == 1:
+        return orjson.dumps({"predictions": arrays[0]}, option=orjson.OPT_SERIALIZE_NUMPY)
+    columns = (array.tolist() for array in arrays)
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    return orjson.dumps({"predictions": rows})
+
+
 def respond(model: str, names: Sequence[str], arrays: Sequence[Array], binary: bool) -> Response:
     """Wrap the answer in the response that its kind needs."""
     if not binary:
@@ -95,6 +104,7 @@ def create_app(environment: Mapping[str, str] = os.environ) -> FastAPI:
     """Serve the one model that BENCHMARK_MODEL_NAME and BENCHMARK_MODEL_FILE name."""
     name = environment["BENCHMARK_MODEL_NAME"]
     session = open_session(environment["BENCHMARK_MODEL_FILE"])
+    column = session.get_inputs()[0].name
     output_names = [output.name for output in session.get_outputs()]
     app = FastAPI(title="hand-written", openapi_url=None)
 
@@ -110,5 +120,16 @@ def create_app(environment: Mapping[str, str] = os.environ) -> FastAPI:
         except (KeyError, TypeError, ValueError) as error:
             raise HTTPException(400, str(error)) from error
         return respond(name, output_names, arrays, binary)
+
+    @app.post("/v1/models/{model}:predict")
+    async def predict(model: str, request: Request) -> Response:
+        if model != name:
+            raise HTTPException(404, f"no model {model}")
+        try:
+            rows = np.asarray(orjson.loads(await request.body())["instances"], np.float32)
+            arrays = session.run(None, {column: rows})
+        except (KeyError, TypeError, ValueError) as error:
+            raise HTTPException(400, str(error)) from error
+        return Response(answer_rows(output_names, arrays), media_type="application/json")
 
     return app
