@@ -60,7 +60,7 @@ class LifecycleOptions(BaseModel):
     )
     fallback: bool = Field(
         default=True,
-        description="Let the version before answer for one that was withdrawn or cannot be loaded.",
+        description="Let another version answer for a champion that was withdrawn or cannot be loaded.",
     )
     verify: bool = Field(
         default=True, description="Check sizes and checksums against the manifest before a load."
