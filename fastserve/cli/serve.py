@@ -11,8 +11,9 @@ from fastserve.cli.common import ConfigFile, Debug, Registry, end_when_told, not
 
 EPILOG = (
     "Example: [bold]fastserve serve --registry ./registry --workers 2[/bold]"
-    "\n\nThen ask it: [bold]curl localhost:8000/v2/models/flights[/bold]"
-    "\n\nEvery other setting goes into the file of --config or into the environment as "
+    "\n\nThen ask it what it has: [bold]curl localhost:8000/v2/models[/bold]"
+    "\n\n--require-signature may be given again for another key. "
+    "Every other setting goes into the file of --config or into the environment as "
     "FASTSERVE_SECTION__NAME, such as FASTSERVE_HTTP__DOCS=false. All of them with their defaults: "
     "[bold]python -m fastserve.config.reference[/bold]"
 )
