@@ -27,7 +27,7 @@ constexpr int64_t kMaxSlots = int64_t{1} << kSlotBits;
 constexpr int64_t kLastGeneration = (int64_t{1} << (63 - kSlotBits)) - 1;
 
 struct Part {
-    int64_t token, offset, rows, place;
+    int64_t token, offset, rows, place, deadline_ns;
     int64_t wait_ns;  // from arrival to the run of the request's last rows; -1 while there are others to come
 };
 
@@ -369,7 +369,7 @@ private:
         const int64_t place = slot.place < 0 ? -1 : slot.place + slot.offset;
         const bool last = slot.offset + rows == slot.rows;
         const int64_t wait_ns = last ? elapsed_ns(slot.arrival_ns, now_ns) : -1;
-        out.parts.push_back({token_of(index), slot.offset, rows, place, wait_ns});
+        out.parts.push_back({token_of(index), slot.offset, rows, place, slot.deadline_ns, wait_ns});
         if (out.rows == 0) out.start = place;
         consecutive = consecutive && place == out.start + out.rows;
         if (last) {

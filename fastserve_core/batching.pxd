@@ -9,6 +9,7 @@ cdef extern from "batch_queue.hpp" namespace "fastserve" nogil:
         int64_t offset
         int64_t rows
         int64_t place
+        int64_t deadline_ns
         int64_t wait_ns
 
     cdef cppclass Taken:

@@ -44,6 +44,12 @@ cdef class Batch:
         return self.made_parts
 
     @property
+    def deadlines_ns(self):
+        """Deadline of the request of each part, in order; NO_DEADLINE where it has none."""
+        cdef size_t i
+        return [self.taken.parts[i].deadline_ns for i in range(self.taken.parts.size())]
+
+    @property
     def rows(self):
         """Rows of all parts."""
         return self.taken.rows

@@ -303,8 +303,8 @@ class Batcher:
         answer = None if bound is None else run_batch(bound, rows)
         if not isinstance(answer, list | RunStopped):
             answer = run_batch(lambda: runtime.run(inputs), rows)
-        alive = self.lane.entries
-        return answer if isinstance(answer, list) else run_apart(runtime, inputs, batch.parts, answer, alive)
+        alive, clock = self.lane.entries, self._clock
+        return answer if isinstance(answer, list) else run_apart(runtime, inputs, batch, answer, alive, clock)
 
     def _run_on_thread(self, batch: Batch, inputs: list[Array]) -> None:
         if self._running is not batch:

@@ -1,12 +1,13 @@
 """One run of a batch; when it fails its members run alone, so that one bad row harms nobody else."""
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container
 from functools import partial
 
-from fastserve.batching.ring import Part
-from fastserve.errors import InvalidRequest, ModelFailed
+from fastserve.clock import Clock
+from fastserve.errors import InvalidRequest, ModelFailed, RunStopped
 from fastserve.runtime.protocol import Runtime
 from fastserve.types import Array
+from fastserve_core.batching import Batch
 
 Apart = tuple[list[Array] | Exception, ...]
 """One answer, or the error, per part of a batch."""
@@ -37,19 +38,27 @@ def run_batch(run: Callable[[], list[Array]], rows: int | None) -> list[Array] |
 
 
 def run_apart(
-    runtime: Runtime, inputs: list[Array], parts: Sequence[Part], error: Exception, alive: Container[int]
+    runtime: Runtime,
+    inputs: list[Array],
+    batch: Batch,
+    error: Exception,
+    alive: Container[int],
+    clock: Clock,
 ) -> Apart:
     """Run every part of a failed batch alone.
 
-    A batch of one keeps its `error`, and so do parts whose tokens are not `alive`: nobody waits for them.
+    A batch of one keeps its `error`, and so do parts whose tokens are not `alive`: nobody waits for them. Nor
+    for those whose deadline came while the batch, or one before them, had to be stopped.
     """
-    if len(parts) == 1:
+    if len(batch.parts) == 1:
         return (error,)
+    stopped = isinstance(error, RunStopped)
     answers: list[list[Array] | Exception] = []
     at = 0
-    for token, _offset, rows, _place in parts:
+    for (token, _offset, rows, _place), deadline_ns in zip(batch.parts, batch.deadlines_ns, strict=True):
         alone = [array[at : at + rows] for array in inputs]
-        answers.append(run_batch(partial(runtime.run, alone), rows) if token in alive else error)
+        wanted = token in alive and not (stopped and deadline_ns <= clock())
+        answers.append(run_batch(partial(runtime.run, alone), rows) if wanted else error)
         at += rows
     return tuple(answers)
 

@@ -265,6 +265,28 @@ async def test_who_left_while_a_batch_failed_is_not_run_alone() -> None:
         assert b.runtime.batches == [[0.0, 1.0, 2.0], [1.0], [2.0]]
 
 
+@pytest.mark.parametrize("where", [INLINE, THREADED], ids=["inline", "threaded"])
+@asynchronous
+async def test_of_a_batch_that_was_stopped_nobody_is_run_whose_deadline_came_meanwhile(
+    where: dict[str, Any],
+) -> None:
+    class Slow(Stopped):
+        def run(self, inputs: Any) -> list[Array]:
+            b.clock.advance(ns=100)
+            return super().run(inputs)
+
+    async with bench(Slow(), latency=LatencyModel(0.0, 0.0), **where) as b:
+        spans_ns = {3.0: 50, 0.0: 150, 1.0: 180, 2.0: 400}
+        asked = [b.ask(value, deadline_ns=b.clock() + span) for value, span in spans_ns.items()]
+        results = await asyncio.gather(*asked, b.ask(4.0), return_exceptions=True)
+        assert [isinstance(one, RunStopped) for one in results] == [True, True, True, False, False]
+        assert b.runtime.batches[1:] == [[0.0], [2.0], [4.0]]
+        late = [b.ask(value, deadline_ns=b.clock() + 50) for value in (0.0, 1.0)]
+        results = await asyncio.gather(*late, return_exceptions=True)
+        assert [isinstance(one, RunStopped) for one in results] == [True, True]
+        assert b.runtime.batches[4:] == [[0.0, 1.0]] and b.batcher.stats.failed_runs == 1
+
+
 @asynchronous
 async def test_what_had_to_be_stopped_runs_beside_the_loop_from_then_on() -> None:
     runtime, threads = Stopped(), []

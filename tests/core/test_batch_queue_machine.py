@@ -165,7 +165,7 @@ class QueueMachine(RuleBasedStateMachine):
         renamed = [(self.sent[part[0]].twin_token, *part[1:]) for part in batch.parts]
         assert renamed == twin.parts
         assert [self.sent[token].twin_token for token in batch.expired] == twin.expired
-        for name in ("rows", "start", "queue_ns", "last_parts"):
+        for name in ("deadlines_ns", "rows", "start", "queue_ns", "last_parts"):
             assert getattr(batch, name) == getattr(twin, name), name
         assert batch.rows <= self.core.max_batch_rows
         assert batch.parts or batch.expired

@@ -26,6 +26,7 @@ class TwinRequest:
 @dataclass
 class TwinBatch:
     parts: list[tuple[int, int, int, int]] = field(default_factory=list)
+    deadlines_ns: list[int] = field(default_factory=list)
     expired: list[int] = field(default_factory=list)
     last_parts: int = 0
     waited_ns: int = 0
@@ -194,6 +195,7 @@ class TwinQueue:
     def _run(self, batch: TwinBatch, request: TwinRequest, rows: int, now_ns: int) -> None:
         place = request.place + request.offset if request.place >= 0 else -1
         batch.parts.append((request.token, request.offset, rows, place))
+        batch.deadlines_ns.append(request.deadline_ns)
         request.offset += rows
         if request.left == 0:
             batch.last_parts += 1
