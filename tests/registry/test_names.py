@@ -51,11 +51,12 @@ def test_hostile_names(published: Registry, onnx_file: Path, name: str) -> None:
     with pytest.raises(RegistryError) as caught:
         published.publish(name, onnx_file, inspect=glance)
     assert str(caught.value).isprintable()
-    for ask in (published.versions, published.settings):
+    for ask in (published.versions, published.settings, published.fingerprint):
         with pytest.raises(ModelNotFound):
             ask(name)
-    with pytest.raises(ModelNotFound):
-        published.describe(name, 1)
+    for ask_of_version in (published.describe, published.is_complete, published.profile_stamp):
+        with pytest.raises(ModelNotFound):
+            ask_of_version(name, 1)
     assert sorted(published.path.parent.rglob("*")) == before
 
 
