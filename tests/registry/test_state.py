@@ -386,6 +386,7 @@ def test_every_change_changes_the_fingerprint(four: Registry) -> None:
         lambda: four.remove_alias("m", "champion"),
         lambda: versions(four, 5),
         lambda: (four.path / "m/aliases.json").write_text('{"champion": 5}'),
+        lambda: (four.path / "m/desired.json").write_text('{"loaded": true}'),
     )
     for change in changes:
         time.sleep(0.015)  # a file system's clock goes in ticks
