@@ -215,11 +215,8 @@ class Registry:
         if not is_model(model):
             raise ModelNotFound(model)
         directory = f"{self.path}/{model}"
-        for name in (f"{sidecar.DIRECTORY}/{version}.json", f"{version}/{PROFILE_FILE}"):
-            found = _stamp(f"{directory}/{name}")
-            if found is not None:
-                return (name, *found)
-        return None
+        beside, own = f"{sidecar.DIRECTORY}/{version}.json", f"{version}/{PROFILE_FILE}"
+        return _stamp(f"{directory}/{beside}") or _stamp(f"{directory}/{own}")
 
     def audit(self, model: str) -> list[AuditLine]:
         """Give every line of the audit log that can be read, the oldest first; raises as `read_audit`."""
