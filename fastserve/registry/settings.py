@@ -72,7 +72,7 @@ def parse_yaml(data: bytes, label: str) -> Any:
     """
     try:
         return _parsed(data)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise RegistryError(f"{label} is not valid YAML: {' '.join(str(error).split())[:200]}") from error
 
 

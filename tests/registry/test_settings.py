@@ -8,6 +8,7 @@ import pytest
 
 from fastserve.errors import RegistryError
 from fastserve.registry import ModelSettings, Registry
+from fastserve.registry.settings import parse_yaml
 
 
 def write(registry: Registry, content: str | bytes) -> None:
@@ -72,6 +73,14 @@ def test_what_is_wrong_is_named(published: Registry, content: str | bytes, messa
         published.settings("m")
     assert message in str(caught.value)
     assert str(published.path) not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_sixteen_levels_and_any_number_of_lists() -> None:
+    assert parse_yaml(b"[" * 16 + b"]" * 16, "it")
+    assert parse_yaml(b"[" + b"[1], " * 40 + b"]", "it") == [[1]] * 40
+    with pytest.raises(RegistryError, match="it is not valid YAML: it is nested deeper than 16 levels"):
+        parse_yaml(b"[" * 17 + b"]" * 17, "it")
 
 
 def test_a_link_that_leaves_the_registry(published: Registry, tmp_path: Path) -> None:
