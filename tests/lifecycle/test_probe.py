@@ -326,6 +326,7 @@ def test_a_test_load_that_is_killed_and_one_that_closing_ends(
 
 def test_an_idle_process_is_ended_and_started_anew(tmp_path: Path, zygotes: Callable[[], list[int]]) -> None:
     prober = make(tmp_path, idle_s=0.3, probe_timeout_s=1.0)
+    prober.get_ready()
     for number in (1, 2):  # the second one while the time of the first runs
         prober.check(version(tmp_path, models.scaled(number), number=number))
     until(lambda: not zygotes(), 10)
