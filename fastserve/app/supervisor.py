@@ -31,6 +31,8 @@ from fastserve.tracing import require_tracing
 log = logging.getLogger("fastserve.app")
 
 _POLL_S = 0.2
+_CONTROL_STOP_S = 9.0
+"""Longer than the control plane takes to end where its database does not answer."""
 _KILL_S = 5.0
 _TOLD = 20
 _CONTROL_DELAY_S = 10.0
@@ -276,7 +278,7 @@ class Supervisor:
         # The workers' last statistics are taken in before the control plane goes.
         _end(self._workers, give_up_s)
         if self._control is not None:
-            _end([self._control], time.monotonic() + _KILL_S)
+            _end([self._control], time.monotonic() + _CONTROL_STOP_S)
 
 
 def _end(slots: list[Slot], give_up_s: float) -> None:

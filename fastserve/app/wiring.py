@@ -186,8 +186,10 @@ class Lifecycle:
         gc.enable()
         self.settled.set()
         tell()
-        if self._manager.ready():
+        if not self._manager.ready():
+            log.warning("not ready: a model has no version that can serve")
+        elif any(self._manager.records()):
             log.info("ready: every model is loaded")
         else:
-            log.warning("not ready: a model has no version that can serve")
+            log.warning("ready, but the registry has no models: what is published there is served at once")
         self._loop.run_in_executor(None, self._loader.get_ready)

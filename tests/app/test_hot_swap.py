@@ -243,6 +243,17 @@ def test_load_control_is_off_unless_enabled(tmp_path: Path) -> None:
         assert "load_control" in answer.error
 
 
+def test_a_registry_without_models_is_told_of(tmp_path: Path) -> None:
+    """Nor is it known whether that is the one that was meant."""
+    (tmp_path / "registry").mkdir()
+    with running(tmp_path / "registry", tmp_path) as server:
+        until(lambda: "ready" in server.log.read_text())
+        assert "ready, but the registry has no models" in server.log.read_text()
+        assert server.request("GET", "/v2/health/ready").status == 200
+        publish(Registry(tmp_path / "registry"), "m", models.scaled(2.0))
+        until(lambda: server.request("GET", "/v2/models/m/ready").status == 200)
+
+
 def test_a_model_that_comes_later_is_served_and_ready_waits_for_it(site: Site) -> None:
     assert site.publish(models.scaled(9.0), "late") == 1
     until(lambda: site.version(model="late") == "1")

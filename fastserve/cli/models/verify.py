@@ -84,6 +84,8 @@ def verify(
     checks = [check for check in checks if wanted is not None or not check.gone]
     problems += [check.problem for check in checks if check.problem]
     _print(checks, problems, as_json)
+    if not models:
+        note(f"no models in {store.path}")
     if problems:
         raise typer.Exit(1)
 
