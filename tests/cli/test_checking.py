@@ -227,10 +227,10 @@ def test_the_mistakes_with_verify(models: Run) -> None:
     assert models("verify", "--require-signature", "none.pem").returncode == 2
 
 
-def test_an_empty_registry_is_sound(tmp_path: Path) -> None:
+def test_an_empty_registry_is_sound_and_told_of(tmp_path: Path) -> None:
     (tmp_path / "reg").mkdir()
     done = called(tmp_path, "models", "verify", "--registry", "reg")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "fastserve: no models in reg\n")
     fails(called(tmp_path, "models", "verify", "--registry", "none"), 1, "registry 'none' cannot be read")
 
 
