@@ -91,7 +91,7 @@ def test_once_a_start_is_over_what_nobody_asked_for_is_given_back_and_garbage_is
         _loader=SimpleNamespace(
             free_ahead=lambda: done.append("gives back"), get_ready=lambda: done.append("gets ready to test")
         ),
-        _manager=SimpleNamespace(ready=lambda: True, records=lambda: []),
+        _manager=SimpleNamespace(ready=lambda: True, records=list),
         _loop=SimpleNamespace(run_in_executor=lambda _, call: call()),
         settled=asyncio.Event(),
     )
